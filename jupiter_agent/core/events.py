@@ -1,0 +1,139 @@
+"""Events: what the outside tells a machine. Messages from peers come as `Received`; the rest are answers to effects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages.jobs import Obj
+
+
+class Event(Struct, frozen=True):
+    """Base of all events."""
+
+
+class Received(Event, frozen=True):
+    """A message from an authenticated peer, or from a client (`src` then starts with `client:`)."""
+
+    src: str
+    message: Message
+
+
+class SessionUp(Event, frozen=True):
+    """An authenticated session with a peer exists (either side opened it)."""
+
+    peer: str
+
+
+class SessionDown(Event, frozen=True):
+    """The last session with a peer is gone. `reason`: lost, closed, refused, timeout, handshake."""
+
+    peer: str
+    reason: str
+
+
+class PortTested(Event, frozen=True):
+    """Answer to `TestPort`. `outcome`: open, refused, timeout."""
+
+    peer: str
+    outcome: str
+
+
+class JoinRequested(Event, frozen=True):
+    """A holder of the join secret asks; answer with Send to `src`."""
+
+    src: str
+    message: Message
+
+
+class JoinAnswered(Event, frozen=True):
+    """Answer to `SendJoin`. `error`: '', refused, timeout, unauthorised."""
+
+    address: str
+    message: Message | None
+    error: str = ""
+
+
+class ObjectStored(Event, frozen=True):
+    """An object is complete and its digest is right; or, with `error`, it was thrown away."""
+
+    sha256: bytes
+    size: int
+    error: str = ""
+
+
+class BundleOpened(Event, frozen=True):
+    """Answer to `OpenBundle`: the app, or why it was refused (error and hint for the submitter)."""
+
+    sha256: bytes
+    app: AppSpec | None
+    error: str = ""
+    hint: str = ""
+
+
+class TaskUp(Event, frozen=True):
+    """The process of (job, task) is ready for items."""
+
+    job: str
+    task: str
+
+
+class TaskDown(Event, frozen=True):
+    """The process of (job, task) ended by itself; its runs were answered by RunFailed before."""
+
+    job: str
+    task: str
+    error: str
+
+
+class RunDone(Event, frozen=True):
+    """One attempt gave outputs: per object the children it is for ([] = all). `seconds` is the time inside the task."""
+
+    run: int
+    outputs: list[tuple[list[str], Obj]]
+    seconds: float
+
+
+class RunFailed(Event, frozen=True):
+    """One attempt failed. `kind`: error (raised), contract, timeout, exit; `error` ends with the last trace line."""
+
+    run: int
+    kind: str
+    error: str
+
+
+class Profiled(Event, frozen=True):
+    """What a sample run showed: seconds per task and bytes per edge (u, v); `complete` if the DAG ran to its end."""
+
+    job: str
+    seconds: dict[str, float]
+    edge_bytes: dict[str, int]
+    """'u>v' -> bytes"""
+    complete: bool
+    error: str = ""
+
+
+class Solved(Event, frozen=True):
+    """Answer to `Solve`: task index -> node index, or why not."""
+
+    job: str
+    nodes: list[int]
+    starts: list[float]
+    finishes: list[float]
+    seconds: float
+    error: str = ""
+    reasons: list[str] = []
+
+
+class Sampled(Event, frozen=True):
+    """The sensors' reading of this node: owner-written profile values. `wall_offset_s`: wall clock minus loop clock."""
+
+    values: dict[str, Any]
+    wall_offset_s: float
+
+
+class Stopping(Event, frozen=True):
+    """SIGTERM or Ctrl-C: drain, leave, then Halt."""

@@ -1,0 +1,44 @@
+"""Control messages: `jupiter ctl` to an agent, and agent to agent when the asked one passes a call on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupiter_agent.core.messages import Message
+
+
+class Call(Message, frozen=True, tag=60):
+    """One verb with its arguments (plain data, checked by the verb's own table). `seq` pairs it with its `Answer`."""
+
+    seq: int
+    verb: str
+    args: dict[str, Any] = {}
+
+
+class Answer(Message, frozen=True, tag=61):
+    """`exit_code` 0: `body` is the JSON shape of DESIGN 10; else `error` and `hint` are for the user."""
+
+    seq: int
+    exit_code: int
+    body: Any = None
+    error: str = ""
+    hint: str = ""
+
+
+class BlobWrite(Message, frozen=True, tag=62):
+    """Client to agent: part of an object (a bundle, an input); each is answered by an `Answer` with the next offset."""
+
+    seq: int
+    sha256: bytes
+    size: int
+    offset: int
+    data: bytes
+
+
+class LogChunk(Message, frozen=True, tag=63):
+    """Part of a task's log as kept on its node; `end`: the size of the log now."""
+
+    seq: int
+    offset: int
+    end: int
+    data: bytes

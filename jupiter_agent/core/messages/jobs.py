@@ -1,0 +1,235 @@
+"""Job messages: specs, registers, awards, parcels and signals (DESIGN.md, sections 6 and 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from jupiter_agent.core.messages import Message
+
+INLINE_BYTES = 64 * 1024
+"""Objects up to this size travel inside messages; larger ones are fetched by digest in chunks."""
+
+CHUNK_BYTES = 256 * 1024
+
+
+class Obj(Struct, frozen=True, array_like=True):
+    """A named object. `sha256`: 32 bytes; `data` is there when size <= INLINE_BYTES."""
+
+    name: str
+    sha256: bytes
+    size: int
+    data: bytes | None = None
+
+
+class TaskSpec(Struct, frozen=True, array_like=True):
+    """One task of an app. `children` may hold `home`. Times in seconds."""
+
+    name: str
+    script: str = ""
+    command: list[str] = []
+    children: list[str] = []
+    parents: list[str] = []
+    """in file order"""
+    timeout_s: float | None = None
+    parallel: int = 1
+    retries: int = 2
+    node: str = ""
+    """a strict pin to a node name, or ''"""
+    params: dict[str, str] = {}
+    contract: str = "native"
+    extra: dict[str, Any] = {}
+
+
+class HomeVersion(Struct, frozen=True, array_like=True, order=True):
+    """Register home(job), ordered by (epoch, writer, boot)."""
+
+    epoch: int
+    writer: str
+    boot: int
+
+
+class JobSpec(Struct, frozen=True, array_like=True):
+    """What every host of a job knows from the start; signed by the home that accepted it."""
+
+    id: str
+    name: str
+    app: str
+    bundle: bytes
+    bundle_size: int
+    tasks: list[TaskSpec]
+    """in file order"""
+    mapper: str
+    seed: int
+    params: dict[str, str]
+    weights: dict[str, float]
+    seconds: dict[str, float]
+    """predicted seconds per item and task at speed index 1"""
+    edge_bytes: dict[str, int]
+    """'u>v' -> predicted bytes per item"""
+    submitted_at: float
+    """wall clock, seconds since the epoch"""
+    max_open: int = 64
+
+
+class SignedSpec(Struct, frozen=True, array_like=True):
+    """The MessagePack of a JobSpec, its signer's node id and Ed25519 signature."""
+
+    spec: bytes
+    signer: str
+    signature: bytes
+
+
+class Register(Struct, frozen=True, array_like=True):
+    """Assignment of one task: last writer wins by (basis, epoch, writer, boot); nothing is rejected (rule 6)."""
+
+    task: str
+    node: str
+    basis: int
+    """epoch of the controller's register that the writer knew (of home's version for entry tasks)"""
+    epoch: int
+    writer: str
+    boot: int
+    why: str = ""
+    """one line for `explain`"""
+
+    def version(self) -> tuple[int, int, str, int]:
+        return (self.basis, self.epoch, self.writer, self.boot)
+
+
+class Award(Message, frozen=True, tag=30):
+    """You host these tasks (or: you take part); with all the sender knows. Answered by `Awarded`."""
+
+    spec: SignedSpec
+    home: HomeVersion
+    registers: list[Register]
+
+
+class Awarded(Message, frozen=True, tag=31):
+    """The award is known here."""
+
+    job: str
+    digest: int
+
+
+class Registers(Message, frozen=True, tag=32):
+    """News of registers for a participant."""
+
+    job: str
+    home: HomeVersion
+    registers: list[Register]
+
+
+class RegisterDigest(Message, frozen=True, tag=33):
+    """What I hold, as one number: send me all you have if yours differs. `pull`: also answer with registers."""
+
+    job: str
+    digest: int
+
+
+class Parcel(Message, frozen=True, tag=34):
+    """One out-edge of one run: its objects, or none: the `nothing` token (rule 2). From home: an injected item."""
+
+    job: str
+    item: str
+    src: str
+    dst: str
+    stamp: bytes
+    """first 8 bytes of the SHA-256 of the run's manifest"""
+    carried: dict[str, bytes]
+    """stamps of the ancestors that reach the receiver's joins by several paths (rule 3)"""
+    objects: list[Obj]
+    number: tuple[HomeVersion, int] | None = None
+
+
+class ParcelReceived(Message, frozen=True, tag=35):
+    """RECEIVED: this node holds the parcel; `boot` tells whether it may have forgotten later."""
+
+    job: str
+    item: str
+    src: str
+    dst: str
+    stamp: bytes
+    carried: dict[str, bytes]
+    boot: int
+
+
+class Finished(Message, frozen=True, tag=36):
+    """Items that are over (finished, failed, cancelled), per home version as interval sets [[lo, hi], ...]."""
+
+    job: str
+    home: HomeVersion
+    intervals: list[tuple[HomeVersion, list[tuple[int, int]]]]
+
+
+class ItemFailed(Message, frozen=True, tag=37):
+    """A run used up its retries: tells home."""
+
+    job: str
+    item: str
+    task: str
+    node: str
+    attempts: int
+    kind: str
+    error: str
+
+
+class TaskReport(Message, frozen=True, tag=38):
+    """Counters of the tasks a node hosts, for home; sent when they change, at most 5 times a second."""
+
+    job: str
+    node: str
+    sequence: int
+    tasks: list[tuple[str, str, int, int, int, int, int, float]]
+    """(task, state, queued, running, done, failed, restarts, seconds in runs)"""
+
+
+class JobOver(Message, frozen=True, tag=39):
+    """The job ended (completed, failed, cancelled): hosts stop its processes and drop its spool."""
+
+    job: str
+    home: HomeVersion
+    state: str
+
+
+class JobUnknown(Message, frozen=True, tag=40):
+    """I was told of this job without its spec: award me, or it is none of my business."""
+
+    job: str
+
+
+class ChunkRequest(Message, frozen=True, tag=41):
+    """Send me this part of an object."""
+
+    sha256: bytes
+    offset: int
+    length: int
+
+
+class Chunk(Message, frozen=True, tag=42):
+    """A part of an object; `size` is the whole object's."""
+
+    sha256: bytes
+    size: int
+    offset: int
+    data: bytes
+
+
+class Missing(Message, frozen=True, tag=43):
+    """I do not have this object."""
+
+    sha256: bytes
+
+
+class LinksWanted(Message, frozen=True, tag=44):
+    """Which links have you measured? Answered by `Links` (the matrix is pulled on demand)."""
+
+    seq: int
+
+
+class Links(Message, frozen=True, tag=45):
+    """A node's own measured links: peer -> (latency s, bandwidth bytes/s or 0 when unknown, samples)."""
+
+    seq: int
+    links: dict[str, tuple[float, float, int]]
