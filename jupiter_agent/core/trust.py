@@ -1,0 +1,99 @@
+"""Who may speak for whom: what is signed, in which canonical bytes, and how a record is judged.
+
+Two signatures make a member. Its *admission*, by the cluster's issuer, binds (id, sign_key, curve_key, role) and outlives
+restarts; its *own* signature covers everything it says of itself, so nobody else can move it, age it or make it leave. The
+id is the fingerprint of the signing key. Every signed text starts with its purpose, so that one can never pass for another.
+
+The machines see keys only through `Identity` and `Authority`: Ed25519 in `adapters/keys.py`, keyed hashes in `sim/trust.py`.
+
+Fields added to `Record` after `signature` are outside the signature by construction: an older peer drops them when it passes a
+record on, and could not check a signature over what it does not know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from jupiter_agent.core.ids import is_node_name, node_id
+from jupiter_agent.core.messages.membership import Record
+from jupiter_agent.errors import PeerError
+
+ROLES = ("admin", "submit", "worker", "observer")
+
+_RECORD = b"jupiter record 1\0"
+_ADMISSION = b"jupiter admission 1\0"
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Identity(Protocol):
+    """This node's signing key, and the check of anybody's."""
+
+    def sign(self, data: bytes) -> bytes: ...
+
+    def verify(self, public_key: bytes, data: bytes, signature: bytes) -> bool:
+        """Never raises: keys and signatures of a wrong length are simply false."""
+
+
+class Authority(Protocol):
+    """The cluster's issuer. Every agent can check admissions; those of role admin hold the secret key and can issue."""
+
+    def issue(self, record: Record) -> bytes:
+        """The issuer's signature over `admission_bytes(record)`, or b"" where the secret key is not held."""
+
+    def verify_admission(self, record: Record) -> bool: ...
+
+    def export(self) -> bytes:
+        """The issuer's secret key (32 bytes), or b"" where it is not held."""
+
+    def public(self) -> bytes:
+        """The issuer's public key, or b"" while only its fingerprint (from a token) is known."""
+
+    def adopt(self, public: bytes, secret: bytes) -> bool:
+        """Take over what a sponsor handed out at joining; False, and nothing changed, if it is not this cluster's key."""
+
+
+def record_bytes(record: Record) -> bytes:
+    """What the member signs: all fields before `signature`, in their order, as one MessagePack array."""
+    r = record
+    fields = (r.id, r.name, r.address, r.sign_key, r.curve_key, r.role, r.boot, r.incarnation, r.left)
+    return _RECORD + _encode((*fields, r.protocol, r.version, r.admission))
+
+
+def admission_bytes(record: Record) -> bytes:
+    """What the issuer signs: (id, sign_key, curve_key, role)."""
+    return _ADMISSION + _encode((record.id, record.sign_key, record.curve_key, record.role))
+
+
+def check_self_signed(record: Record, identity: Identity) -> None:
+    """PeerError unless id, names and own signature are right: all that can be asked of one who is not yet admitted."""
+    if node_id(record.sign_key) != record.id:
+        raise PeerError("record: the id is not the key's fingerprint")
+    if not is_node_name(record.name) or record.role not in ROLES or len(record.curve_key) != 40:
+        raise PeerError("record: bad name, role or key")
+    if not identity.verify(record.sign_key, record_bytes(record), record.signature):
+        raise PeerError("record: bad signature")
+
+
+def verify_record(record: Record, identity: Identity, authority: Authority) -> None:
+    """PeerError unless the record is its member's own word and the member is admitted to this cluster."""
+    check_self_signed(record, identity)
+    if not authority.verify_admission(record):
+        raise PeerError("record: not admitted")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """A node's own key and its cluster's issuer, as the machines get them."""
+
+    identity: Identity
+    authority: Authority
+
+    def signed(self, record: Record) -> Record:
+        """The same record with this node's signature."""
+        return msgspec.structs.replace(record, signature=self.identity.sign(record_bytes(record)))
+
+    def verify(self, record: Record) -> None:
+        verify_record(record, self.identity, self.authority)
