@@ -1,0 +1,64 @@
+"""The mappers by name: ours in a table, third parties through the entry point group `jupiter.mappers`.
+
+A mapper is `mapper(p, *, seed, contention, **options) -> Schedule`: a pure function that raises Unplaceable where a
+task has no node. Modules are imported when a mapper is first called, so listing the names costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from schedulers.problem import Problem
+    from schedulers.solution import Schedule
+
+GROUP = "jupiter.mappers"
+
+BUILT_IN = {
+    "heft": "schedulers.heft:heft",
+    "heft-balanced": "schedulers.heft:heft_balanced",
+    "wave-greedy": "schedulers.wave:wave_greedy",
+    "wave-random": "schedulers.wave:wave_random",
+}
+
+
+class Mapper(Protocol):
+    """The signature of everything in the registry. `options` belong to the mapper; an unknown one is a TypeError."""
+
+    def __call__(self, p: Problem, *, seed: int, contention: bool, **options: Any) -> Schedule:
+        """Map `p`. The same arguments give the same schedule, on any machine."""
+
+
+def names() -> list[str]:
+    """Every registered mapper, sorted; third parties included."""
+    return sorted(BUILT_IN.keys() | _third_party().keys())
+
+
+def schedule(name: str, p: Problem, seed: int = 0, contention: bool = False, **options: Any) -> Schedule:
+    """Map problem `p` with the mapper called `name`.
+
+    `seed` matters to mappers that draw lots. `contention=True` charges one-port NICs: a node sends one transfer and
+    receives one transfer at a time. KeyError for an unknown name (it lists the known), Unplaceable where a task has
+    no node, Infeasible where a third party's mapper broke a rule (ours are held to it by tests).
+    """
+    if name in BUILT_IN:
+        module, _, function = BUILT_IN[name].partition(":")
+        mapper: Mapper = getattr(import_module(module), function)
+        return mapper(p, seed=seed, contention=contention, **options)
+    found = _third_party().get(name)
+    if found is None:
+        raise KeyError(f"no mapper is called {name!r}; known: {', '.join(names())}")
+    mapper = found.load()
+    result = mapper(p, seed=seed, contention=contention, **options)
+    result.check(p)
+    return result
+
+
+def _third_party() -> dict[str, EntryPoint]:
+    """Entry points by name; a built-in name cannot be taken over."""
+    from importlib.metadata import entry_points  # not at start: it costs an idle agent 10 ms
+
+    return {found.name: found for found in entry_points(group=GROUP) if found.name not in BUILT_IN}
