@@ -1,13 +1,15 @@
 """Who may speak for whom: what is signed, in which canonical bytes, and how a record is judged.
 
-Two signatures make a member. Its *admission*, by the cluster's issuer, binds (id, sign_key, curve_key, role) and outlives
-restarts; its *own* signature covers everything it says of itself, so nobody else can move it, age it or make it leave. The
-id is the fingerprint of the signing key. Every signed text starts with its purpose, so that one can never pass for another.
+Two signatures make a member. Its *admission*, by the cluster's issuer, binds (id, sign_key, curve_key, role) and
+outlives restarts; its *own* signature covers everything it says of itself, so nobody else can move it, age it or make
+it leave. The id is the fingerprint of the signing key. Every signed text starts with its purpose, so that one can
+never pass for another.
 
-The machines see keys only through `Identity` and `Authority`: Ed25519 in `adapters/keys.py`, keyed hashes in `sim/trust.py`.
+The machines see keys only through `Identity` and `Authority`: Ed25519 in `adapters/keys.py`, keyed hashes in
+`sim/trust.py`.
 
-Fields added to `Record` after `signature` are outside the signature by construction: an older peer drops them when it passes a
-record on, and could not check a signature over what it does not know.
+Fields added to `Record` after `signature` are outside the signature by construction: an older peer drops them when it
+passes a record on, and could not check a signature over what it does not know.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Authority(Protocol):
         """The issuer's public key, or b"" while only its fingerprint (from a token) is known."""
 
     def adopt(self, public: bytes, secret: bytes) -> bool:
-        """Take over what a sponsor handed out at joining; False, and nothing changed, if it is not this cluster's key."""
+        """Take over what a sponsor handed out at joining; False, and nothing changed, if it is not this cluster's
+        key."""
 
 
 def record_bytes(record: Record) -> bytes:

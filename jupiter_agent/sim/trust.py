@@ -1,6 +1,7 @@
 """Cheap stand-ins for Ed25519 in simulations: keyed hashes whose "public" key is the secret one.
 
-Nothing here is secure. It has the same failures as the real thing: a wrong key, a changed byte or a foreign issuer is false.
+Nothing here is secure. It has the same failures as the real thing: a wrong key, a changed byte or a foreign issuer is
+false.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class FakeAuthority:
 
 
 def fake_member(name: str, cluster: str = "sim", admin: bool = True) -> tuple[Record, Trust]:
-    """An unsigned draft and the keys of a simulated node; name and address are `name`, the role says whether it can admit."""
+    """An unsigned draft and the keys of a simulated node; name and address are `name`, the role says whether it can
+    admit."""
     identity = FakeIdentity.of(name)
     curve = hashlib.sha256(b"curve:" + name.encode()).hexdigest()[:40]
     role = "admin" if admin else "worker"
