@@ -20,13 +20,15 @@ from typing import Protocol
 import msgspec
 
 from jupiter_agent.core.ids import is_node_name, node_id
-from jupiter_agent.core.messages.membership import Record
+from jupiter_agent.core.messages.membership import Claim, Record, Value
 from jupiter_agent.errors import PeerError
 
 ROLES = ("admin", "submit", "worker", "observer")
 
 _RECORD = b"jupiter record 1\0"
 _ADMISSION = b"jupiter admission 1\0"
+_CLAIM = b"jupiter claim 1\0"
+_VALUE = b"jupiter value 1\0"
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -70,6 +72,16 @@ def admission_bytes(record: Record) -> bytes:
     return _ADMISSION + _encode((record.id, record.sign_key, record.curve_key, record.role))
 
 
+def claim_bytes(claim: Claim) -> bytes:
+    """What an accuser or voucher signs."""
+    return _CLAIM + _encode((claim.kind, claim.subject, claim.boot, claim.incarnation, claim.by))
+
+
+def value_bytes(value: Value) -> bytes:
+    """What the owner of a published key signs."""
+    return _VALUE + _encode((value.owner, value.key, value.boot, value.version, value.data))
+
+
 def check_self_signed(record: Record, identity: Identity) -> None:
     """PeerError unless id, names and own signature are right: all that can be asked of one who is not yet admitted."""
     if node_id(record.sign_key) != record.id:
@@ -100,3 +112,17 @@ class Trust:
 
     def verify(self, record: Record) -> None:
         verify_record(record, self.identity, self.authority)
+
+    def signed_claim(self, claim: Claim) -> Claim:
+        return msgspec.structs.replace(claim, signature=self.identity.sign(claim_bytes(claim)))
+
+    def verify_claim(self, claim: Claim, by: Record) -> None:
+        if claim.by != by.id or not self.identity.verify(by.sign_key, claim_bytes(claim), claim.signature):
+            raise PeerError("claim: bad signature")
+
+    def signed_value(self, value: Value) -> Value:
+        return msgspec.structs.replace(value, signature=self.identity.sign(value_bytes(value)))
+
+    def verify_value(self, value: Value, owner: Record) -> None:
+        if value.owner != owner.id or not self.identity.verify(owner.sign_key, value_bytes(value), value.signature):
+            raise PeerError("value: bad signature")

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
 
 from jupiter_agent.core.messages import Message
 
 PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
+
+ALIVE, SUSPECT, DEAD, LEFT = range(4)
+"""States of a member, in their order of precedence at equal boot and incarnation."""
+
+SUSPECTED, REFUSED, VOUCHED = range(3)
+"""Kinds of `Claim`."""
+
+VALUE_BYTES = 2048
+"""Limit of one published value."""
+
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Short: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
 class Record(Struct, frozen=True, array_like=True):
@@ -62,6 +76,8 @@ class Welcome(Message, frozen=True, tag=4):
     issuer_key: bytes
     boot: int
     records: list[Record]
+    cluster_key: bytes = b""
+    """the issuer's public key"""
 
 
 class Refused(Message, frozen=True, tag=5):
@@ -69,3 +85,123 @@ class Refused(Message, frozen=True, tag=5):
 
     reason: str
     hint: str = ""
+
+
+class Held(Struct, frozen=True, array_like=True):
+    """One line of a digest: which version of a member, and of its published keys, the sender holds."""
+
+    id: Short
+    boot: Count
+    incarnation: Count
+    state: Count
+    keys: dict[Short, Count] = {}
+    """key -> version, all of boot `boot_of_keys`"""
+    boot_of_keys: Count = 0
+
+
+class Want(Struct, frozen=True, array_like=True):
+    """Asks for what a digest showed to be newer: the record, and these keys."""
+
+    id: Short
+    record: bool
+    keys: list[Short] = []
+
+
+class Claim(Struct, frozen=True, array_like=True):
+    """What member `by` says of another, signed by `by`: suspected (its own checks failed), refused (the host answers,
+    the port is closed) or vouched (it answered a ping sent after the accusation)."""
+
+    kind: Count
+    subject: Short
+    boot: Count
+    incarnation: Count
+    by: Short
+    signature: bytes = b""
+
+
+class Value(Struct, frozen=True, array_like=True):
+    """A published key, signed by its owner. `data` is the MessagePack of a dict; order is (boot, version)."""
+
+    owner: Short
+    key: Short
+    boot: Count
+    version: Count
+    data: Annotated[bytes, Meta(max_length=VALUE_BYTES)]
+    signature: bytes = b""
+
+
+class Hello(Message, frozen=True, tag=6):
+    """First on every new session, from both sides: who I am and, where I want the link, all I hold up to `upto`."""
+
+    protocol: tuple[int, int]
+    record: Record
+    want: bool
+    upto: Count
+    held: Annotated[list[Held], Meta(max_length=4096)]
+
+
+class Ping(Message, frozen=True, tag=7):
+    """Answered by `Ack`. `ok`: my last ping was answered; `want`: keep this link; `held`: what changed here since you
+    confirmed, up to place `upto` of my log; `seen`: the place of your log I have seen."""
+
+    seq: Count
+    ok: bool
+    want: bool
+    upto: Count
+    seen: Count
+    held: Annotated[list[Held], Meta(max_length=1024)] = []
+
+
+class Ack(Message, frozen=True, tag=8):
+    """Answer to `Ping`, with my own news and what I want of the pinger's."""
+
+    seq: Count
+    upto: Count
+    seen: Count
+    held: Annotated[list[Held], Meta(max_length=1024)] = []
+    want: Annotated[list[Want], Meta(max_length=1024)] = []
+
+
+class Range(Message, frozen=True, tag=9):
+    """All I hold of the ids in [lo, hi): absence inside the range is information (hi '' is the end)."""
+
+    lo: Short
+    hi: Short
+    held: Annotated[list[Held], Meta(max_length=1024)]
+
+
+class News(Message, frozen=True, tag=10):
+    """Flooded on first sight: members' records, and claims about members."""
+
+    records: Annotated[list[Record], Meta(max_length=64)]
+    claims: Annotated[list[Claim], Meta(max_length=64)]
+
+
+class Data(Message, frozen=True, tag=11):
+    """Answer to a `Want`, and wishes of the sender's own; `held` says what the sender knows to be over (dead)."""
+
+    records: Annotated[list[Record], Meta(max_length=64)]
+    values: Annotated[list[Value], Meta(max_length=64)]
+    want: Annotated[list[Want], Meta(max_length=1024)] = []
+    held: Annotated[list[Held], Meta(max_length=1024)] = []
+
+
+class Check(Message, frozen=True, tag=12):
+    """I get no answer from `subject`: do you?"""
+
+    subject: Short
+
+
+class Checked(Message, frozen=True, tag=13):
+    """Yes, `subject` answers me."""
+
+    subject: Short
+
+
+class Buried(Message, frozen=True, tag=14):
+    """To a member that speaks although it is held dead here (or is said to be elsewhere), at this version of its:
+    refute it by a newer one. `record` is the sender's own, in case it is held dead there too."""
+
+    boot: Count
+    incarnation: Count
+    record: Record
