@@ -163,7 +163,8 @@ def greedy_scores(
         memory    exec_s * (memory_used - 0.8) / 0.2 above 80 % used: a full node is expected to take twice as long
 
     An unknown transfer counts as the slowest known one from that host, an unknown time as the mean of the known
-    ones; 0 if none is known. Ties: the shorter transfer, then the smaller node. ValueError for a negative weight.
+    ones; 0 if none is known. Ties: the shorter transfer, then no transfer at all, then the smaller node. ValueError for
+    a weight that is negative or no finite number.
     """
     if not all(isfinite(w) and w >= 0 for w in weights):
         raise ValueError(f"{weights} must be finite numbers >= 0")
@@ -171,11 +172,9 @@ def greedy_scores(
     known = [c.exec_s for c in listed if c.exec_s is not None and isfinite(c.exec_s)]
     usual_s = sum(known) / len(known) if known else 0.0
     columns = [_inputs(host, data, listed, transfer_s) for host, data in parents]
-    scores = []
-    for i, candidate in enumerate(listed):
-        inputs = [(column[i][0], host, column[i][1]) for column, (host, _) in zip(columns, parents, strict=True)]
-        scores.append(_score(candidate, inputs, usual_s, weights))
-    return sorted(scores, key=lambda s: (s.cost_s, s.transfer_s, s.node))
+    rows: Iterable[Sequence[_Input[K]]] = zip(*columns, strict=True) if columns else [()] * len(listed)
+    scores = [_score(candidate, row, usual_s, weights) for candidate, row in zip(listed, rows, strict=True)]
+    return sorted(scores, key=lambda s: (s.cost_s, s.transfer_s, s.slowest is not None, s.node))
 
 
 def greedy_choice(
@@ -206,26 +205,31 @@ def eft(timeline: Timeline, arrivals: Iterable[float], exec_s: float, ready_from
     return start, start + exec_s
 
 
+class _Input(NamedTuple, Generic[K]):
+    seconds: float
+    host: K
+    assumed: str  # "" if the seconds were predicted
+
+
 def _inputs(
     host: K, data: float, candidates: Sequence[Candidate[K]], transfer_s: Callable[[K, K, float], float | None]
-) -> list[tuple[float, str]]:
-    """(seconds, assumption or "") of one input for each candidate."""
+) -> list[_Input[K]]:
+    """One input, as it would reach each of the candidates."""
     found = [0.0 if c.node == host else transfer_s(host, c.node, data) for c in candidates]
     worst = max((s for s in found if s is not None and isfinite(s)), default=0.0)
     assumption = f"link from {host} not measured: taken as the slowest known, {worst:.6g} s"
-    return [(worst, assumption) if s is None or isnan(s) else (s, "") for s in found]
+    return [_Input(worst, host, assumption) if s is None or isnan(s) else _Input(s, host, "") for s in found]
 
 
-def _score(
-    candidate: Candidate[K], inputs: Sequence[tuple[float, K, str]], usual_s: float, weights: Weights
-) -> Score[K]:
-    exec_s, assumed = candidate.exec_s, [why for _, _, why in inputs if why]
+def _score(candidate: Candidate[K], inputs: Sequence[_Input[K]], usual_s: float, weights: Weights) -> Score[K]:
+    exec_s, assumed = candidate.exec_s, [i.assumed for i in inputs if i.assumed]
     if exec_s is None or isnan(exec_s):
         exec_s = usual_s
         assumed.append(f"time here not measured: taken as the mean of the others, {usual_s:.6g} s")
     load, cpus, used = candidate.resources
     if not (load >= 0 and cpus > 0 and used >= 0):
         load, cpus, used = IDLE
+        candidate = candidate._replace(resources=IDLE)
         assumed.append("resources not known: taken as idle")
     transfer, slowest = 0.0, None
     for seconds, host, _ in inputs:
