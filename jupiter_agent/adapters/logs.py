@@ -1,0 +1,157 @@
+"""Task logs: what user code prints, a time in front of each line, kept up to a cap and counted beyond it.
+
+Output comes through one pipe per process (stdout and stderr, so their order is kept). Beyond the cap it is spliced to
+/dev/null inside the kernel: 100 MB of prints cost neither memory nor disk and do not hold up the task. The last line of
+a cut log says how much is missing and is rewritten in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+READ_BYTES = 64 * 1024
+SPLICE_BYTES = 1024 * 1024
+CUT = "the log is cut here; {:015d} bytes that followed were counted, not kept\n"
+_CUT = re.compile(rb"the log is cut here; (\d{15}) bytes that followed were counted, not kept\n\Z")
+_CUT_BYTES = len(CUT.format(0))
+
+
+def _now() -> bytes:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3].encode() + b"Z "
+
+
+class TaskLog:
+    """The log of one (job, task), across restarts of its process. Open while something is attached to it."""
+
+    def __init__(self, path: Path, cap: int, now: Callable[[], bytes] = _now) -> None:
+        self.path = path
+        self._cap = cap
+        self._now = now
+        self._fd = -1
+        self._users = 0
+        self._size = 0
+        self._lost: int | None = None
+        """bytes not kept; None: not cut yet"""
+        self._in_line = False
+
+    def attach(self) -> None:
+        self._users += 1
+        if self._users > 1:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._size = os.lseek(self._fd, 0, os.SEEK_END)
+        tail = os.pread(self._fd, _CUT_BYTES, max(0, self._size - _CUT_BYTES))
+        cut = _CUT.search(tail)
+        self._lost = int(cut[1]) if cut else None
+        self._in_line = bool(tail) and not tail.endswith(b"\n")
+
+    def detach(self) -> None:
+        self._users -= 1
+        if not self._users:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def full(self) -> bool:
+        return self._lost is not None
+
+    def write(self, data: bytes) -> None:
+        """Output of the task, as it comes: a chunk may end in the middle of a line."""
+        if self._lost is not None:
+            self.lose(len(data))
+            return
+        stamp = self._now()
+        body = data.replace(b"\n", b"\n" + stamp)
+        if not self._in_line:
+            body = stamp + body
+        self._in_line = not data.endswith(b"\n")
+        if not self._in_line:
+            body = body[: -len(stamp)]
+        if self._size + len(body) <= self._cap:
+            self._put(body)
+        else:
+            self._cut(body)
+
+    def note(self, text: str) -> None:
+        """A line of ours, on a line of its own."""
+        self.write((("\n" if self._in_line else "") + f"[jupiter] {text}\n").encode())
+
+    def lose(self, count: int) -> None:
+        """Count `count` bytes that are not kept."""
+        assert self._lost is not None
+        self._lost += count
+        os.pwrite(self._fd, CUT.format(self._lost).encode(), self._size - _CUT_BYTES)
+
+    def _cut(self, body: bytes) -> None:
+        kept = body[: max(0, self._cap - self._size)]
+        self._put(kept + b"\n" if kept and not kept.endswith(b"\n") else kept)
+        self._put(CUT.format(0).encode())
+        self._lost = 0
+        self.lose(len(body) - len(kept))
+
+    def _put(self, body: bytes) -> None:
+        while body:
+            written = os.write(self._fd, body)
+            self._size += written
+            body = body[written:]
+
+
+class LogPipe:
+    """Carries one process's output from its pipe to its log, on the loop."""
+
+    def __init__(self, log: TaskLog) -> None:
+        self._log = log
+        log.attach()
+        self._read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        self._null = -1
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._read_fd, self._read)
+
+    def close_write_end(self) -> None:
+        """The process has its copy."""
+        if self.write_fd >= 0:
+            os.close(self.write_fd)
+            self.write_fd = -1
+
+    def close(self) -> None:
+        """Take what is left and end. Call it when the process is gone."""
+        self.close_write_end()
+        for _ in range(SPLICE_BYTES // READ_BYTES):
+            if not self._read():
+                break
+        self._loop.remove_reader(self._read_fd)
+        os.close(self._read_fd)
+        if self._null >= 0:
+            os.close(self._null)
+        self._log.detach()
+
+    def _read(self) -> int:
+        """One piece; how many bytes it had. At the end of file the reader is switched off."""
+        try:
+            count = self._splice() if self._log.full else self._copy()
+        except BlockingIOError:
+            return 0
+        if not count:
+            self._loop.remove_reader(self._read_fd)
+        return count
+
+    def _copy(self) -> int:
+        data = os.read(self._read_fd, READ_BYTES)
+        if data:
+            self._log.write(data)
+        return len(data)
+
+    def _splice(self) -> int:
+        if self._null < 0:
+            self._null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        count = os.splice(self._read_fd, self._null, SPLICE_BYTES)
+        if count:
+            self._log.lose(count)
+        return count

@@ -1,0 +1,173 @@
+"""A sample run: the whole DAG once, on one sample, in one process, at most for its budget (answered by `Profiled`)."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from jupiter_agent.adapters.limits import environment
+from jupiter_agent.adapters.logs import LogPipe, TaskLog
+from jupiter_agent.adapters.processes import Child, Frames, describe_exit
+from jupiter_agent.adapters.warm import FOREIGN, Surroundings, process_setup
+from jupiter_agent.core.effects import ProfileApp
+from jupiter_agent.core.events import Profiled
+from jupiter_agent.core.ids import is_item_name
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, TaskSpec
+
+TITLE = "-profile"
+"""stands for the task's name: in `ps`, in JUPITER_TASK and for its log; no task has such a name"""
+
+
+class Measured(Struct, array_like=True, tag="measured"):
+    """A task ran; `home` stands for the injection of the sample."""
+
+    task: str
+    seconds: float
+    sizes: dict[str, int]
+    """child -> bytes"""
+
+
+class Spoilt(Struct, array_like=True, tag="spoilt"):
+    """A task failed."""
+
+    task: str
+    error: str
+
+
+class Finished(Struct, array_like=True, tag="finished"):
+    """The DAG ran to its end."""
+
+
+_decode = msgspec.msgpack.Decoder(Measured | Spoilt | Finished).decode
+
+
+class SampleRun:
+    """One sample run. `stop` ends it unanswered."""
+
+    def __init__(
+        self, around: Surroundings, effect: ProfileApp, tasks: Sequence[TaskSpec], sample: str, log: TaskLog
+    ) -> None:
+        """`sample`: path inside the bundle of the app's own first sample, or ''."""
+        self.effect = effect
+        self._around = around
+        self._tasks = {task.name: task for task in tasks}
+        self._own_sample = sample
+        self._log = log
+        self._seconds: dict[str, float] = {}
+        self._edge_bytes: dict[str, int] = {}
+        self._errors: list[str] = []
+        self._finished = self._stopped = False
+        self._child: Child | None = None
+        self.life = asyncio.get_running_loop().create_task(self._live())
+
+    async def stop(self) -> None:
+        self._stopped = True
+        self._kill()
+        await asyncio.wait([self.life])
+
+    def _kill(self) -> None:
+        if self._child:
+            self._child.signal_group(signal.SIGKILL)
+
+    async def _live(self) -> None:
+        try:
+            await self._run()
+        except FOREIGN as error:
+            self._errors.append(str(error))
+        if not self._stopped:
+            complete = self._finished and not self._errors
+            error = "; ".join(self._errors)
+            self._around.post(Profiled(self.effect.job, self._seconds, self._edge_bytes, complete, error))
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        output = LogPipe(self._log)
+        job, work, status = self.effect.job, None, 0
+        budget = None
+        try:
+            folder = self._around.bundles(self.effect.bundle).resolve()
+            frames = Frames(self._on_frame, self._kill)
+            self._child, work = await self._around.spawner.start(
+                frames, lambda home, mark: environment(home, job, TITLE, "", mark), (job, TITLE), output.write_fd
+            )
+            budget = loop.call_later(self.effect.budget_s, self._expire)
+            if self._stopped:
+                self._kill()
+            else:
+                frames.send(await loop.run_in_executor(None, self._setup, folder, work))
+        except FOREIGN:
+            self._kill()
+            raise
+        finally:
+            output.close_write_end()
+            if self._child:
+                status = await self._child.reap()
+                self._child = None
+            if budget:
+                budget.cancel()
+            output.close()
+            if work:
+                await loop.run_in_executor(None, shutil.rmtree, work, True)
+        if not self._finished and not self._errors:
+            self._errors.append(f"the process {describe_exit(status)}")
+
+    def _setup(self, folder: Path, work: Path) -> dict[str, Any]:
+        """In a thread: it may write the sample."""
+        name, path = self._sample(folder, work)
+        tasks = [
+            {"name": t.name, "script": t.script, "contract": t.contract, "children": t.children, "parents": t.parents,
+             "params": t.params}
+            for t in self._tasks.values()
+        ]  # fmt: skip
+        return {
+            "mode": "profile",
+            "job": self.effect.job,
+            "tasks": tasks,
+            "sample": str(path),
+            "sample_name": name,
+            "parallel": 1,
+            "inline_bytes": INLINE_BYTES,
+            **process_setup(self._around.limits, folder, work),
+        }
+
+    def _sample(self, folder: Path, work: Path) -> tuple[str, Path]:
+        sample = self.effect.sample
+        if sample is None:
+            path = (folder / self._own_sample).resolve()
+            if not self._own_sample or not path.is_relative_to(folder) or not path.is_file():
+                raise FileNotFoundError("there is no sample to run")
+            return path.name, path
+        if not is_item_name(sample.name):
+            raise LookupError(f"{sample.name!r} is no file name")
+        if sample.data is None:
+            return sample.name, self._around.objects.path(sample.sha256)
+        path = work / "sample"
+        path.write_bytes(sample.data)
+        return sample.name, path
+
+    def _expire(self) -> None:
+        self._errors.append(f"stopped after {self.effect.budget_s:g} s")
+        self._kill()
+
+    def _on_frame(self, frame: bytes) -> None:
+        try:
+            report = _decode(frame)
+        except msgspec.MsgspecError:
+            self._kill()
+            return
+        if isinstance(report, Finished):
+            self._finished = True
+        elif isinstance(report, Spoilt):
+            self._errors.append(f"{report.task}: {report.error}")
+        elif report.task in self._tasks or report.task == "home":
+            if report.task in self._tasks:
+                self._seconds[report.task] = report.seconds
+            for child, size in report.sizes.items():
+                self._edge_bytes[f"{report.task}>{child}"] = size

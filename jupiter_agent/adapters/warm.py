@@ -1,0 +1,400 @@
+"""The warm process of one (job, task): started before the first item, restarted when it ends by itself.
+
+    starting --ready--> ready --ends--> starting (at once, if it had worked; otherwise after a back-off)
+    starting --ends--> broken (runs fail with the reason) --back-off 0.2 s x 4, max 10 s--> starting
+
+Runs wait while it starts; `parallel` of them are inside at once, and only those have a timeout running. Every run gets
+one answer, unless the task is stopped. What comes from the process is untrusted: user code can write to its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import signal
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from jupiter_agent.adapters.limits import Limits, environment
+from jupiter_agent.adapters.logs import LogPipe, TaskLog
+from jupiter_agent.adapters.processes import Child, Frames, Spawner, describe_exit
+from jupiter_agent.core.effects import StartRun, StartTask
+from jupiter_agent.core.events import Event, RunDone, RunFailed, TaskDown, TaskUp
+from jupiter_agent.core.ids import HOME, is_item_name
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
+from jupiter_agent.errors import JupiterError
+
+BACKOFF_S, BACKOFF_FACTOR, MAX_BACKOFF_S = 0.2, 4.0, 10.0
+DRAIN_S = 5.0
+"""for the kernel to end a process that was killed"""
+
+Failure = tuple[str, str]
+"""(kind, error) of RunFailed"""
+
+FOREIGN = (OSError, LookupError, JupiterError)
+"""what `bundles` and the object store raise for something they do not have"""
+
+
+class ObjectStore(Protocol):
+    """What the runner needs of the store. Everything but `path` is called from threads."""
+
+    def path(self, sha256: bytes) -> Path:
+        """Of a stored object, only to be read. FileNotFoundError or KeyError when it is not there."""
+
+    def ingest_file(self, path: Path) -> tuple[bytes, int]:
+        """Move a file into the store: (sha256, size)."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the processes of one runner share."""
+
+    post: Callable[[Event], None]
+    spawner: Spawner
+    bundles: Callable[[bytes], Path]
+    objects: ObjectStore
+    limits: Limits
+
+
+class Ready(Struct, array_like=True, tag="ready"):
+    """The script is loaded."""
+
+
+class Broken(Struct, array_like=True, tag="broken"):
+    """The script does not load; the process ends."""
+
+    kind: str
+    error: str
+
+
+class Done(Struct, array_like=True, tag="done"):
+    """A run gave outputs: (children, name, data or None, file number, size)."""
+
+    run: int
+    seconds: float
+    outputs: list[tuple[list[str], str, bytes | None, int, int]]
+
+
+class Failed(Struct, array_like=True, tag="failed"):
+    """A run failed."""
+
+    run: int
+    kind: str
+    error: str
+
+
+_decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed).decode
+
+
+@dataclass
+class _Attempt:
+    effect: StartRun
+    timer: asyncio.TimerHandle | None
+    late: bool = False
+
+
+class WarmProcess:
+    """See the module. `stop` ends it for good; nothing is posted afterwards."""
+
+    def __init__(self, around: Surroundings, effect: StartTask, log: TaskLog) -> None:
+        self.effect = effect
+        self._around = around
+        self._spec = effect.task
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[StartRun] = deque()
+        self._running: dict[int, _Attempt] = {}
+        self._storing: set[asyncio.Task[None]] = set()
+        self._child: Child | None = None
+        self._work = Path()
+        self._ready = False
+        self._broken: Failure | None = None
+        self._proven = False
+        """this process was given an item: its end is the item's doing, not a reason to wait"""
+        self._failures = 0
+        self._stopped = asyncio.Event()
+        self._life = self._loop.create_task(self._live())
+
+    # --- from the runner -----------------------------------------------------------------------------------------
+
+    def run(self, effect: StartRun) -> None:
+        if self._broken:
+            self._loop.call_soon(self._answer, effect.run, self._broken)
+        else:
+            self._queue.append(effect)
+            self._dispatch()
+
+    async def stop(self) -> None:
+        """SIGTERM, the grace, SIGKILL; then its folder is removed."""
+        self._stopped.set()
+        self._queue.clear()
+        for attempt in self._running.values():
+            _cancel(attempt.timer)
+        if self._child:
+            self._end(self._child)
+        await asyncio.wait([self._life], timeout=self._around.limits.grace_s + DRAIN_S)
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        self._log.attach()
+        try:
+            while not self._stopped.is_set():
+                await self._live_once()
+                if self._failures:
+                    await self._back_off()
+        finally:
+            self._log.detach()
+
+    async def _live_once(self) -> None:
+        self._ready = self._proven = False
+        self._broken = None
+        output = LogPipe(self._log)
+        try:
+            child = await self._start(output)
+        except FOREIGN as error:
+            output.close()
+            self._lost(("error", f"the process of {self._spec.name} could not be started: {error}"), str(error))
+            return
+        self._child = child
+        if self._stopped.is_set():
+            self._end(child)
+        limit = self._around.limits.load_s
+        timer = self._loop.call_later(limit, self._give_up_loading, limit)
+        status = await child.reap()
+        timer.cancel()
+        self._child = None
+        output.close()
+        if self._storing:
+            await asyncio.wait(self._storing)
+        await self._loop.run_in_executor(None, shutil.rmtree, self._work, True)
+        self._ended(status)
+
+    async def _start(self, output: LogPipe) -> Child:
+        job, spec, around = self.effect.job, self._spec, self._around
+        folder = around.bundles(self.effect.bundle)
+        frames = Frames(self._on_frame, self._on_hang_up)
+        try:
+            child, self._work = await around.spawner.start(
+                frames,
+                lambda home, mark: environment(home, job, spec.name, self.effect.app, mark),
+                (job, spec.name),
+                output.write_fd,
+            )
+        finally:
+            output.close_write_end()
+        frames.send(
+            {
+                "mode": "serve",
+                "contract": spec.contract,
+                "job": job,
+                "task": spec.name,
+                "script": spec.script,
+                "children": spec.children,
+                "params": {**spec.params, **self.effect.params},
+                "parallel": max(1, spec.parallel),
+                "inline_bytes": INLINE_BYTES,
+                **process_setup(around.limits, folder, self._work),
+            }
+        )
+        return child
+
+    def _end(self, child: Child) -> None:
+        child.signal_group(signal.SIGTERM)
+        self._loop.call_later(self._around.limits.grace_s, self._kill, child)
+
+    def _kill(self, child: Child) -> None:
+        if child is self._child:
+            child.signal_group(signal.SIGKILL)
+
+    def _give_up_loading(self, limit: float) -> None:
+        if not self._ready and self._child:
+            self._broken = ("timeout", f"{self._spec.script}: not loaded within {limit:g} s")
+            self._kill(self._child)
+
+    async def _back_off(self) -> None:
+        pause = min(MAX_BACKOFF_S, BACKOFF_S * BACKOFF_FACTOR ** (self._failures - 1))
+        try:
+            await asyncio.wait_for(self._stopped.wait(), pause)
+        except TimeoutError:
+            pass
+
+    def _ended(self, status: int) -> None:
+        """Say so, and answer what was inside."""
+        why = describe_exit(status)
+        if self._ready:
+            for attempt in self._running.values():
+                self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
+            self._running.clear()
+            self._failures = 0 if self._proven else self._failures + 1
+            self._down(why)
+        else:
+            kind = "exit" if status < 0 else "error"
+            self._lost(self._broken or (kind, f"{self._spec.script}: the process {why} while loading"), why)
+
+    def _verdict(self, attempt: _Attempt, why: str) -> Failure:
+        _cancel(attempt.timer)
+        if attempt.late:
+            return ("timeout", f"{self._spec.script}: TimeoutError: not done within {self._spec.timeout_s:g} s")
+        return ("exit", f"{self._spec.script}: the process {why}")
+
+    def _lost(self, failure: Failure, why: str) -> None:
+        """It never got ready: what waits fails now, and what comes until the next try."""
+        self._broken = failure
+        self._failures += 1
+        while self._queue:
+            self._answer(self._queue.popleft().run, failure)
+        self._down(f"{failure[1]}" if failure[1] else why)
+
+    def _down(self, error: str) -> None:
+        if not self._stopped.is_set():
+            self._log.note(f"the process ended: {error}")
+            self._around.post(TaskDown(self.effect.job, self._spec.name, error))
+
+    # --- runs ----------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        while self._ready and self._queue and len(self._running) < max(1, self._spec.parallel):
+            effect = self._queue.popleft()
+            try:
+                entries = list(_entries(effect, self._around.objects))
+            except FOREIGN as error:
+                self._loop.call_soon(self._answer, effect.run, ("exit", f"an input is not in the store: {error}"))
+                continue
+            timer = None
+            if self._spec.timeout_s is not None:
+                timer = self._loop.call_later(self._spec.timeout_s, self._expire, effect.run)
+            self._running[effect.run] = _Attempt(effect, timer)
+            self._proven = True
+            assert self._child
+            self._child.frames.send([effect.run, effect.item, entries])
+
+    def _expire(self, run: int) -> None:
+        self._running[run].late = True
+        if self._child:
+            self._kill(self._child)
+
+    def _answer(self, run: int, failure: Failure, item: str = "") -> None:
+        if self._stopped.is_set():
+            return
+        kind, error = failure
+        if item:
+            self._log.note(f"item {item}: {kind}: {error}")
+        self._around.post(RunFailed(run, kind, error))
+
+    # --- from the process ----------------------------------------------------------------------------------------
+
+    def _on_hang_up(self) -> None:
+        if self._child and not self._child.ended.is_set():  # user code closed our socket, or sent too much
+            self._kill(self._child)
+
+    def _on_frame(self, frame: bytes) -> None:
+        if self._stopped.is_set():
+            return
+        try:
+            answer = _decode(frame)
+        except msgspec.MsgspecError:
+            self._on_hang_up()
+            return
+        if isinstance(answer, Ready):
+            self._ready = True
+            self._around.post(TaskUp(self.effect.job, self._spec.name))
+        elif isinstance(answer, Broken):
+            self._broken = (answer.kind, answer.error)
+        else:
+            self._on_answer(answer)
+        self._dispatch()
+
+    def _on_answer(self, answer: Done | Failed) -> None:
+        attempt = self._running.get(answer.run)
+        if attempt is None or attempt.late:
+            return
+        del self._running[answer.run]
+        _cancel(attempt.timer)
+        if isinstance(answer, Failed):
+            self._answer(answer.run, (answer.kind, answer.error), attempt.effect.item)
+        elif error := _forged(answer, self._spec.children or [HOME]):
+            self._answer(answer.run, ("contract", error), attempt.effect.item)
+        elif any(data is None for _, _, data, _, _ in answer.outputs):
+            task = self._loop.create_task(self._store(answer))
+            self._storing.add(task)
+            task.add_done_callback(self._storing.discard)
+        else:
+            objects = [(children, inline(name, data or b"")) for children, name, data, _, _ in answer.outputs]
+            self._around.post(RunDone(answer.run, objects, answer.seconds))
+
+    async def _store(self, answer: Done) -> None:
+        out = self._work / "out"
+        try:
+            objects = await self._loop.run_in_executor(None, _ingest, self._around.objects, out, answer)
+        except FOREIGN as error:
+            self._answer(answer.run, ("exit", f"an output could not be stored: {error}"))
+            return
+        if not self._stopped.is_set():
+            self._around.post(RunDone(answer.run, objects, answer.seconds))
+
+
+def process_setup(limits: Limits, app_folder: Path, work: Path) -> dict[str, Any]:
+    """The part of the setup frame that every mode needs (task/main.py)."""
+    return {
+        "agent_pid": os.getpid(),
+        "limits": limits.for_process(),
+        "app_folder": str(app_folder.resolve()),
+        "work": str(work),
+        "out": str(work / "out"),
+    }
+
+
+def inline(name: str, data: bytes) -> Obj:
+    return Obj(name, hashlib.sha256(data).digest(), len(data), data)
+
+
+def _entries(effect: StartRun, objects: ObjectStore) -> Iterable[tuple[str, str, bytes | None, str]]:
+    """(key, name, data or None, path): the key is the parent, or `parent/name` when it gave several objects."""
+    for parent, given in effect.inputs:
+        for obj in given:
+            if not is_item_name(obj.name):
+                raise LookupError(f"{obj.name!r} is no file name")
+            key = parent if len(given) == 1 else f"{parent}/{obj.name}"
+            yield key, obj.name, obj.data, "" if obj.data is not None else str(objects.path(obj.sha256))
+
+
+def _forged(answer: Done, children: list[str]) -> str:
+    """What no honest task process sends."""
+    for named, name, data, _, _ in answer.outputs:
+        if not is_item_name(name):
+            return f"{name!r} is not a plain file name"
+        if not set(named) <= set(children):
+            return f"{named} are not all among the children {children}"
+        if data is not None and len(data) > INLINE_BYTES:
+            return f"{name} is too large to be sent inside a message"
+    return ""
+
+
+def _ingest(objects: ObjectStore, out: Path, answer: Done) -> list[tuple[list[str], Obj]]:
+    """In a thread: hash and move."""
+    taken = []
+    for children, name, data, number, _ in answer.outputs:
+        if data is not None:
+            taken.append((children, inline(name, data)))
+            continue
+        path = out / f"{answer.run}.{number}"
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError(f"{path.name} is not a regular file")
+        sha256, size = objects.ingest_file(path)
+        taken.append((children, Obj(name, sha256, size)))
+    return taken
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer:
+        timer.cancel()

@@ -1,0 +1,70 @@
+"""What a task process does to itself before any user code runs: limits, no new privileges, and dying with its agent.
+
+Three ways to die with the agent, because user code may block any one of them:
+
+* the death signal (PR_SET_PDEATHSIG) ends this process, even inside C code that never returns;
+* the lifeline, a pipe only the agent can write to, ends the whole process *group*: its read end is armed with
+  F_SETOWN(-group) and F_SETSIG(SIGKILL), so the kernel itself kills every member when the writer vanishes;
+* the end of file on the frame socket ends a process that waits for work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+from typing import Any
+
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+F_SETSIG = 10
+OOM_SCORE = 500
+"""added to the kernel's badness: memory pressure ends a task before it ends the agent"""
+
+
+def harden(agent_pid: int, lifeline: int, limits: dict[str, Any]) -> None:
+    """Apply `limits` (address_space, nofile, processes; None leaves one alone) and tie this process to the agent."""
+    os.umask(0o077)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, limits.get("nofile"))
+    _limit(resource.RLIMIT_AS, limits.get("address_space"))
+    _limit(resource.RLIMIT_NPROC, limits.get("processes"))
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(OOM_SCORE))
+    except OSError:
+        pass
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _arm(lifeline)
+    if os.getppid() != agent_pid:  # it died before the death signal was asked for
+        os.killpg(0, signal.SIGKILL)
+
+
+def _limit(which: int, value: int | None) -> None:
+    if value is None:
+        return
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def _arm(lifeline: int) -> None:
+    """Opened again, so that owner and signal belong to this process's own file description, not to everybody's."""
+    try:
+        fd = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:  # no /proc: the death signal and the socket are left
+        return
+    os.close(lifeline)
+    fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    try:
+        gone = os.read(fd, 1) == b""
+    except BlockingIOError:
+        gone = False
+    if gone:
+        os.killpg(0, signal.SIGKILL)

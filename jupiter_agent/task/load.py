@@ -1,0 +1,72 @@
+"""Loading a task's script from the app's folder and checking that it keeps the native contract."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import CodeType, ModuleType
+from typing import Any
+
+from jupiter_agent.task.errors import ContractError
+
+CO_VARARGS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x20, 0x80, 0x200
+PROCESS_ARGUMENTS = 2
+
+Process = Callable[..., Any]
+
+
+def load(folder: str, script: str) -> Process:
+    """The script's `process`. Raises ContractError, or whatever the script raises while it is imported.
+
+    `sys.path[0]` is the app's folder, so sibling modules import; `__name__` is the script's stem, never `__main__`.
+    """
+    path = os.path.join(folder, script)
+    if not script or os.path.isabs(script) or ".." in script.split("/") or not os.path.isfile(path):
+        raise ContractError(f"the app has no script {script!r}")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    sys.argv = [path]
+    return _check(_run(path), script)
+
+
+def _run(path: str) -> ModuleType:
+    name = os.path.splitext(os.path.basename(path))[0]
+    if name in sys.modules:  # never replace a module that is in use
+        name = f"jupiter_script_{name}"
+    module = ModuleType(name)
+    module.__file__ = path
+    sys.modules[name] = module
+    try:
+        with open(path, "rb") as file:
+            code = compile(file.read(), path, "exec")
+        exec(code, module.__dict__)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _check(module: ModuleType, script: str) -> Process:
+    process = getattr(module, "process", None)
+    if process is None:
+        other = " (it defines `task`: that is the v5 contract)" if hasattr(module, "task") else ""
+        raise ContractError(f"{script} defines no `process`{other}: write `def process(inputs, ctx)`")
+    if not callable(process):
+        raise ContractError(f"`process` in {script} is a {type(process).__name__}, not a function")
+    code = getattr(process, "__code__", None)
+    if isinstance(code, CodeType):
+        _check_signature(process, code, script)
+    return process  # type: ignore[no-any-return]
+
+
+def _check_signature(process: Any, code: CodeType, script: str) -> None:
+    where = f"{script}:{code.co_firstlineno}: `process`"
+    if code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+        raise ContractError(f"{where} is async: make it a plain function, and call asyncio.run inside")
+    if code.co_flags & CO_GENERATOR:
+        raise ContractError(f"{where} is a generator: return the value, or a dict of children, instead of yielding")
+    given = code.co_argcount - (1 if hasattr(process, "__self__") else 0)
+    least = given - len(process.__defaults__ or ())
+    if least > PROCESS_ARGUMENTS or (given < PROCESS_ARGUMENTS and not code.co_flags & CO_VARARGS):
+        raise ContractError(f"{where} takes {given} arguments: it is called as `process(inputs, ctx)`")

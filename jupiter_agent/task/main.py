@@ -1,0 +1,47 @@
+"""Entry of a task process: `python -I -B -c BOOT <socket fd> <lifeline fd> <job> <task>` (see adapters/processes.py).
+
+The first frame is the setup, a map:
+
+    mode          serve, or profile
+    agent_pid     to notice an agent that died before the death signal was asked for
+    limits        {address_space, nofile, processes}: bytes or counts, None to leave one alone
+    job, task, script, contract, children, params, parallel        of the task (mode serve)
+    tasks, sample, sample_name                            of the app (mode profile)
+    app_folder    of the unpacked bundle
+    work          this process's private folder: HOME and TMPDIR are `home` in it, scratch folders `0`, `1`, ...
+    out           where outputs larger than `inline_bytes` are left as `<run>.<n>`
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jupiter_agent.task.frames import Pipe
+from jupiter_agent.task.harden import harden
+
+
+def main() -> None:
+    socket, lifeline = int(sys.argv[1]), int(sys.argv[2])
+    os.set_inheritable(socket, False)
+    pipe = Pipe(socket)
+    setup = pipe.read()
+    if setup is None:
+        return
+    harden(setup["agent_pid"], lifeline, setup["limits"])
+    for slot in range(setup["parallel"]):
+        os.makedirs(os.path.join(setup["work"], str(slot)), exist_ok=True)
+    os.chdir(os.path.join(setup["work"], "0") if setup["parallel"] == 1 else setup["work"])
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if setup["mode"] == "profile":
+        from jupiter_agent.task.profile import profile
+
+        profile(pipe, setup)
+    else:
+        from jupiter_agent.task.serve import serve
+
+        serve(pipe, setup)
+
+
+if __name__ == "__main__":
+    main()
