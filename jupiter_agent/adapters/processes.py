@@ -28,7 +28,7 @@ import msgspec
 from jupiter_agent.adapters.limits import MARK
 
 BOOT = "from jupiter_agent.task.main import main; main()"
-PYTHON = (sys.executable, "-I", "-B", "-X", "utf8", "-c", BOOT)
+PYTHON = (sys.executable, "-I", "-X", "utf8", "-c", BOOT)
 HEADER_BYTES = 4
 MAX_FRAME = 16 * 1024 * 1024
 MAX_SWEEPS = 50

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from types import TracebackType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 MAX_MESSAGE = 500
 

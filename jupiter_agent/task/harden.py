@@ -14,11 +14,14 @@ import ctypes
 import fcntl
 import os
 import resource
-import signal
-from typing import Any
+
+TYPE_CHECKING = False  # importing `typing` would cost 12 ms
+if TYPE_CHECKING:
+    from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 F_SETSIG = 10
+SIGKILL = 9
 OOM_SCORE = 500
 """added to the kernel's badness: memory pressure ends a task before it ends the agent"""
 
@@ -37,10 +40,10 @@ def harden(agent_pid: int, lifeline: int, limits: dict[str, Any]) -> None:
         pass
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     _arm(lifeline)
     if os.getppid() != agent_pid:  # it died before the death signal was asked for
-        os.killpg(0, signal.SIGKILL)
+        os.killpg(0, SIGKILL)
 
 
 def _limit(which: int, value: int | None) -> None:
@@ -60,11 +63,11 @@ def _arm(lifeline: int) -> None:
         return
     os.close(lifeline)
     fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(fd, F_SETSIG, SIGKILL)
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     try:
         gone = os.read(fd, 1) == b""
     except BlockingIOError:
         gone = False
     if gone:
-        os.killpg(0, signal.SIGKILL)
+        os.killpg(0, SIGKILL)

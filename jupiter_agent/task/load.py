@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from types import CodeType, ModuleType
-from typing import Any
 
 from jupiter_agent.task.errors import ContractError
 
+TYPE_CHECKING = False  # importing `typing` would cost 12 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Process = Callable[..., Any]
+
 CO_VARARGS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x20, 0x80, 0x200
 PROCESS_ARGUMENTS = 2
-
-Process = Callable[..., Any]
 
 
 def load(folder: str, script: str) -> Process:

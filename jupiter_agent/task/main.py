@@ -1,4 +1,4 @@
-"""Entry of a task process: `python -I -B -c BOOT <socket fd> <lifeline fd> <job> <task>` (see adapters/processes.py).
+"""Entry of a task process: `python -I -c BOOT <socket fd> <lifeline fd> <job> <task>` (see adapters/processes.py).
 
 The first frame is the setup, a map:
 
@@ -34,13 +34,11 @@ def main() -> None:
     os.chdir(os.path.join(setup["work"], "0") if setup["parallel"] == 1 else setup["work"])
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if setup["mode"] == "profile":
-        from jupiter_agent.task.profile import profile
-
-        profile(pipe, setup)
+        from jupiter_agent.task.profile import profile as work
     else:
-        from jupiter_agent.task.serve import serve
-
-        serve(pipe, setup)
+        from jupiter_agent.task.serve import serve as work
+    sys.dont_write_bytecode = True  # from here on, imports are the app's: its folder stays as it was unpacked
+    work(pipe, setup)
 
 
 if __name__ == "__main__":

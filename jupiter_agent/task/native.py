@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from jupiter_agent.task.errors import ContractError
 
+TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+    from typing import Any
 
 HOME = "home"
 MAX_NAME = 200

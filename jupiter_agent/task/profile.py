@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from jupiter_agent.task.errors import ContractError, last_line, print_trace
 from jupiter_agent.task.frames import Pipe
 from jupiter_agent.task.load import load
 from jupiter_agent.task.native import HOME, Context, Inputs, Output, Outputs
 from jupiter_agent.task.serve import empty, leave
+
+TYPE_CHECKING = False  # importing `typing` would cost 12 ms
+if TYPE_CHECKING:
+    from typing import Any
 
 INPUT = "input"
 

@@ -10,12 +10,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
 
 from jupiter_agent.task.errors import ContractError, last_line, print_trace
 from jupiter_agent.task.frames import Pipe
-from jupiter_agent.task.load import Process, load
+from jupiter_agent.task.load import load
 from jupiter_agent.task.native import Context, Inputs, Outputs
+
+TYPE_CHECKING = False  # importing `typing` would cost 12 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+    from jupiter_agent.task.load import Process
 
 
 def serve(pipe: Pipe, setup: dict[str, Any]) -> None:
