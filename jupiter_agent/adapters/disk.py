@@ -1,0 +1,40 @@
+"""Files: what the disk answers in our terms, and folders whose entries survive a power cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jupiter_agent.errors import CapacityError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG}
+
+
+@contextmanager
+def capacity(doing: str) -> Iterator[None]:
+    """A full disk, quota or file table becomes CapacityError; other faults of the disk pass as OSError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise CapacityError(f"{doing}: {error.strerror}", "free space or raise the limit") from error
+        raise
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """`os.write` until everything is written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make created, renamed and removed names of a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
