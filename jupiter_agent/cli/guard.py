@@ -1,0 +1,63 @@
+"""How every command ends: an exit code, and `error:` and `hint:` lines on stderr, never a traceback (DESIGN 10).
+
+JUPITER_DEBUG=1 shows the traceback as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from jupiter_agent.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, JupiterError
+
+
+def say_error(message: str, hint: str = "") -> None:
+    """`error:` and, where there is one, `hint:` on stderr; further lines are indented."""
+    for label, text in (("error", message), ("hint", hint)):
+        if text:
+            print(f"{label}: " + text.strip().replace("\n", "\n  "), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Progress and remarks: stderr, so that stdout stays data."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def guarded(run: Callable[[], object]) -> int:
+    """Run a command and turn whatever it does into an exit code."""
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): nothing to say, and nobody to say it to at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        _show_traceback()
+        return _report(error)
+
+
+def _show_traceback() -> None:
+    if os.environ.get("JUPITER_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, JupiterError):
+        say_error(error.message, error.hint)
+        return error.exit_code
+    if format_message := getattr(error, "format_message", None):  # the argument parser under typer
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "jupiter"
+        say_error(str(format_message()), f"see `{path} --help`")
+        return EXIT_USAGE
+    if type(error).__name__ == "Abort":  # its way to say Ctrl-C
+        return EXIT_INTERRUPTED
+    say_error(f"internal: {type(error).__name__}: {error}", "set JUPITER_DEBUG=1 to see where, and report it")
+    return EXIT_FAILED

@@ -1,0 +1,162 @@
+"""One frozen Config for an agent: defaults < TOML file (`--config`) < JUPITER_* environment < flags.
+
+Every setting has one name in all places: `state_dir` in the file, `JUPITER_STATE_DIR`, `--state-dir`. An unknown key of
+the file is an error. The state folder is /var/lib/jupiter-agent for root where /var/lib is writable, else
+$XDG_STATE_HOME/jupiter-agent, else ~/.local/state/jupiter-agent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from jupiter_agent.core.ids import is_node_name
+from jupiter_agent.errors import UsageError
+
+DEFAULT_BIND = "0.0.0.0:7421"
+"""An agent listens on this port and the next one, both below 32768: the kernel never lends them to clients."""
+
+PROFILES = ("lan", "wan", "manet")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint for a word that is none of the known ones."""
+    import difflib
+
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+def parse_address(text: str) -> str:
+    """HOST:PORT as given, or ValueError; an IPv6 host is written in brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"{text!r}: an IPv6 address needs brackets, [{host}]:{port}")
+    return text
+
+
+def default_state_dir(env: Mapping[str, str]) -> Path:
+    """Where this user's agent keeps its state unless told otherwise."""
+    if os.geteuid() == 0 and os.access("/var/lib", os.W_OK):
+        return Path("/var/lib/jupiter-agent")
+    base = env.get("XDG_STATE_HOME") or Path(env.get("HOME") or "~").expanduser() / ".local" / "state"
+    return Path(base) / "jupiter-agent"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a string")
+    return value
+
+
+def _optional_address(value: Any) -> str:
+    return parse_address(_text(value)) if value else ""
+
+
+def _name(value: Any) -> str:
+    if _text(value) and not is_node_name(value):
+        raise ValueError(f"{value!r} is not a node name: letters, digits, '.' and '-', at most 63")
+    return str(value)
+
+
+def _folder(value: Any) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    """A list of strings, or one string with commas or spaces between (the environment)."""
+    parts = re.split(r"[,\s]+", value) if isinstance(value, str) else value
+    return tuple(_text(part) for part in parts if part)
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"{value!r} is none of {', '.join(known)}")
+        return str(value)
+
+    return parse
+
+
+def _setting(parse: Callable[[Any], Any], metavar: str, text: str, default: Any = "") -> Any:
+    return field(default=default, metadata={"parse": parse, "metavar": metavar, "help": text})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What one agent was told. Addresses are HOST:PORT or ''; the agent uses PORT and PORT+1."""
+
+    name: str = _setting(_name, "N", "name of this node (default: the host's)")
+    bind: str = _setting(_optional_address, "HOST:PORT", f"where to listen (default {DEFAULT_BIND})", DEFAULT_BIND)
+    advertise: str = _setting(_optional_address, "HOST:PORT", "the address others reach this agent at")
+    state_dir: Path = _setting(_folder, "DIR", "keys, journal and objects of this agent", Path())  # noqa: RUF009 - it is a field()
+    join: tuple[str, ...] = _setting(_list, "TOKEN|HOST:PORT", "whom to join; may be given more than once", ())
+    profile: str = _setting(_one_of(PROFILES), "|".join(PROFILES), "timing and byte budgets (default lan)", "lan")
+    http: str = _setting(_optional_address, "HOST:PORT", "serve health and metrics here (default: off)")
+    token_file: str = _setting(_text, "FILE", "a file with the token to join with (its content is added to `join`)")
+    log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
+
+
+SETTINGS = {f.name: f for f in fields(Config)}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: {error}", "the file is TOML: key = value, strings in quotes") from error
+
+
+def _read_token(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the token file {path}: {error}") from error
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
+    for key, value in layer.items():
+        if key not in SETTINGS:
+            raise UsageError(f"{origin}: unknown key {key!r}", did_you_mean(key, SETTINGS))
+        try:
+            into[key] = SETTINGS[key].metadata["parse"](value)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{origin}: {key}: {error}") from error
+
+
+def load(flags: Mapping[str, Any], env: Mapping[str, str], config_file: Path | None = None) -> Config:
+    """Merge the layers; UsageError for a wrong value, naming where it came from. Flags left out are None."""
+    values: dict[str, Any] = {}
+    if path := config_file or (Path(env["JUPITER_CONFIG"]) if env.get("JUPITER_CONFIG") else None):
+        _merge(values, _read_toml(path), str(path))
+    for name in SETTINGS:
+        if value := env.get(variable := f"JUPITER_{name.upper()}"):
+            _merge(values, {name: value}, variable)
+    for name, value in flags.items():
+        if value is not None:
+            _merge(values, {name: value}, f"--{name.replace('_', '-')}")
+    values["name"] = values.get("name") or _host_name()
+    values.setdefault("state_dir", default_state_dir(env))
+    if token_file := values.get("token_file"):
+        values["join"] = (*values.get("join", ()), _read_token(token_file))
+    return Config(**values)
+
+
+def _host_name() -> str:
+    """This host's name as a node name; 'node' when nothing of it can be used."""
+    cleaned = re.sub(r"[^A-Za-z0-9.-]+", "-", socket.gethostname()).lstrip(".-")[:63]
+    return cleaned if is_node_name(cleaned) else "node"
