@@ -1,0 +1,62 @@
+"""`jupiter ctl`: ask any agent of a cluster, and tell it what to do (DESIGN 10)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from jupiter_agent.cli.ctl import files, following, jobs, reading, session
+from jupiter_agent.cli.output import Format, Output
+
+_SHARED = ("--peer", "--dir", "--token-file", "--output", "-o")
+
+
+def hoist(args: list[str]) -> list[str]:
+    """The options every verb shares moved to the front, where `ctl` itself reads them: `get jobs -o json` works."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in _SHARED:
+            front += [word, *([value] if (value := next(words, None)) is not None else [])]
+        elif word.partition("=")[0] in _SHARED[:4] or (word[:2] == "-o" and word[2:] in tuple(Format)):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
+class _Ctl(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, hoist(args))
+
+
+app = typer.Typer(
+    cls=_Ctl,
+    rich_markup_mode=None,
+    help="Ask any agent of a cluster and tell it what to do.",
+    epilog="These options may also follow the verb. Exit codes: 0 ok, 1 the job failed, 2 usage, 3 not placeable, "
+    "4 no peer reachable, 5 not authorised, 6 timeout, 130 interrupted.",
+)
+
+
+@app.callback()
+def ctl(
+    ctx: typer.Context,
+    peer: Annotated[list[str] | None, typer.Option(metavar="HOST:PORT", help="Whom to ask; tried in order.")] = None,
+    folder: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Folder of a local cluster.")] = None,
+    token_file: Annotated[Path | None, typer.Option(metavar="F", help="File that holds the cluster's token.")] = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="What stdout shows.")] = Format.TABLE,
+) -> None:
+    ctx.obj = session.make_session(peer or [], folder, token_file, Output(output))
+    ctx.call_on_close(ctx.obj.close)
+
+
+for module in (jobs, files, reading, following):
+    for name, verb in module.VERBS.items():
+        app.command(name)(verb)

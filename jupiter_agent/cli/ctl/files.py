@@ -1,0 +1,76 @@
+"""Verbs that move files: put inputs in, take results out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jupiter_agent.cli.ctl import intake, saving, waiting
+from jupiter_agent.cli.ctl.jobs import JobArgument
+from jupiter_agent.cli.ctl.session import Session, session_of
+from jupiter_agent.cli.guard import say
+
+
+def put(
+    ctx: typer.Context,
+    job: JobArgument,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of files.")],
+    task: Annotated[str | None, typer.Option(metavar="ENTRY", help="Only for this entry task.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="NODE", help="Let the items enter at this node.")] = None,
+    rename: Annotated[bool, typer.Option("--rename", help="Rename an item whose name is taken.")] = False,
+) -> None:
+    """Give a job more inputs: each file is one item."""
+    session = session_of(ctx)
+    found = intake.collect(paths, may_repeat=rename)
+    args = {"job": job, "inputs": intake.send(session.client, found, task), "rename": rename}
+    body = session.call("put", args | ({"at": at} if at else {}))
+    accepted, ignored = list(body.get("accepted") or []), list(body.get("ignored") or [])
+    if ignored:
+        say(f"ignored, the job has them already: {', '.join(ignored)}")
+    if session.output.is_data:
+        session.output.fields("put", {"job": job, "accepted": accepted, "ignored": ignored})
+    else:
+        print("\n".join(accepted), end="\n" if accepted else "")
+
+
+def results(
+    ctx: typer.Context,
+    job: JobArgument,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write DIR/<item>/<sink task>/<file>.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until all items are done or failed.")] = False,
+) -> int:
+    """List a job's results, or write them to a folder."""
+    session = session_of(ctx)
+    if follow:
+        return _follow_results(session, waiting.one_job(session, job)["id"], out)
+    body = session.ask("results", {"job": job})
+    written = saving.save(session, body["items"], out) if out else []
+    if out:
+        say(f"{len(written)} results written to {out}")
+    extra = {key: value for key, value in body.items() if key != "items"}
+    session.output.items("results", body["items"], {"job": job, **extra})
+    return 0
+
+
+def _follow_results(session: Session, job_id: str, out: Path | None) -> int:
+    """Each finished item once, as it finishes; ends as `wait` does."""
+    seen: set[str] = set()
+    idle = 0
+    for job in waiting.polls(session, job_id, None):
+        items = session.ask_patiently("results", {"job": job_id})["items"]
+        fresh = [item for item in items if item["name"] not in seen and item.get("state") in ("done", "failed")]
+        for item in fresh:
+            if out:
+                saving.save(session, [item], out)
+            session.output.stream("results", item)
+            seen.add(item["name"])
+        idle = idle + 1 if waiting.has_nothing_open(job) else 0
+        if waiting.is_over(job) or idle >= 2:
+            return waiting.outcome(session, job)
+    return 0
+
+
+VERBS: dict[str, Callable[..., Any]] = {"put": put, "results": results}

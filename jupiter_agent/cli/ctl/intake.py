@@ -1,0 +1,71 @@
+"""Inputs on their way in: collected and checked before anything is sent, written as blobs, named in the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupiter_agent.cli.guard import say
+from jupiter_agent.cli.reach import Caller
+from jupiter_agent.core.ids import is_item_name
+from jupiter_agent.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file that will be an item of the same name."""
+
+    name: str
+    path: Path
+
+
+def collect(paths: Sequence[Path], may_repeat: bool = False) -> list[Input]:
+    """Files as given, folders as their files in name order; what is hidden or deeper in one is skipped and said."""
+    inputs = [Input(path.name, path) for given in paths for path in _files(given)]
+    for item in inputs:
+        if not is_item_name(item.name):
+            raise UsageError(f"{item.path}: the name cannot be an item's", "no control characters, at most 200 letters")
+    if not may_repeat:
+        _check_unique(inputs)
+    return inputs
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        entries = sorted(path.iterdir())
+        files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        if skipped := [entry.name for entry in entries if entry not in files]:
+            say(f"{path}: skipped {', '.join(skipped)}")
+        if not files:
+            raise UsageError(f"{path}: no file in this folder", "only its own files are taken, none of deeper folders")
+        return files
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or folder" if not path.exists() else f"{path}: not a regular file")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    return [path]
+
+
+def _check_unique(inputs: Iterable[Input]) -> None:
+    seen: dict[str, Path] = {}
+    for item in inputs:
+        if item.name in seen:
+            raise UsageError(f"{seen[item.name]} and {item.path} would be the same item", "item names are file names")
+        seen[item.name] = item.path
+
+
+def blob_fields(client: Caller, content: Path | bytes) -> dict[str, Any]:
+    """Write an object and say how to name it in a call."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    digest = client.write_blob(content)
+    return {"sha256": digest.hex() if isinstance(digest, bytes) else str(digest), "size": size}
+
+
+def send(client: Caller, inputs: Iterable[Input], task: str | None = None) -> list[dict[str, Any]]:
+    """Write the inputs and return their `inputs` entries for `submit` and `put`."""
+    extra = {"task": task} if task else {}
+    return [{"name": item.name, **blob_fields(client, item.path), **extra} for item in inputs]

@@ -1,0 +1,98 @@
+"""Verbs that only look: get, describe, explain, token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from jupiter_agent.cli import units
+from jupiter_agent.cli.ctl.jobs import JobArgument
+from jupiter_agent.cli.ctl.session import Session, session_of
+from jupiter_agent.cli.kinds import GETTABLE, KINDS, find_kind, generic_columns
+
+WATCH_EVERY_S = 1.0
+
+KindArgument = Annotated[str, typer.Argument(metavar="KIND", help=", ".join(GETTABLE))]
+
+
+def get(
+    ctx: typer.Context,
+    kind: KindArgument,
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on and print what changes.")] = False,
+) -> None:
+    """List objects of a kind."""
+    session = session_of(ctx)
+    plural = find_kind(kind)
+    args = {"kind": plural} | ({"id": id} if id else {})
+    if watch:
+        _watch(session, plural, args)
+    session.output.items(plural, session.ask("get", args)["items"])
+
+
+def _watch(session: Session, plural: str, args: dict[str, str]) -> None:
+    """Every object that is new or changed since the last look, until Ctrl-C."""
+    shown: dict[str, str] = {}
+    while True:
+        for row in session.ask_patiently("get", args)["items"]:
+            key, now = KINDS[plural].key(row), json.dumps(row, sort_keys=True, default=str)
+            if shown.get(key) != now:
+                session.output.stream(plural, row)
+                shown[key] = now
+        session.clock.sleep(WATCH_EVERY_S)
+
+
+def describe(ctx: typer.Context, kind: KindArgument, id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Everything about one object."""
+    session = session_of(ctx)
+    plural = find_kind(kind)
+    body = session.ask("describe", {"kind": plural, "id": id})
+    session.output.fields(KINDS[plural].name, body, KINDS[plural].key(body))
+
+
+def explain(
+    ctx: typer.Context,
+    job: JobArgument,
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="Only this task.")] = None,
+) -> None:
+    """Why each task is where it is: the candidates with their numbers and reasons."""
+    session = session_of(ctx)
+    body = session.ask("explain", {"job": job} | ({"task": task} if task else {}))
+    if session.output.is_data:
+        session.output.fields("explanation", body)
+        return
+    for entry in body["tasks"]:
+        by = f", decided by {units.text(entry['decided_by'])}" if entry.get("decided_by") else ""
+        print(f"{units.text(entry.get('task'))} -> {units.text(entry.get('node'))}{by}")
+        if entry.get("why"):
+            print(f"  {units.text(entry['why'])}")
+        if candidates := entry.get("candidates"):
+            session.output.table(candidates, generic_columns(candidates))
+        print()
+
+
+class TokenAction(StrEnum):
+    CREATE = "create"
+    LIST = "list"
+
+
+def token(
+    ctx: typer.Context,
+    action: Annotated[TokenAction, typer.Argument(help="Both show the cluster's one token.")] = TokenAction.CREATE,
+) -> None:
+    """Print the token that lets a node join and a client call: keep it secret."""
+    session = session_of(ctx)
+    body = session.ask("token", {})
+    if session.output.is_data and action is TokenAction.LIST:
+        session.output.items("tokens", [body])
+    elif session.output.is_data:
+        session.output.fields("token", body)
+    else:
+        print(body["token"])
+
+
+VERBS: dict[str, Callable[..., Any]] = {"get": get, "describe": describe, "explain": explain, "token": token}

@@ -1,0 +1,86 @@
+"""One `jupiter ctl` command's view of the cluster: where it is, how to print, and a client opened when first needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+
+from jupiter_agent.cli import reach
+from jupiter_agent.cli.output import Output
+from jupiter_agent.cli.reach import Caller, Where
+from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError
+
+CALL_TIMEOUT_S = 30.0
+GRACE_S = 15.0
+"""How long a command that waits goes without an answer: longer than a cluster needs to notice a dead home."""
+
+
+class Clock:
+    """Time as the waiting verbs see it; tests pass another."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass
+class Session:
+    where: Where
+    output: Output
+    clock: Clock = field(default_factory=Clock)
+    open: Callable[[Where], Caller] = field(default_factory=lambda: reach.open_client)
+    _client: Caller | None = None
+
+    @property
+    def client(self) -> Caller:
+        if self._client is None:
+            self._client = self.open(self.where)
+        return self._client
+
+    def call(self, verb: str, args: dict[str, Any], timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        """The verb's answer; not repeated when the agent falls silent, for it may have been done."""
+        return self.client.call(verb, args, timeout_s)
+
+    def ask(self, verb: str, args: dict[str, Any], timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        """As `call`, for verbs that change nothing: when the asked agent is gone, another one is asked."""
+        try:
+            return self.call(verb, args, timeout_s)
+        except UnreachableError:
+            self.close()
+            return self.call(verb, args, timeout_s)
+
+    def ask_patiently(self, verb: str, args: dict[str, Any]) -> Any:
+        """As `ask`, through the moments in which the cluster replaces a lost home."""
+        deadline = self.clock.now() + GRACE_S
+        while True:
+            try:
+                return self.ask(verb, args, timeout_s=5.0)
+            except UnauthorisedError:
+                raise
+            except JupiterError:
+                if self.clock.now() >= deadline:
+                    raise
+                self.clock.sleep(0.5)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def make_session(peers: list[str], folder: Path | None, token_file: Path | None, output: Output) -> Session:
+    """The session of this process's user."""
+    return Session(Where(tuple(peers), folder, token_file, os.environ), output)
+
+
+def session_of(ctx: typer.Context) -> Session:
+    """What `jupiter ctl`'s own options made."""
+    return cast(Session, ctx.obj)

@@ -1,0 +1,173 @@
+"""Which agent to ask and with which key (DESIGN 10, "Reaching a cluster").
+
+Whom to ask: `--peer`, else the agents of `--dir`, else JUPITER_PEER, else JUPITER_DIR, else the seeds in the token of
+`--token-file`, else `./.jupiter`, else this machine's agent. The key: `--token-file`, else `--dir`, JUPITER_TOKEN_FILE,
+JUPITER_DIR, `./.jupiter`, this machine's agent. Reachability is judged before authorisation, also without a key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from jupiter_agent.config import default_state_dir, parse_address
+from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
+
+LOCAL_DIR = Path(".jupiter")
+CONNECT_TIMEOUT_S = 1.0
+
+
+class Caller(Protocol):
+    """What the verbs need of `adapters.client.Client`."""
+
+    def call(self, verb: str, args: dict[str, Any], timeout_s: float = 30.0) -> Any: ...
+
+    def write_blob(self, content: Path | bytes) -> Any: ...
+
+    def read_blob(self, sha256: bytes, size: int, sink: BinaryIO) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the user said of the cluster to reach."""
+
+    peers: tuple[str, ...] = ()
+    dir: Path | None = None
+    token_file: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_agent_file(state_dir: Path) -> dict[str, Any] | None:
+    """agent.json as the agent wrote it {pid, name, id, address, started_at, boot}; None while there is none."""
+    try:
+        content = json.loads((state_dir / "agent.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def agent_folders(folder: Path) -> list[Path]:
+    """The state folders in a `local up` folder, node2 before node10; the folder itself when it is one."""
+    if (folder / "agent.json").is_file():
+        return [folder]
+    found = (path.parent for path in folder.glob("*/agent.json"))
+    return sorted(found, key=lambda path: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", path.name)])
+
+
+def _addresses_in(folder: Path) -> list[str]:
+    agents = (read_agent_file(path) for path in agent_folders(folder))
+    return [str(agent["address"]) for agent in agents if agent and agent.get("address")]
+
+
+def _machine_folder(env: Mapping[str, str]) -> Path:
+    """The state folder of this machine's agent: this user's, else the system's."""
+    own = Path(env["JUPITER_STATE_DIR"]) if env.get("JUPITER_STATE_DIR") else default_state_dir(env)
+    return own if (own / "agent.json").is_file() else Path("/var/lib/jupiter-agent")
+
+
+def _env_folder(env: Mapping[str, str]) -> Path | None:
+    return Path(env["JUPITER_DIR"]) if env.get("JUPITER_DIR") else None
+
+
+def addresses(where: Where) -> list[str]:
+    """Whom to ask, in order. UnreachableError when nobody is named anywhere."""
+    peers = [peer for peer in re.split(r"[,\s]+", where.env.get("JUPITER_PEER", "")) if peer]
+    if where.peers or (peers and not where.dir):
+        return [_checked(peer) for peer in where.peers or peers]
+    if folder := where.dir or _env_folder(where.env):
+        if found := _addresses_in(folder):
+            return found
+        raise UnreachableError(f"no agent has ever run in {folder}", f"jupiter local up --nodes 3 --dir {folder}")
+    if where.token_file and (seeds := _seeds(where.token_file)):
+        return seeds
+    for folder in (LOCAL_DIR, _machine_folder(where.env)):
+        if found := _addresses_in(folder):
+            return found
+    raise UnreachableError("no agent to ask", "start some: `jupiter local up --nodes 3`; or name one: --peer HOST:PORT")
+
+
+def _checked(peer: str) -> str:
+    try:
+        return parse_address(peer)
+    except ValueError as error:
+        raise UsageError(f"--peer: {error}", "for example --peer 10.0.0.5:7421") from error
+
+
+def _key_files(where: Where) -> Iterator[Path]:
+    env = where.env
+    if where.token_file:
+        yield where.token_file
+    elif where.dir:
+        yield where.dir / "token"
+    else:
+        if env.get("JUPITER_TOKEN_FILE"):
+            yield Path(env["JUPITER_TOKEN_FILE"])
+        if folder := _env_folder(env):
+            yield folder / "token"
+        yield LOCAL_DIR / "token"
+        yield _machine_folder(env) / "token"
+
+
+def find_token(where: Where) -> tuple[str, Path | None]:
+    """The token and the file it is from; ('', None) when there is none. UsageError for a named file that is missing."""
+    for path in _key_files(where):
+        try:
+            return path.read_text("utf-8").strip(), path
+        except (OSError, UnicodeDecodeError) as error:
+            if path == where.token_file:
+                raise UsageError(f"cannot read the token file {path}: {error}") from error
+    return "", None
+
+
+def _seeds(token_file: Path) -> list[str]:
+    from jupiter_agent.adapters.keys import decode_token
+
+    try:
+        return [str(seed) for seed in decode_token(token_file.read_text("utf-8").strip()).seeds]
+    except (OSError, UnicodeDecodeError, JupiterError):
+        return []  # judged later, after reachability
+
+
+def _somebody_listens(tried: list[str]) -> bool:
+    for address in tried:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _unreachable(tried: list[str]) -> UnreachableError:
+    return UnreachableError(
+        f"no agent answers at {', '.join(tried)}", "is it running? `jupiter local status` shows the local ones"
+    )
+
+
+def open_client(where: Where) -> Caller:
+    """A client of the first agent that answers. UnreachableError, UnauthorisedError or UsageError."""
+    tried = addresses(where)
+    token, origin = find_token(where)
+    if not token:
+        if not _somebody_listens(tried):
+            raise _unreachable(tried)
+        raise UnauthorisedError("no key for this cluster", "say where it is: --token-file FILE or --dir DIR")
+    from jupiter_agent.adapters.client import Client
+
+    try:
+        return Client.open(tried, token)
+    except UnreachableError:
+        raise
+    except JupiterError as error:
+        if not _somebody_listens(tried):
+            raise _unreachable(tried) from error
+        hint = error.hint or f"the key is from {origin}; another one: --token-file FILE or --dir DIR"
+        raise UnauthorisedError(error.message, hint) from error
