@@ -1,0 +1,135 @@
+"""`jupiter local`: a whole cluster on this machine, to try things out and to test (DESIGN 10, "Local clusters")."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from jupiter_agent.cli.guard import say
+from jupiter_agent.cli.local_cluster import LocalCluster
+from jupiter_agent.cli.output import Format, Output
+from jupiter_agent.cli.reach import LOCAL_DIR
+from jupiter_agent.errors import EXIT_OK, UsageError
+
+app = typer.Typer(rich_markup_mode=None, help="A cluster of agents on this machine.")
+
+Dir = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The cluster's folder: keys, logs, state.")]
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="node1, node2, ...")]
+
+
+class Signals:
+    """SIGINT and SIGTERM as a flag: a process just started is always noted before we react."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def check(self) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@app.command()
+def up(
+    nodes: Annotated[int, typer.Option(min=1, max=200, metavar="N", help="How many agents.")] = 3,
+    folder: Dir = LOCAL_DIR,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop them on Ctrl-C.")] = False,
+) -> int:
+    """Start agents node1..nodeN; returns when all see all. If it fails, no process is left."""
+    cluster, signals, began = LocalCluster(folder), Signals(), time.monotonic()
+    with signals.caught():
+        with cluster.lock():
+            if running := [node.name for node in cluster.nodes if node.is_running]:
+                raise UsageError(f"{', '.join(running)} already run in {folder}", f"jupiter local down --dir {folder}")
+            try:
+                cluster.start(nodes, signals.check)
+            except BaseException:
+                cluster.stop()
+                raise
+        at = "" if folder == LOCAL_DIR else f" --dir {folder}"
+        say(f"{nodes} agents see each other after {time.monotonic() - began:.1f} s; try: jupiter ctl{at} get nodes")
+        if foreground:
+            _stay(cluster, signals)
+    return EXIT_OK
+
+
+def _stay(cluster: LocalCluster, signals: Signals) -> None:
+    """Until a signal; says who ends meanwhile."""
+    Output().items("local", [node.status() for node in cluster.nodes])
+    say("Ctrl-C stops them")
+    running = {node.name for node in cluster.nodes}
+    while not signals.came:
+        for node in cluster.nodes:
+            node.reap()
+        now = {node.name for node in cluster.nodes if node.is_running}
+        for name in sorted(running ^ now):
+            say(f"{name} {'runs again' if name in now else 'has ended'}")
+        running = now
+        time.sleep(0.2)
+    say("stopping ...")
+    cluster.stop()
+
+
+@app.command()
+def down(folder: Dir = LOCAL_DIR) -> None:
+    """Stop all agents and their tasks; their state stays in DIR."""
+    cluster = LocalCluster(folder)
+    if not cluster.nodes:
+        say(f"no cluster in {folder}")
+        return
+    with cluster.lock():
+        stopped = cluster.stop()
+    say(f"stopped {', '.join(stopped)}" if stopped else "no agent was running")
+
+
+@app.command()
+def status(
+    folder: Dir = LOCAL_DIR,
+    output: Annotated[Format, typer.Option("--output", "-o", help="What stdout shows.")] = Format.TABLE,
+) -> None:
+    """List the agents and whether they run."""
+    Output(output).items("local", [node.status() for node in LocalCluster(folder).nodes])
+
+
+@app.command()
+def kill(node: NodeName, folder: Dir = LOCAL_DIR) -> None:
+    """SIGKILL one agent, as a crash would."""
+    cluster = LocalCluster(folder)
+    found = cluster.find(node)
+    with cluster.lock():
+        say(f"killed {node}" if cluster.kill(found) else f"{node} was not running")
+
+
+@app.command()
+def start(node: NodeName, folder: Dir = LOCAL_DIR) -> None:
+    """Start one agent again with the state it left; returns when it answers."""
+    cluster, signals = LocalCluster(folder), Signals()
+    found = cluster.find(node)
+    with signals.caught(), cluster.lock():
+        if found.is_running:
+            say(f"{node} runs already")
+            return
+        try:
+            cluster.start_one(found, signals.check)
+        except BaseException:
+            cluster.kill(found)
+            raise
+    say(f"{node} is up")

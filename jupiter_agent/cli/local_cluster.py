@@ -1,0 +1,298 @@
+"""A cluster of agents on this machine, kept in one folder (DESIGN 10, "Local clusters").
+
+    DIR/cluster.json       which nodes there are and where each listens
+    DIR/token              the cluster's token, 0600
+    DIR/nodeK/             a node's state folder: agent.json and token (the agent's own), agent.pid (ours), agent.log
+
+The first agent founds the cluster and writes its token; the others start together with it, by file, for an argument
+list is public. Nothing here signals a process that is not provably the one it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jupiter_agent.cli import procfs, reach
+from jupiter_agent.cli.reach import Caller, Where
+from jupiter_agent.config import did_you_mean
+from jupiter_agent.errors import JupiterError, UsageError
+
+START_LIMIT_S = 30.0
+STOP_LIMIT_S = 10.0
+KILL_LIMIT_S = 3.0
+POLL_S = 0.03
+LOG_LINES = 8
+PORTS = range(20000, 32000, 2)
+"""Below 32768, where the kernel takes the ports of clients from."""
+
+PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG")
+
+Check = Callable[[], None]
+"""Called while waiting; raises KeyboardInterrupt when the user wants to stop."""
+
+
+class Node:
+    """One agent: its folder, its process if it runs."""
+
+    def __init__(self, folder: Path, name: str, bind: str) -> None:
+        self.name = name
+        self.bind = bind
+        self.folder = folder / name
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._log_from = 0
+
+    @property
+    def started(self) -> procfs.Started | None:
+        return procfs.load(self.folder / "agent.pid")
+
+    @property
+    def is_running(self) -> bool:
+        return procfs.is_running(self.started, self.folder)
+
+    @property
+    def agent(self) -> dict[str, Any]:
+        """agent.json of this node, {} when it has never run."""
+        return reach.read_agent_file(self.folder) or {}
+
+    @property
+    def is_up(self) -> bool:
+        """The running process itself has written where it listens."""
+        started = self.started
+        return started is not None and self.agent.get("pid") == started.pid
+
+    def status(self) -> dict[str, Any]:
+        running = self.is_running
+        started = self.started
+        return {
+            "name": self.name, "id": self.agent.get("id"), "pid": started.pid if started and running else None,
+            "address": self.agent.get("address") or self.bind, "state_dir": str(self.folder), "running": running,
+        }  # fmt: skip
+
+    def spawn(self, token_file: Path | None) -> None:
+        """Start the agent, detached: its own session, none of our files."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("JUPITER_") or k in PASSED_ON}
+        if token_file:
+            environment["JUPITER_TOKEN_FILE"] = str(token_file)
+        command = [sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main", "run", "--name", self.name]
+        command += ["--bind", self.bind, "--state-dir", str(self.folder)]
+        with (self.folder / "agent.log").open("ab") as log:
+            self._log_from = log.tell()
+            self._popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.folder, env=environment, start_new_session=True,
+            )  # fmt: skip
+        # Not reaped before `check_alive`, so the number is its own even if it has ended already.
+        procfs.Started(self._popen.pid, procfs.start_ticks(self._popen.pid) or 0).save(self.folder / "agent.pid")
+
+    def check_alive(self) -> None:
+        """JupiterError with the last lines of the log when the process we started has ended."""
+        if self._popen is None or (code := self._popen.poll()) is None:
+            return
+        with (self.folder / "agent.log").open("rb") as log:
+            log.seek(self._log_from)
+            lines = log.read()[-8192:].decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+        raise JupiterError(
+            "\n".join([f"{self.name} ended at start with {code}", *lines]), f"see {self.folder}/agent.log"
+        )
+
+    def signal(self, *numbers: signal.Signals) -> bool:
+        return procfs.send_signal(self.started, self.folder, *numbers)
+
+    def reap(self) -> None:
+        if self._popen is not None:
+            self._popen.poll()
+
+
+class LocalCluster:
+    """The agents of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.token_file = self.folder / "token"
+        self.nodes = [Node(self.folder, entry["name"], entry["bind"]) for entry in self._read()]
+
+    def _read(self) -> list[dict[str, str]]:
+        try:
+            content = json.loads((self.folder / "cluster.json").read_text("utf-8"))
+            return [{"name": str(e["name"]), "bind": str(e["bind"])} for e in content["nodes"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{self.folder}/cluster.json is damaged: {error}", "give another --dir") from error
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """One `jupiter local` at a time changes a folder."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise UsageError(f"cannot use {self.folder}: {error.strerror}", "give another --dir") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(f"another `jupiter local` is at work in {self.folder}", "wait for it") from None
+            yield
+
+    def find(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        hint = did_you_mean(name, [node.name for node in self.nodes]) if self.nodes else "`jupiter local up` makes some"
+        raise UsageError(f"no node {name!r} in {self.folder}", hint)
+
+    def plan(self, count: int) -> None:
+        """Decide who listens where: as before where that is still free."""
+        before = {node.name: node.bind for node in self.nodes}
+        names = [f"node{number}" for number in range(1, count + 1)]
+        kept = {name: before[name] for name in names if name in before and _is_free(_port(before[name]))}
+        free = _free_ports({_port(bind) for bind in kept.values()})
+        self.nodes = [Node(self.folder, name, kept.get(name) or f"127.0.0.1:{next(free)}") for name in names]
+        content = {"nodes": [{"name": node.name, "bind": node.bind} for node in self.nodes]}
+        (self.folder / "cluster.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+    def start(self, count: int, check: Check) -> None:
+        """All agents, until each sees all alive. On any failure the caller stops what has started."""
+        deadline = time.monotonic() + START_LIMIT_S
+        self.plan(count)
+        first, *others = self.nodes
+        first.spawn(None)
+        own_token = first.folder / "token"
+        self._wait(lambda: first.is_up and own_token.is_file(), deadline, check, f"{first.name} does not come up")
+        self._publish(own_token.read_text("utf-8"))
+        for node in others:
+            check()
+            node.spawn(self.token_file)
+        self._wait_for_sight(self.nodes, deadline, check)
+
+    def start_one(self, node: Node, check: Check) -> None:
+        """One agent again, on the state it left, until it answers."""
+        deadline = time.monotonic() + START_LIMIT_S
+        node.spawn(None if node is self.nodes[0] else self.token_file)
+        self._wait(lambda: node.is_up, deadline, check, f"{node.name} does not come up")
+        self._wait_for_sight([node], deadline, check)
+
+    def stop(self) -> list[str]:
+        """SIGTERM, time to drain, SIGKILL; then whatever tasks are left. Returns the names that ran."""
+        running = [node for node in self.nodes if node.signal(signal.SIGTERM, signal.SIGCONT)]
+        self._wait_for_end(running, STOP_LIMIT_S)
+        for node in running:
+            node.signal(signal.SIGKILL)
+        self._wait_for_end(running, KILL_LIMIT_S)
+        self._sweep()
+        return [node.name for node in running]
+
+    def kill(self, node: Node) -> bool:
+        """SIGKILL, as a crash would; False when it was not running."""
+        was_running = node.signal(signal.SIGKILL)
+        self._wait_for_end([node], KILL_LIMIT_S)
+        return was_running
+
+    def _publish(self, token: str) -> None:
+        with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(token)
+
+    def _wait(self, ready: Callable[[], bool], deadline: float, check: Check, complaint: str) -> None:
+        while not ready():
+            check()
+            for node in self.nodes:
+                node.check_alive()
+            if time.monotonic() >= deadline:
+                raise JupiterError(f"{complaint} after {START_LIMIT_S:.0f} s", f"see {self.folder}/*/agent.log")
+            time.sleep(POLL_S)
+
+    def _wait_for_sight(self, asked: list[Node], deadline: float, check: Check) -> None:
+        """Until each of `asked` reports all of `asked` alive."""
+        names = {node.name for node in asked}
+        with contextlib.ExitStack() as clients:
+            views = {node.name: _View(node, self.token_file, clients) for node in asked}
+            blind = dict(views)
+
+            def ready() -> bool:
+                for name in list(blind):
+                    if names <= blind[name].alive():
+                        del blind[name]
+                return not blind
+
+            self._wait(ready, deadline, check, "not all agents see each other")
+
+    def _wait_for_end(self, nodes: list[Node], limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        while any(node.is_running for node in nodes) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        for node in nodes:
+            node.reap()
+
+    def _sweep(self) -> None:
+        """Task processes carry a mark made of the folder they were started in (adapters/processes.py)."""
+        from jupiter_agent.adapters.limits import MARK
+
+        folders = [entry for node in self.nodes for entry in node.folder.glob("*/")]
+        marks = {f"{entry.st_dev}-{entry.st_ino}-" for entry in (folder.stat() for folder in folders)}
+        if marks:
+            procfs.kill_marked(MARK, marks)
+
+
+class _View:
+    """What one agent says of the members."""
+
+    def __init__(self, node: Node, token_file: Path, clients: contextlib.ExitStack) -> None:
+        self._node = node
+        self._token_file = token_file
+        self._clients = clients
+        self._client: Caller | None = None
+
+    def alive(self) -> set[str]:
+        """Names it holds alive; empty while it does not answer."""
+        if not self._node.is_up:
+            return set()
+        try:
+            if self._client is None:
+                where = Where(peers=(str(self._node.agent["address"]),), token_file=self._token_file)
+                self._client = reach.open_client(where)
+                self._clients.callback(self._client.close)
+            items = self._client.call("get", {"kind": "nodes"}, 2.0)["items"]
+        except JupiterError:
+            return set()
+        return {str(item["name"]) for item in items if item.get("state") == "alive"}
+
+
+def _port(bind: str) -> int:
+    return int(bind.rpartition(":")[2])
+
+
+def _is_free(port: int) -> bool:
+    """An agent needs PORT and PORT+1."""
+    for number in (port, port + 1):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as zmq does: TIME_WAIT is no obstacle
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError:
+                return False
+    return True
+
+
+def _free_ports(taken: set[int]) -> Iterator[int]:
+    """From a random place on, so that two clusters started at once rarely want the same."""
+    begin = random.randrange(len(PORTS))
+    for index in range(len(PORTS)):
+        port = PORTS[(begin + index) % len(PORTS)]
+        if port not in taken and _is_free(port):
+            yield port
+    raise UsageError("no free ports between 20000 and 32000", "stop something")
