@@ -40,7 +40,7 @@ class Task:
     name: str
     script: str
     children: tuple[str, ...]
-    params: dict[str, Any]
+    params: dict[str, str]
 
     @property
     def sends_to(self) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Context:
 
     item: str
     task: str
-    params: dict[str, Any]
+    params: dict[str, str]
     scratch: Path
     inputs: dict[str, bytes]
     job: str = "reference"
@@ -73,7 +73,8 @@ def load_tasks(app_dir: Path) -> dict[str, Task]:
     for entry in entries:
         children = entry.get("children") or []
         children = [children] if isinstance(children, str) else children
-        tasks[entry["name"]] = Task(entry["name"], entry["base_script"], tuple(children), entry.get("params") or {})
+        params = {name: str(value) for name, value in (entry.get("params") or {}).items()}
+        tasks[entry["name"]] = Task(entry["name"], entry["base_script"], tuple(children), params)
     sorter = graphlib.TopologicalSorter({name: set() for name in tasks})
     for task in tasks.values():
         for child in task.sends_to:
@@ -100,7 +101,7 @@ def routed(task: Task, value: Any) -> dict[str, Value]:
         return dict.fromkeys(task.sends_to, value)
     if unknown := set(value) - set(task.sends_to):
         raise ValueError(f"task {task.name} sends to {sorted(unknown)}, which are not its children")
-    return value
+    return {receiver: each for receiver, each in value.items() if each is not None}
 
 
 def named(task: str, value: Value) -> tuple[str, bytes]:
