@@ -8,16 +8,20 @@ others to `on_effect`. Its clock is the network's; nothing here sleeps or looks 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
+
+import msgspec
 
 from jupiter_agent.adapters import memory
 from jupiter_agent.adapters.memory import MemoryTransport, Network
 from jupiter_agent.core import effects, events, wire
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.events import Event
+from jupiter_agent.core.membership import Membership, MembershipSettings
 from jupiter_agent.errors import PeerError
+from jupiter_agent.sim.trust import fake_member
 
 CHECK_EVERY = 50
 """A machine's invariants are checked after this many steps, and whenever a run ends."""
@@ -235,3 +239,21 @@ class Cluster(Generic[M]):
                 return None
             self.run(min(every_s, started + seconds - self.now))
         return self.now - started
+
+
+def add_member(
+    cluster: Cluster[Membership],
+    name: str,
+    seeds: Iterable[str] = (),
+    settings: MembershipSettings | None = None,
+    admin: bool = True,
+) -> Node[Membership]:
+    """A node that runs membership alone. `seeds` are names of other nodes; keys are those of `sim.trust`."""
+    draft, trust = fake_member(name, admin=admin)
+    addresses = [f"{seed}:7000" for seed in seeds]
+
+    def build(boot: int, rng: random.Random, now: float) -> Membership:
+        record = msgspec.structs.replace(draft, boot=boot)
+        return Membership(record, trust, settings or MembershipSettings(), addresses, rng, now)
+
+    return cluster.add(Seat(name, draft.id, draft.address, draft.curve_key), build)

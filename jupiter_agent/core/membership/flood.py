@@ -1,0 +1,46 @@
+"""Flooding: records and claims go to every neighbour on first sight, gathered for 20 ms."""
+
+from __future__ import annotations
+
+from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.messages.membership import Claim, News, Record
+
+PER_MESSAGE = 40
+
+
+class Flood:
+    """The caller says what is news (seen for the first time and verified); this queue only spreads it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._records: dict[str, tuple[Record, str]] = {}
+        self._claims: dict[tuple[int, str, str], tuple[Claim, str]] = {}
+        self.due = float("inf")
+
+    def record(self, record: Record, src: str, now: float) -> None:
+        self._records[record.id] = (record, src)
+        self._wake(now)
+
+    def claim(self, claim: Claim, src: str, now: float) -> None:
+        self._claims[claim.kind, claim.subject, claim.by] = (claim, src)
+        self._wake(now)
+
+    def _wake(self, now: float) -> None:
+        self.due = min(self.due, now + self._context.settings.coalesce_s)
+
+    def flush(self) -> None:
+        """Nobody is told what it told us, nor its own record."""
+        self.due = float("inf")
+        queued, self._records = list(self._records.values()), {}
+        claimed, self._claims = list(self._claims.values()), {}
+        if not queued and not claimed:
+            return
+        for link in self._context.live_links():
+            peer = link.peer
+            records = [record for record, src in queued if peer not in (src, record.id)]
+            claims = [claim for claim, src in claimed if peer not in (src, claim.by)]
+            for start in range(0, max(len(records), len(claims)), PER_MESSAGE):
+                end = start + PER_MESSAGE
+                self._context.send(peer, News(records[start:end], claims[start:end]))
+            for record in records:
+                link.has[record.id, ""] = self._context.view.version(record.id, "")

@@ -1,0 +1,253 @@
+"""Digests, pulls and published keys: how everybody comes to hold the same.
+
+A new session starts with a full digest from each end that wants the link; each pulls what it lacks. After that pings
+and acks carry only what changed since the other end confirmed, a pull asks once, the answer comes in small pieces,
+and a pull that stays unanswered is repeated at another neighbour that has it. Every 10 s one range of ids is audited
+in full with a random neighbour: there, absence is information too. Deaths travel in digests; suspicions do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jupiter_agent.core.board import to_data
+from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.effects import ProfileChanged
+from jupiter_agent.core.membership.link import Link
+from jupiter_agent.core.membership.roster import Roster
+from jupiter_agent.core.messages.membership import DEAD, LEFT, Data, Held, Hello, News, Range, Record, Value, Want
+from jupiter_agent.errors import PeerError
+
+PULLS_PER_TICK = 20
+PULL_TRIES = 6
+
+
+class Gossip:
+    """The exchange of versions and contents over links."""
+
+    def __init__(self, context: Context, roster: Roster, now: float) -> None:
+        self._context, self._roster = context, roster
+        self._pulls: dict[tuple[str, str], tuple[float, int]] = {}
+        """(id, key) -> when it was asked for, how many times"""
+        self._own: dict[str, bytes] = {}
+        self._unsaid: set[str] = set()
+        """own keys held back: nobody answers us, or the boot changed"""
+        self._boot = context.view.record.boot
+        self._audit_at = now + context.settings.audit_s * context.rng.random()
+        self._audited = 0
+
+    # --- sessions ---
+
+    def greet(self, link: Link) -> None:
+        """Hello, with everything if this end wants the link."""
+        context = self._context
+        view, record, width = context.view, context.view.record, context.settings.range_ids
+        lines = view.range(0, width)[2] if link.want else []
+        upto = view.place if link.want else 0
+        context.send(link.peer, Hello(record.protocol, record, link.want, upto, lines))
+        if link.want:
+            for start in range(width, len(view.ids), width):
+                context.send(link.peer, Range(*view.range(start, width)))
+
+    def on_hello(self, src: str, message: Hello, now: float) -> None:
+        if message.record.id != src:
+            raise PeerError("hello: speaks for another")
+        self._roster.apply(message.record, src, now)
+        link = self._context.link(src, now)
+        link.confirmed, link.seen = 0, message.upto
+        link.has.clear()
+        if message.want:
+            link.peer_want_at = now
+        self._pull(src, self._compare(src, message.held, now))
+
+    # --- digests ---
+
+    def confirm(self, link: Link, upto: int, seen: int) -> None:
+        """What a ping or an ack says of the two logs."""
+        link.seen = max(link.seen, upto)
+        if seen <= self._context.view.place:
+            link.confirmed = max(link.confirmed, seen)
+
+    def on_digest(self, src: str, held: list[Held], now: float) -> list[Want]:
+        """News in a ping or an ack -> what to ask for."""
+        return self._compare(src, held, now) if held else []
+
+    def on_range(self, src: str, message: Range, now: float) -> None:
+        view = self._context.view
+        wants = self._compare(src, message.held, now)
+        theirs = {line.id: line for line in message.held}
+        push: list[Want] = []
+        over: list[Held] = []
+        for peer in view.between(message.lo, message.hi):
+            line, member = theirs.get(peer), view.members[peer]
+            boot, versions = view.board.versions(peer)
+            if line is None:
+                push.append(Want(peer, True, list(versions)))
+                continue
+            newer = member.version > (line.boot, line.incarnation) or (member.rank == LEFT and line.state != LEFT)
+            keys = [key for key, v in versions.items() if (boot, v) > (line.boot_of_keys, line.keys.get(key, 0))]
+            if newer or keys:
+                push.append(Want(peer, newer, keys))
+            elif member.rank == DEAD and line.state < DEAD and member.version == (line.boot, line.incarnation):
+                over.append(view.held(peer))
+        self.answer(src, push, wants, over)
+
+    def _compare(self, src: str, held: Iterable[Held], now: float) -> list[Want]:
+        """Digest lines of a peer -> what it has newer and is not asked for already."""
+        view, link = self._context.view, self._context.links.get(src)
+        wants: list[Want] = []
+        for line in held:
+            version = (line.boot, line.incarnation)
+            if line.id == self._context.me:
+                mine = view.record
+                if version > (mine.boot, mine.incarnation) or line.state == DEAD:
+                    self._roster.refute(*version, now)
+                continue
+            if link is not None:
+                link.has[line.id, ""] = (*version, line.state)
+                for key, number in line.keys.items():
+                    link.has[line.id, key] = (line.boot_of_keys, number)
+            member = view.members.get(line.id)
+            newer = member is None or version > member.version
+            if member is not None and version == member.version and line.state > member.rank:
+                if line.state == LEFT:
+                    newer = True
+                elif line.state == DEAD and line.id != src:
+                    self._roster.contest(member, now)
+            keys = [k for k, v in line.keys.items() if (line.boot_of_keys, v) > view.board.version(line.id, k)]
+            if newer or keys:
+                self._want(wants, line.id, newer, keys, now)
+        return wants
+
+    def _want(self, wants: list[Want], peer: str, record: bool, keys: list[str], now: float) -> None:
+        """Ask, unless the same was asked within the last second."""
+        limit = now - self._context.settings.pull_s
+        ask = [key for key in ([""] if record else []) + keys if self._pulls.get((peer, key), (limit, 0))[0] <= limit]
+        for key in ask:
+            self._pulls[peer, key] = (now, self._pulls.get((peer, key), (now, 0))[1] + 1)
+        if ask:
+            wants.append(Want(peer, "" in ask, [key for key in ask if key]))
+
+    def _pull(self, peer: str, wants: list[Want]) -> None:
+        if wants:
+            self._context.send(peer, Data([], [], wants))
+
+    # --- contents ---
+
+    def answer(self, peer: str, wants: list[Want], own: list[Want], over: list[Held] | None = None) -> None:
+        """Send what is wanted, a few items per message; `own` are wishes of ours that travel along."""
+        context, size = self._context, self._context.settings.answer_items
+        view, link = context.view, context.links.get(peer)
+        records: list[Record] = []
+        values: list[Value] = []
+        over = list(over or [])
+        for want in wants:
+            member = view.members.get(want.id)
+            if member is not None and want.record:
+                records.append(member.record)
+                if member.rank == DEAD:
+                    over.append(view.held(want.id))
+            found = (view.board.signed(want.id, key) for key in want.keys)
+            values.extend(value for value in found if value is not None)
+        if link is not None:
+            link.has.update({(r.id, ""): view.version(r.id, "") for r in records})
+            link.has.update({(v.owner, v.key): (v.boot, v.version) for v in values})
+        for start in range(0, max(len(records), len(values), 1 if own or over else 0), size):
+            chunk = slice(start, start + size)
+            graves = over if start == 0 else [line for line in over if line.id in {r.id for r in records[chunk]}]
+            context.send(peer, Data(records[chunk], values[chunk], own if start == 0 else [], graves))
+
+    def on_data(self, src: str, message: Data, now: float) -> None:
+        graves = {line.id: (line.boot, line.incarnation) for line in message.held if line.state == DEAD}
+        for record in message.records:
+            self._pulls.pop((record.id, ""), None)
+            self._roster.apply(record, src, now, buried=graves.get(record.id) == (record.boot, record.incarnation))
+        for value in message.values:
+            self._take(src, value, now)
+        wants = self._compare(src, message.held, now)
+        if message.want or wants:
+            self.answer(src, message.want, wants)
+
+    def on_news(self, src: str, message: News, now: float) -> None:
+        link = self._context.links.get(src)
+        for record in message.records:
+            self._roster.apply(record, src, now)
+            if link is not None:
+                link.has[record.id, ""] = (record.boot, record.incarnation, LEFT if record.left else 0)
+
+    def _take(self, src: str, value: Value, now: float) -> None:
+        context = self._context
+        self._pulls.pop((value.owner, value.key), None)
+        member = context.view.members.get(value.owner)
+        link = context.links.get(src)
+        if link is not None:
+            link.has[value.owner, value.key] = (value.boot, value.version)
+        if member is None or value.owner == context.me or not context.view.board.is_news(value):
+            return
+        context.trust.verify_value(value, member.record)
+        context.view.board.put(value)
+        member.fresh_at = now
+        context.view.touch(value.owner, value.key)
+        context.emit(ProfileChanged(value.owner, value.key))
+
+    # --- own keys ---
+
+    def publish(self, key: str, value: dict[str, object], now: float) -> None:
+        """CapacityError if the value is too large. The same value again is no news."""
+        data = to_data(value)
+        if self._own.get(key) != data:
+            self._own[key] = data
+            self._unsaid.add(key)
+            self._say(now)
+
+    def _say(self, now: float) -> None:
+        """Nothing new is said while nobody answers: it would be evidence of life of a node that is deaf."""
+        context, view = self._context, self._context.view
+        if view.size() > 1 and context.links and not context.heard_lately(now):
+            return
+        for key in sorted(self._unsaid):
+            boot = view.record.boot
+            known, versions = view.board.versions(context.me)
+            number = versions.get(key, 0) + 1 if known == boot else 1
+            view.board.put(context.trust.signed_value(Value(context.me, key, boot, number, self._own[key])))
+            view.touch(context.me, key)
+            context.emit(ProfileChanged(context.me, key))
+        self._unsaid.clear()
+
+    # --- time ---
+
+    def on_tick(self, now: float) -> None:
+        boot = self._context.view.record.boot
+        if boot != self._boot:
+            self._boot = boot
+            self._unsaid.update(self._own)
+        if self._unsaid:
+            self._say(now)
+        if self._pulls:
+            self._repeat_pulls(now)
+        if now >= self._audit_at:
+            self._audit_at = now + self._context.settings.audit_s * self._context.rng.uniform(0.8, 1.2)
+            self._audit()
+
+    def _repeat_pulls(self, now: float) -> None:
+        """A pull or its answer was lost: ask another neighbour that has it."""
+        context = self._context
+        limit = now - context.settings.pull_s
+        late = [entry for entry, (asked, _) in self._pulls.items() if asked <= limit][:PULLS_PER_TICK]
+        for peer, key in late:
+            mine = context.view.version(peer, key) if peer in context.view.members else (0, 0)
+            holders = [link.peer for link in context.live_links() if link.has.get((peer, key), ())[:2] > mine[:2]]
+            if not holders or self._pulls[peer, key][1] >= PULL_TRIES:
+                del self._pulls[peer, key]
+                continue
+            wants: list[Want] = []
+            self._want(wants, peer, not key, [key] if key else [], now)
+            self._pull(context.rng.choice(holders), wants)
+
+    def _audit(self) -> None:
+        context, width = self._context, self._context.settings.range_ids
+        links = context.live_links()
+        if links:
+            start = self._audited if self._audited < len(context.view.ids) else 0
+            self._audited = start + width
+            context.send(context.rng.choice(links).peer, Range(*context.view.range(start, width)))

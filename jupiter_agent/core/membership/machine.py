@@ -1,0 +1,303 @@
+"""Membership: the machine that knows who is in the cluster and who of them is alive, and keeps the board.
+
+It owns the view (members, rings, tombstones, board), the links of the overlay and all that is said about members. It
+is made of parts that share one `Context`: `join` and `sponsor` (entering), `overlay` (which links), `probe` (is it
+alive?), `suspicion` (when is it dead?), `roster` (records and states), `gossip` (digests, pulls, published keys),
+`flood` (events). This module routes each event and message to its part, by tables, and owns the clock: one tick of
+0.2 s serves all slow deadlines.
+
+Rules that hold whatever happens:
+
+* Only round trips are life, only signed words count, only newer versions replace.
+* Nobody is buried on one member's word, and nothing is concluded right after a pause of our own (a tick served more
+  than 0.5 s late).
+* What a peer sends can be wrong in any way: it is a `PeerError`, counted and dropped, never fatal.
+
+It must not know jobs, sockets, files or wall clocks. Papers: SWIM (Das, Gupta, Motivala 2002), Lifeguard (Dadgar,
+Phillips, Currey 2018); the numbers were simulated and measured, see DESIGN.md.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jupiter_agent.core import events
+from jupiter_agent.core.board import Board
+from jupiter_agent.core.effects import Disconnect, Effect, TestPort
+from jupiter_agent.core.events import Event
+from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.flood import Flood
+from jupiter_agent.core.membership.gossip import Gossip
+from jupiter_agent.core.membership.join import PROTOCOL, Joiner
+from jupiter_agent.core.membership.member import Member
+from jupiter_agent.core.membership.overlay import Overlay
+from jupiter_agent.core.membership.probe import Prober
+from jupiter_agent.core.membership.roster import Roster
+from jupiter_agent.core.membership.settings import MembershipSettings
+from jupiter_agent.core.membership.sponsor import Sponsor, overlaps
+from jupiter_agent.core.membership.suspicion import Suspicions
+from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages import membership as m
+from jupiter_agent.core.messages.membership import Record
+from jupiter_agent.core.trust import Trust
+from jupiter_agent.errors import PeerError
+
+FROM_STRANGERS = frozenset({m.Hello, m.News, m.Buried, m.Refused})
+"""What may come from a peer whose record is not known yet: it holds the record."""
+
+
+class Membership:
+    """See the module. Feed it events and deadlines; perform what it returns, in order."""
+
+    def __init__(
+        self,
+        record: Record,
+        trust: Trust,
+        settings: MembershipSettings,
+        seeds: Iterable[str],
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        """`record`: this node's unsigned draft, with the stored boot epoch plus one, and an earlier admission if
+        there is one. `seeds`: addresses, found by "seed"; others come by `add_seed`. Nothing is sent before the first
+        deadline."""
+        context = self._context = Context(record, trust, settings, rng, now)
+        flood = self._flood = Flood(context)
+        roster = self._roster = Roster(context, flood)
+        gossip = self._gossip = Gossip(context, roster, now)
+        self._overlay = Overlay(context, gossip, now)
+        prober = self._prober = Prober(context, gossip)
+        suspicions = self._suspicions = Suspicions(context, flood, roster, prober)
+        self._joiner = Joiner(context, roster, self._overlay, now)
+        self._sponsor = Sponsor(context, prober)
+        prober.on_answer["contested"] = lambda _, peer, alive, at: suspicions.on_contest_answered(peer, alive, at)
+        self._tick_at = now
+        self._heal_at = now + settings.heal_s * rng.random()
+        self._left = False
+        self._on_event: dict[type[Event], Callable[[Any, float], None]] = {
+            events.Received: self._on_received,
+            events.SessionUp: self._on_up,
+            events.SessionDown: self._on_down,
+            events.PortTested: self._on_port,
+            events.JoinRequested: self._sponsor.on_request,
+            events.JoinAnswered: self._joiner.on_answer,
+        }
+        self._on_message: dict[type[Message], Callable[[str, Any, float], None]] = {
+            m.Hello: self._on_hello,
+            m.Ping: prober.on_ping,
+            m.Ack: prober.on_ack,
+            m.Range: gossip.on_range,
+            m.News: self._on_news,
+            m.Data: gossip.on_data,
+            m.Check: prober.on_check,
+            m.Checked: prober.on_checked,
+            m.Buried: roster.on_buried,
+            m.Refused: self._on_refusal,
+        }
+        for address in seeds:
+            self.add_seed(address, "seed")
+
+    # --- what others may ask ---
+
+    @property
+    def self_record(self) -> Record:
+        return self._context.view.record
+
+    @property
+    def board(self) -> Board:
+        return self._context.view.board
+
+    @property
+    def counters(self) -> Counter[str]:
+        return self._context.counters
+
+    @property
+    def joined(self) -> bool:
+        """Admitted to a cluster, maybe alone in it."""
+        return self._context.joined
+
+    def members(self) -> Mapping[str, Member]:
+        """Everybody known, this node and tombstones included, by id. Live objects: do not change them."""
+        return self._context.view.members
+
+    def alive(self) -> list[str]:
+        """Sorted ids of members neither dead nor left, this node included."""
+        return sorted(peer for peer, member in self._context.view.members.items() if member.present)
+
+    def add_seed(self, address: str, found_by: str) -> None:
+        """Another address to try: `found_by` says who named it (seed, token, remembered, mdns, dns ...)."""
+        self._joiner.add_seed(address, found_by)
+
+    def publish(self, key: str, value: dict[str, object], now: float) -> list[Effect]:
+        """Put a value of this node on everybody's board. CapacityError over 2 kB; an unchanged value is no news."""
+        self._gossip.publish(key, value, now)
+        return self._context.taken()
+
+    def leave(self, now: float) -> list[Effect]:
+        """Say good-bye to every neighbour; nothing is said or done afterwards."""
+        context = self._context
+        if not self._left and context.joined:
+            self._flood.record(context.rewrite(left=True), context.me, now)
+            self._flood.flush()
+        self._left = True
+        return context.taken()
+
+    # --- the machine ---
+
+    def on_event(self, event: Event, now: float) -> list[Effect]:
+        handler = self._on_event.get(type(event))
+        if handler is not None and not self._left:
+            try:
+                handler(event, now)
+            except PeerError as error:
+                self._context.counters[f"peer_error: {error.message}"] += 1
+        return self._context.taken()
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        if self._left:
+            return []
+        if now - self._tick_at > self._context.settings.pause_s:
+            self._on_pause(now - self._tick_at, now)
+        if now >= self._tick_at:
+            self._tick_at = now + self._context.settings.tick_s
+            self._joiner.on_tick(now)
+            if self._context.joined:
+                self._on_tick(now)
+        if self._overlay.next_deadline() <= now:
+            self._overlay.compute(now)
+        if now >= self._flood.due:
+            self._flood.flush()
+        return self._context.taken()
+
+    def next_deadline(self) -> float:
+        if self._left:
+            return float("inf")
+        return min(self._tick_at, self._flood.due, self._overlay.next_deadline())
+
+    def check(self) -> None:
+        """Raise if an invariant is broken."""
+        context = self._context
+        context.view.check()
+        assert set(context.links) <= set(context.view.members) | context.sessions, "a link with nobody"
+        for peer, link in context.links.items():
+            assert link.up == (peer in context.sessions), "a link and its session disagree"
+            assert link.confirmed <= context.view.place, "a peer confirmed what was not yet said"
+            assert not link.want or link.kept, "a wanted link is not kept"
+        assert context.me not in context.links, "a link with myself"
+
+    def _on_tick(self, now: float) -> None:
+        for member in self._context.view.members.values():
+            member.now = now
+        self._prober.on_tick(now)
+        self._suspicions.on_tick(now)
+        self._gossip.on_tick(now)
+        self._overlay.on_tick(now)
+        self._sponsor.on_tick(now)
+        if now >= self._heal_at:
+            self._heal_at = now + self._context.settings.heal_s * self._context.rng.uniform(0.5, 1.5)
+            self._heal(now)
+
+    def _heal(self, now: float) -> None:
+        """Tell one of the dead that we hold it dead: it may live behind a partition that has healed."""
+        view = self._context.view
+        dead = [peer for peer in view.tombs if view.members[peer].rank == m.DEAD]
+        if dead:
+            member = view.members[self._context.rng.choice(dead)]
+            self._roster.tell(member, member.version, now)
+
+    def _on_pause(self, late_s: float, now: float) -> None:
+        context = self._context
+        context.counters["pauses"] += 1
+        context.grace_until = now + context.settings.grace_s
+        context.worse()
+        self._prober.on_pause(now)
+        self._suspicions.on_pause(late_s)
+        if late_s > 1.0:
+            context.notice("warning", "paused", seconds=round(late_s, 2))
+
+    # --- events ---
+
+    def _on_up(self, event: events.SessionUp, now: float) -> None:
+        context, peer = self._context, event.peer
+        context.sessions.add(peer)
+        if peer in context.view.members:
+            context.view.members[peer].session = True
+        link = context.link(peer, now)
+        link.renew(now)
+        link.next_ping = min(link.next_ping, now + 0.05)
+        if context.joined:
+            self._gossip.greet(link)
+
+    def _on_down(self, event: events.SessionDown, now: float) -> None:
+        context, peer = self._context, event.peer
+        context.sessions.discard(peer)
+        link, member = context.links.get(peer), context.view.members.get(peer)
+        if link is not None:
+            link.up, link.waiting = False, False
+            if not link.want and not link.kept:
+                del context.links[peer]
+        if member is None:
+            return
+        member.session = False
+        if event.reason == "refused":
+            self._suspicions.on_refused(peer, now)
+        elif member.present and now - member.heard_at < context.settings.witness_s:
+            context.emit(TestPort(peer, member.record.address))
+
+    def _on_port(self, event: events.PortTested, now: float) -> None:
+        if event.outcome == "refused":
+            self._suspicions.on_refused(event.peer, now)
+        elif event.outcome == "open":
+            self._suspicions.on_open(event.peer)
+
+    def _on_received(self, event: events.Received, now: float) -> None:
+        context, src, message = self._context, event.src, event.message
+        handler = self._on_message.get(type(message))
+        if handler is None or src in context.shunned or not context.joined:
+            context.counters["dropped_unwanted"] += handler is not None
+            return
+        member = context.view.members.get(src)
+        if member is None and type(message) not in FROM_STRANGERS:
+            context.counters["dropped_stranger"] += 1
+            if isinstance(message, m.Ping):
+                context.send(src, m.Buried(0, 0, context.view.record))
+            return
+        link = context.links.get(src)
+        if link is not None:
+            link.heard_at = now
+        handler(src, message, now)
+        member = context.view.members.get(src)
+        if member is not None:
+            member.heard_at, member.heard_as = now, (member.record.boot, member.record.address)
+            if member.rank == m.DEAD:
+                self._roster.tell(member, member.version, now)
+
+    def _on_hello(self, src: str, message: m.Hello, now: float) -> None:
+        mine = self._context.view.record.protocol
+        if overlaps(message.protocol, mine):
+            self._gossip.on_hello(src, message, now)
+            return
+        hint = f"we speak {mine[0]} to {mine[1]}, you {message.protocol[0]} to {message.protocol[1]}"
+        self._context.send(src, m.Refused(PROTOCOL, hint))
+        self._shun(src, hint)
+
+    def _on_refusal(self, src: str, message: m.Refused, now: float) -> None:
+        self._shun(src, message.hint)
+
+    def _shun(self, peer: str, hint: str) -> None:
+        """No common protocol: the session ends and none is wanted, until one of us is replaced."""
+        context = self._context
+        context.shunned.add(peer)
+        context.notice("error", "protocol refused", peer, hint=hint)
+        link = context.links.get(peer)
+        if link is not None:
+            link.want = link.kept = False
+        context.emit(Disconnect(peer))
+        context.view.dirty = True
+
+    def _on_news(self, src: str, message: m.News, now: float) -> None:
+        self._gossip.on_news(src, message, now)
+        self._suspicions.on_news(src, message, now)

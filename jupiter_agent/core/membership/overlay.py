@@ -1,0 +1,87 @@
+"""The overlay: which links this node wants, and when one is let go.
+
+Targets come from the rings and one random member that is replaced every minute. The caller opens a link, both ends
+use it, and it is released 10 s after neither end wants it (each ping says whether its sender does). Whether an
+existing session is reused or a new one opened is the transport's business: it is told to keep the session in either
+case.
+"""
+
+from __future__ import annotations
+
+from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.gossip import Gossip
+from jupiter_agent.core.membership.link import Link
+
+WANTED_LATELY_S = 12.0
+
+
+class Overlay:
+    """Keeps `context.links` in step with the rings."""
+
+    def __init__(self, context: Context, gossip: Gossip, now: float) -> None:
+        self._context, self._gossip = context, gossip
+        self._random: list[str] = []
+        self._replace_at = now + context.settings.random_link_s * context.rng.random()
+        self.due = now
+
+    def next_deadline(self) -> float:
+        return self.due if self._context.view.dirty and self._context.joined else float("inf")
+
+    def hold_off(self, until: float) -> None:
+        """Somebody must hear of us first (a sponsor floods our record), or others would refuse our key."""
+        self.due = max(self.due, until)
+
+    def on_tick(self, now: float) -> None:
+        if now >= self._replace_at:
+            self._replace_at = now + self._context.settings.random_link_s * self._context.rng.uniform(0.8, 1.2)
+            self._random = self._random[1:]
+            self._context.view.dirty = True
+        if self.next_deadline() <= now:
+            self.compute(now)
+        for link in list(self._context.links.values()):
+            self._let_go(link, now)
+
+    def compute(self, now: float) -> None:
+        context = self._context
+        context.view.dirty = False
+        self.due = now + context.settings.topology_s
+        targets = self._targets(now)
+        for peer in targets:
+            self.want(peer, now)
+        for peer, link in context.links.items():
+            if link.want and peer not in targets:
+                link.want, link.unwanted_at = False, now
+
+    def want(self, peer: str, now: float) -> None:
+        context = self._context
+        fresh = peer not in context.links
+        link = context.link(peer, now)
+        if link.want:
+            return
+        link.want = True
+        link.next_ping = now + context.settings.probe_s * context.rng.random()
+        context.keep(link)
+        if peer in context.sessions:
+            if fresh:
+                link.renew(now)
+            self._gossip.greet(link)
+
+    def _targets(self, now: float) -> set[str]:
+        context, view = self._context, self._context.view
+        members = view.members
+        targets = view.rings.targets(context.me, lambda peer: members[peer].bad_edge_until > now)
+        self._random = [peer for peer in self._random if peer in view.rings and peer not in targets]
+        spare = view.size() - 1 - len(targets)
+        while len(self._random) < min(context.settings.random_links, spare):
+            peer = view.rings.any(context.rng)
+            if peer != context.me and peer not in targets and peer not in self._random:
+                self._random.append(peer)
+        return (targets | set(self._random)) - context.shunned
+
+    def _let_go(self, link: Link, now: float) -> None:
+        if link.want or now - link.unwanted_at < self._context.settings.unwanted_s:
+            return
+        if now - link.peer_want_at > WANTED_LATELY_S:
+            self._context.release(link)
+            if not link.up:
+                del self._context.links[link.peer]

@@ -1,0 +1,177 @@
+"""The roster: how members enter, change and leave this node's view.
+
+A record counts only with both signatures, and is taken when it is newer in its owner's order: boot, incarnation,
+left. A member cannot speak for another. What this node concludes itself (suspect, dead) never enters a record; the
+accused refutes it by a newer incarnation of its own. Deaths read in a digest are contested first: the member is told,
+and asked for a sign of life.
+"""
+
+from __future__ import annotations
+
+from jupiter_agent.core.effects import Forget, Learn
+from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.effects import MemberChanged
+from jupiter_agent.core.membership.flood import Flood
+from jupiter_agent.core.membership.member import Member
+from jupiter_agent.core.messages.membership import ALIVE, DEAD, LEFT, Buried, News, Record
+
+TELL_S = 1.0
+
+
+class Roster:
+    """Applies records, buries the dead, speaks up for itself."""
+
+    def __init__(self, context: Context, flood: Flood) -> None:
+        self._context, self._flood = context, flood
+        self.hints: dict[str, str] = {}
+        """address -> how it was found: seed, token, remembered"""
+
+    # --- records ---
+
+    def apply(self, record: Record, src: str, now: float, buried: bool = False) -> bool:
+        """Take a record if it is news, and flood it. PeerError, and nothing changed, if it is forged. `buried`: the
+        sender holds it dead; so do we then, if we never knew it."""
+        context = self._context
+        member = context.view.members.get(record.id)
+        if record.id == context.me:
+            return self._about_me(record, now)
+        if member is not None and _order(record) <= _order(member.record):
+            return False
+        context.trust.verify(record)
+        if member is None:
+            found_by = self.hints.get(record.address, "gossip")
+            member = Member(record, ALIVE, now, found_by, session=record.id in context.sessions)
+            self._install(member, DEAD if buried and not record.left else ALIVE, now)
+        else:
+            self._renew(member, record, now)
+        if member.rank != DEAD:
+            self._flood.record(record, src, now)
+        return True
+
+    def _install(self, member: Member, rank: int, now: float) -> None:
+        context, record = self._context, member.record
+        member.rank = LEFT if record.left else rank
+        member.fresh_at = now
+        context.view.add(member)
+        context.emit(Learn(record.id, record.address, record.curve_key))
+        if member.present:
+            self._notice_twin(record)
+            context.notice("info", "member joined", record.id, address=record.address, found_by=member.found_by)
+        self._changed(member)
+
+    def _renew(self, member: Member, record: Record, now: float) -> None:
+        context, old, was = self._context, member.record, member.rank
+        member.record, member.fresh_at = record, now
+        member.acquit()
+        context.view.accused.discard(record.id)
+        member.rank = LEFT if record.left else ALIVE
+        if (old.address, old.curve_key) != (record.address, record.curve_key):
+            context.emit(Learn(record.id, record.address, record.curve_key))
+        context.view.filed(member)
+        link = context.links.get(record.id)
+        if link is not None:
+            link.misses, link.asked_at = 0, None
+        if member.rank != was or old.boot != record.boot:
+            member.since = now
+            if member.rank == LEFT:
+                self._gone(record.id)
+                context.notice("info", "member left", record.id)
+            elif was >= DEAD:
+                context.notice("info", "member back", record.id, boot=record.boot)
+            self._changed(member)
+
+    def _about_me(self, record: Record, now: float) -> bool:
+        """A newer record of mine than mine: an earlier life of this node knew better. Step over it."""
+        mine = self._context.view.record
+        if _order(record) > _order(mine):
+            self._context.trust.verify(record)
+            if record.boot > mine.boot:
+                self.restate(now, boot=record.boot + 1, incarnation=0)
+            else:
+                self.restate(now, incarnation=record.incarnation + 1)
+        return False
+
+    def _notice_twin(self, record: Record) -> None:
+        members = self._context.view.members.values()
+        if any(m.present and m.record.name == record.name and m.record.id != record.id for m in members):
+            self._context.notice("warning", "name conflict", record.id, address=record.address)
+
+    def _changed(self, member: Member) -> None:
+        self._context.emit(MemberChanged(member.record.id, member.state, member.record.boot))
+
+    # --- states ---
+
+    def suspect(self, member: Member, rank: int, now: float) -> None:
+        """Move between alive and suspect."""
+        if member.rank != rank:
+            member.rank, member.since = rank, now
+            self._context.view.filed(member)
+            if rank != ALIVE:
+                self._context.notice("info", "member suspect", member.record.id)
+            self._changed(member)
+
+    def bury(self, member: Member, now: float, why: str) -> None:
+        """This node concludes that the member is dead. The digest tells those who missed what led to it."""
+        member.acquit()
+        member.rank, member.since = DEAD, now
+        self._context.view.filed(member)
+        self._gone(member.record.id)
+        self._context.counters[f"dead_{why}"] += 1
+        self._context.notice("warning", "member dead", member.record.id, why=why)
+        self._changed(member)
+
+    def _gone(self, peer: str) -> None:
+        context = self._context
+        link = context.links.pop(peer, None)
+        if link is not None:
+            context.release(link)
+        while len(context.view.tombs) > context.settings.tombstones:
+            oldest = next(iter(context.view.tombs))
+            context.view.forget(oldest)
+            context.emit(Forget(oldest))
+
+    # --- contradiction ---
+
+    def restate(self, now: float, **changes: int) -> None:
+        """Say again that this node is alive, in a newer version of its record."""
+        self._flood.record(self._context.rewrite(**changes), self._context.me, now)
+        self._context.counters["refuted"] += 1
+
+    def refute(self, boot: int, incarnation: int, now: float) -> bool:
+        """Somebody accuses this version of me: be newer. False if I am already."""
+        mine = self._context.view.record
+        if (boot, incarnation) < (mine.boot, mine.incarnation):
+            return False
+        self._context.worse()
+        if boot > mine.boot:
+            self.restate(now, boot=boot + 1, incarnation=0)
+        else:
+            self.restate(now, incarnation=incarnation + 1)
+        return True
+
+    def tell(self, member: Member, version: tuple[int, int], now: float) -> None:
+        """Tell a member that this version of it is held dead, here or elsewhere; once a second at most."""
+        if now - member.told_at >= TELL_S:
+            member.told_at = now
+            self._context.send(member.record.id, Buried(*version, self._context.view.record))
+
+    def contest(self, member: Member, now: float) -> None:
+        """A digest calls dead who is present here at the same version."""
+        context, link = self._context, self._context.links.get(member.record.id)
+        if link is not None and link.up and now - link.last_ack < context.settings.silent_s:
+            self.tell(member, member.version, now)
+        elif member.contested_at is None:
+            member.contested_at = now + context.settings.contest_s
+            context.view.accused.add(member.record.id)
+
+    def on_buried(self, src: str, message: Buried, now: float) -> None:
+        if message.record.id != src:
+            self._context.counters["peer_error: speaks for another"] += 1
+            return
+        self.apply(message.record, src, now)
+        self.refute(message.boot, message.incarnation, now)
+        self._context.send(src, News([self._context.view.record], []))
+
+
+def _order(record: Record) -> tuple[int, int, bool]:
+    return (record.boot, record.incarnation, record.left)

@@ -1,0 +1,80 @@
+"""The numbers of membership. The defaults are the `lan` profile, simulated and measured for 1 to 106 agents."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MembershipSettings:
+    """All times in seconds."""
+
+    rings: int = 4
+    random_links: int = 1
+    random_link_s: float = 60.0
+    topology_s: float = 0.2
+    """the overlay is computed anew at most this often"""
+    unwanted_s: float = 10.0
+    """a link that neither end wants is kept this long"""
+
+    tick_s: float = 0.2
+    probe_s: float = 1.25
+    ack_timeout_s: float = 0.5
+    misses: tuple[int, int] = (3, 8)
+    silent_s: float = 2.5
+    """without a session: silence after which a member is checked; with one: how old a round trip still proves life"""
+    stalled_s: float = 3.0
+    check_s: float = 0.7
+    """how long the neighbours asked about a silent member may take"""
+    ask_s: float = 1.2
+    """how long a member asked for a sign of life may take"""
+    bad_edge_s: tuple[float, float] = (30.0, 300.0)
+    """probation of a link that fails while others reach the member: first, and at most"""
+
+    suspicion_min_s: float = 3.0
+    suspicion_log_s: float = 4.0
+    evidence_s: float = 0.5
+    """owner-written data this much newer than a suspicion drops it"""
+    hold_s: float = 1.5
+    recheck_s: float = 1.0
+    witness_s: float = 60.0
+    vouched_s: float = 5.0
+    contest_s: float = 3.0
+    """a death read in a digest waits this long, then for a sign of life"""
+
+    pause_s: float = 0.5
+    grace_s: float = 1.5
+
+    coalesce_s: float = 0.02
+    pull_s: float = 1.0
+    audit_s: float = 10.0
+    heal_s: float = 3.0
+    digest_lines: int = 100
+    range_ids: int = 128
+    answer_items: int = 8
+    tombstones: int = 512
+
+    eager_s: float = 10.0
+    seed_s: tuple[float, float] = (1.0, 9.0)
+    """how often a seed that is not alive here is tried: in the first `eager_s`, and later"""
+    guest_s: float = 60.0
+    """an admitted joiner that never shows up is forgotten"""
+
+    def suspicion_s(self, members: int, accusers: int) -> float:
+        """Lifeguard: from 6 x min with one accuser down to min with as many confirmations as the cluster can give."""
+        shortest = max(self.suspicion_min_s, self.suspicion_log_s * math.log10(max(2, members)))
+        enough = 2 if members > 5 else 1 if members > 3 else 0
+        confirmations = max(0, accusers - 1)
+        if confirmations >= enough:
+            return shortest
+        return shortest * (6 - 5 * math.log(confirmations + 1) / math.log(enough + 1))
+
+
+PROFILES = {
+    "lan": MembershipSettings(),
+    "wan": MembershipSettings(probe_s=2.5, ack_timeout_s=1.0, silent_s=5.0, suspicion_min_s=5.0, suspicion_log_s=5.0),
+    "manet": MembershipSettings(
+        probe_s=2.5, ack_timeout_s=2.0, misses=(4, 8), silent_s=8.0, stalled_s=8.0, suspicion_min_s=8.0, pull_s=2.0
+    ),
+}

@@ -1,0 +1,117 @@
+"""Sponsoring: how a member admits others through its join socket.
+
+Whoever completed the handshake there holds the join secret; the record must still be in order. A second node under a
+living name, or the same node alive elsewhere, is a conflict: before refusing, the present holder is asked for a sign
+of life, so that a node restarted a moment after its death is not turned away.
+"""
+
+from __future__ import annotations
+
+from jupiter_agent.core.effects import Forget, Learn, Send
+from jupiter_agent.core.events import JoinRequested
+from jupiter_agent.core.membership import join
+from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.probe import Prober
+from jupiter_agent.core.messages.membership import Iam, Join, Record, Refused, Welcome, Who
+from jupiter_agent.core.trust import check_self_signed
+from jupiter_agent.errors import PeerError
+
+RECORDS_MAX = 256
+
+
+class Sponsor:
+    """The answering side."""
+
+    def __init__(self, context: Context, prober: Prober) -> None:
+        self._context, self._prober = context, prober
+        self._waiting: dict[str, tuple[Record, str]] = {}
+        """asker -> its record, and the reason to refuse it should its rival be alive"""
+        self._guests: dict[str, float] = {}
+        prober.on_answer["join"] = self._on_rival
+
+    def on_request(self, event: JoinRequested, now: float) -> None:
+        context, message = self._context, event.message
+        mine = context.view.record
+        if isinstance(message, Who):
+            iam = Iam(message.seq, mine.id, mine.name, mine.curve_key, mine.protocol, mine.version)
+            context.emit(Send(event.src, iam))
+        elif isinstance(message, Join):
+            try:
+                self._on_join(event.src, message.record, now)
+            except PeerError as error:
+                self._refuse(event.src, message.record, join.BAD_RECORD, error.message)
+                raise
+
+    def _on_join(self, src: str, record: Record, now: float) -> None:
+        context = self._context
+        mine = context.view.record
+        check_self_signed(record, context.trust.identity)
+        if not overlaps(record.protocol, mine.protocol):
+            hint = f"we speak {mine.protocol[0]} to {mine.protocol[1]}, the joiner {record.protocol}"
+            self._refuse(src, record, join.PROTOCOL, hint)
+        elif record.id == mine.id:
+            self._refuse(src, record, join.SELF if record.address == mine.address else join.ID_IN_USE, mine.address)
+        elif not context.joined:
+            self._refuse(src, record, join.NOT_READY)
+        else:
+            self._check_rivals(src, record, now)
+
+    def _check_rivals(self, src: str, record: Record, now: float) -> None:
+        context = self._context
+        if record.name == context.view.record.name:
+            self._refuse(src, record, join.NAME_TAKEN, context.view.record.address)
+            return
+        for peer, member in context.view.members.items():
+            same_node = peer == record.id and member.record.address != record.address
+            same_name = peer != record.id and member.record.name == record.name
+            if member.present and (same_node or same_name):
+                self._waiting[src] = (record, join.ID_IN_USE if same_node else join.NAME_TAKEN)
+                self._prober.ask(peer, ("join", src), now)
+                return
+        self._welcome(src, record, now)
+
+    def _on_rival(self, src: str, peer: str, alive: bool, now: float) -> None:
+        record, reason = self._waiting.pop(src)
+        if alive:
+            member = self._context.view.members.get(peer)
+            self._refuse(src, record, reason, member.record.address if member else "")
+        else:
+            self._welcome(src, record, now)
+
+    def _welcome(self, src: str, record: Record, now: float) -> None:
+        context, authority = self._context, self._context.trust.authority
+        admission = authority.issue(record)
+        if not admission:
+            self._refuse(src, record, join.NO_ISSUER)
+            return
+        members = context.view.members
+        known = members.get(record.id)
+        others = [m.record for p, m in members.items() if m.present and p not in (context.me, record.id)]
+        context.rng.shuffle(others)
+        if known is None:
+            self._guests[record.id] = now + context.settings.guest_s
+        context.emit(Learn(record.id, record.address, record.curve_key))
+        issuer_key = authority.export() if record.role == "admin" else b""
+        boot = known.record.boot if known else 0
+        records = [context.view.record, *others[:RECORDS_MAX]]
+        context.emit(Send(src, Welcome(admission, issuer_key, boot, records, authority.public())))
+
+    def _refuse(self, src: str, record: Record, reason: str, hint: str = "") -> None:
+        context = self._context
+        context.counters["joins_refused"] += 1
+        context.emit(Send(src, Refused(reason, hint)))
+        if reason not in join.PASSING:
+            context.notice(
+                "warning", "join refused", joiner=record.name, address=record.address, reason=reason, hint=hint
+            )
+
+    def on_tick(self, now: float) -> None:
+        for peer in [peer for peer, until in self._guests.items() if now >= until]:
+            del self._guests[peer]
+            if peer not in self._context.view.members:
+                self._context.emit(Forget(peer))
+
+
+def overlaps(theirs: tuple[int, int], ours: tuple[int, int]) -> bool:
+    """Whether two protocol ranges (min, max) have a version in common."""
+    return max(theirs[0], ours[0]) <= min(theirs[1], ours[1])
