@@ -37,6 +37,9 @@ LOG_LINES = 8
 PORTS = range(20000, 32000, 2)
 """Below 32768, where the kernel takes the ports of clients from."""
 
+AGENT = (sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main")
+"""How an agent is started: without a shell, so its pid is the agent's own."""
+
 PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG")
 
 Check = Callable[[], None]
@@ -86,8 +89,7 @@ class Node:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("JUPITER_") or k in PASSED_ON}
         if token_file:
             environment["JUPITER_TOKEN_FILE"] = str(token_file)
-        command = [sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main", "run", "--name", self.name]
-        command += ["--bind", self.bind, "--state-dir", str(self.folder)]
+        command = [*AGENT, "run", "--name", self.name, "--bind", self.bind, "--state-dir", str(self.folder)]
         with (self.folder / "agent.log").open("ab") as log:
             self._log_from = log.tell()
             self._popen = subprocess.Popen(
@@ -120,7 +122,7 @@ class LocalCluster:
     """The agents of one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+        self.folder = folder.resolve()  # the same folder whatever path leads to it: pids are known by it
         self.token_file = self.folder / "token"
         self.nodes = [Node(self.folder, entry["name"], entry["bind"]) for entry in self._read()]
 

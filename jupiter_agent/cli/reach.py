@@ -19,6 +19,7 @@ from jupiter_agent.config import default_state_dir, parse_address
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
 LOCAL_DIR = Path(".jupiter")
+SYSTEM_DIR = Path("/var/lib/jupiter-agent")
 CONNECT_TIMEOUT_S = 1.0
 
 
@@ -69,7 +70,7 @@ def _addresses_in(folder: Path) -> list[str]:
 def _machine_folder(env: Mapping[str, str]) -> Path:
     """The state folder of this machine's agent: this user's, else the system's."""
     own = Path(env["JUPITER_STATE_DIR"]) if env.get("JUPITER_STATE_DIR") else default_state_dir(env)
-    return own if (own / "agent.json").is_file() else Path("/var/lib/jupiter-agent")
+    return own if (own / "agent.json").is_file() else SYSTEM_DIR
 
 
 def _env_folder(env: Mapping[str, str]) -> Path | None:

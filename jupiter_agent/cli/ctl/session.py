@@ -35,7 +35,7 @@ class Clock:
 class Session:
     where: Where
     output: Output
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock
     open: Callable[[Where], Caller] = field(default_factory=lambda: reach.open_client)
     _client: Caller | None = None
 
@@ -78,7 +78,7 @@ class Session:
 
 def make_session(peers: list[str], folder: Path | None, token_file: Path | None, output: Output) -> Session:
     """The session of this process's user."""
-    return Session(Where(tuple(peers), folder, token_file, os.environ), output)
+    return Session(Where(tuple(peers), folder, token_file, os.environ), output, Clock())
 
 
 def session_of(ctx: typer.Context) -> Session:
