@@ -1,0 +1,149 @@
+"""CURVE sockets: key pairs, the options every socket of ours carries, monitor events, free ports.
+
+Options that cost others days: LINGER 0 (a dead peer must not hold up the end), small high-water marks (memory is mark
+times frame size per peer), ROUTER_MANDATORY (an error instead of a silent drop), no HANDOVER (an identity could be
+stolen), RECONNECT_IVL -1 (libzmq would hammer on, we decide when), heartbeats (a path that died silently ends within
+4.5 s although TCP would wait for minutes).
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import dataclass
+
+import zmq
+
+from jupiter_agent.adapters.ports import JOIN_PORT_OFFSET, format_address
+from jupiter_agent.errors import UsageError
+
+Context = zmq.Context[zmq.Socket[bytes]]
+Socket = zmq.Socket[bytes]
+
+MAX_FRAME_BYTES = 1 << 20
+CURVE_OVERHEAD_BYTES = 64
+"""What an encrypted frame may carry on top (16 of MAC, 16 of nonce and name, 1 of flags; rounded up)."""
+
+QUEUE_FRAMES = 256
+CONNECT_TIMEOUT_S = 2.0
+HEARTBEAT_S = 1.5
+STALLED_S = 3.0
+
+HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+
+_PORTS = range(20_000, 32_766)
+"""Below Linux's ephemeral ports (32768 on), where an outgoing connection of anyone could already sit."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePair:
+    """A CURVE25519 key pair, both halves as 40 characters of Z85."""
+
+    public: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"CurvePair({self.public})"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKeys:
+    """What whoever holds the join secret can derive: both ends of the join socket, and the operator's own key."""
+
+    join_server: CurvePair
+    join_client: CurvePair
+    operator: CurvePair
+
+
+def curve_socket(context: Context, kind: int, pair: CurvePair, max_bytes: int = MAX_FRAME_BYTES) -> Socket:
+    """A socket with our options and keys, neither bound nor connected."""
+    sock = context.socket(kind)
+    ms = 1000
+    for option, value in (
+        (zmq.LINGER, 0),
+        (zmq.SNDHWM, QUEUE_FRAMES),
+        (zmq.RCVHWM, QUEUE_FRAMES),
+        (zmq.MAXMSGSIZE, max_bytes + CURVE_OVERHEAD_BYTES),
+        (zmq.RECONNECT_IVL, -1),
+        (zmq.CONNECT_TIMEOUT, int(CONNECT_TIMEOUT_S * ms)),
+        (zmq.TCP_MAXRT, 5 * ms),
+        (zmq.HEARTBEAT_IVL, int(HEARTBEAT_S * ms)),
+        (zmq.HEARTBEAT_TIMEOUT, int(STALLED_S * ms)),
+        (zmq.HEARTBEAT_TTL, int(2 * STALLED_S * ms)),
+        (zmq.BACKLOG, 256),
+        (zmq.IPV6, 1),
+    ):
+        sock.setsockopt(option, value)
+    if kind == zmq.ROUTER:
+        sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    sock.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
+    sock.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
+    return sock
+
+
+def curve_server(
+    context: Context, pair: CurvePair, domain: bytes, max_bytes: int, handshake_s: float = STALLED_S
+) -> Socket:
+    """A ROUTER that admits whom the gate of ZAP `domain` admits; half-open connections end after `handshake_s`."""
+    sock = curve_socket(context, zmq.ROUTER, pair, max_bytes)
+    sock.setsockopt(zmq.CURVE_SERVER, 1)
+    sock.setsockopt(zmq.ZAP_DOMAIN, domain)
+    sock.setsockopt(zmq.HANDSHAKE_IVL, int(handshake_s * 1000))
+    return sock
+
+
+def monitor_events(monitor: Socket, limit: int) -> list[tuple[int, int, str]]:
+    """Up to `limit` pending (event, value, endpoint)."""
+    events: list[tuple[int, int, str]] = []
+    while len(events) < limit and readable(monitor):
+        head, endpoint = monitor.recv_multipart()[:2]
+        event, value = struct.unpack("=Hi", head)
+        events.append((event, value, endpoint.decode(errors="replace")))
+    return events
+
+
+def readable(sock: Socket) -> bool:
+    """Whether a message is waiting. Must be asked after every send and receive: the descriptor is edge-triggered."""
+    return bool(int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def bind_pair(agent: Socket, join: Socket, host: str, port: int) -> int:
+    """Bind both sockets to `port` and the one after it; port 0 picks a free pair. The port, or UsageError."""
+    if port:
+        _bind(agent, host, port)
+        _bind(join, host, port + JOIN_PORT_OFFSET)
+        return port
+    for _ in range(200):
+        port = random.choice(_PORTS)
+        if _try_bind(agent, host, port) is None:
+            if _try_bind(join, host, port + JOIN_PORT_OFFSET) is None:
+                return port
+            agent.unbind(_endpoint(host, port))
+    _bind(agent, host, port)  # says why not
+    raise UsageError(f"no two neighbouring ports are free on {host}", "name one with --bind HOST:PORT")
+
+
+def _bind(sock: Socket, host: str, port: int) -> None:
+    error = _try_bind(sock, host, port)
+    if error is None:
+        return
+    if error.errno == zmq.EADDRINUSE:
+        raise UsageError(
+            f"port {port} on {host} is taken (an agent uses its port and the one after it)",
+            "choose another with --bind HOST:PORT, or a free pair with --bind HOST:0",
+        )
+    raise UsageError(f"cannot listen on {format_address(host, port)}: {error}", "name an address of this machine")
+
+
+def _try_bind(sock: Socket, host: str, port: int) -> zmq.ZMQError | None:
+    try:
+        sock.bind(_endpoint(host, port))
+    except zmq.ZMQError as error:
+        return error
+    return None
+
+
+def _endpoint(host: str, port: int) -> str:
+    return "tcp://" + format_address(host, port)

@@ -1,0 +1,186 @@
+"""Outgoing sessions: one client ROUTER for all of them, so each costs one descriptor.
+
+Every connect gets a routing id never used before and the server key it must find; frames on that id can come from
+nobody else. libzmq may not reconnect by itself. Its monitor names sessions by endpoint only, and may speak of one we
+have just given up, so an endpoint serves one session at a time and rests `REST_S` before the next.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from jupiter_agent.adapters.curve import (
+    CONNECT_TIMEOUT_S,
+    HANDSHAKE_FAILED,
+    CurvePair,
+    curve_socket,
+    monitor_events,
+    readable,
+)
+from jupiter_agent.adapters.sessions import GOODBYE, HELLO, Hub, Session, SessionOwner
+
+REST_S = 0.1
+_EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+_SILENT_ERRORS = (zmq.ENOTSOCK, zmq.ENOTSUP)
+
+
+class Dialer:
+    """Opens, feeds and ends sessions; knows nothing of peers but the id it is given."""
+
+    def __init__(self, hub: Hub, pair: CurvePair, owner: SessionOwner) -> None:
+        self._hub = hub
+        self._owner = owner
+        self._serial = 0
+        self._by_route: dict[bytes, Session] = {}
+        self._by_endpoint: dict[str, Session] = {}
+        self._free_at: dict[str, float] = {}
+        self._sock = curve_socket(hub.context, zmq.ROUTER, pair)
+        self._monitor = self._sock.get_monitor_socket(_EVENTS | HANDSHAKE_FAILED)
+        hub.loop.add_reader(self._sock.FD, hub.turn)
+        hub.loop.add_reader(self._monitor.FD, self._drain_events)
+        hub.loop.call_soon(self._drain_events)  # the edge of before the reader was there
+
+    def new(self, peer: str) -> Session:
+        """A session that `dial` will open once the address is known in numbers."""
+        self._serial += 1
+        now = self._hub.loop.time()
+        return Session(peer, b"d%d" % self._serial, outgoing=True, opened=now, used=now)
+
+    def dial(self, session: Session, address: str, server_key: str, handshake_s: float) -> None:
+        """Start connecting to a numeric address; the owner hears session_up or session_end."""
+        endpoint = "tcp://" + address
+        now = self._hub.loop.time()
+        rest = self._free_at.get(endpoint, 0.0) - now
+        self._by_route[session.route] = session
+        session.endpoint = endpoint
+        if rest > 0:
+            self._hub.loop.call_later(rest, self._connect, session, server_key, handshake_s)
+        else:
+            self._connect(session, server_key, handshake_s)
+
+    def _connect(self, session: Session, server_key: str, handshake_s: float) -> None:
+        if self._hub.closed or session.route not in self._by_route:
+            return
+        endpoint = session.endpoint
+        if endpoint in self._by_endpoint:  # another peer is (being) reached there: it cannot be this one too
+            self._hub.loop.call_soon(self._give_up, session, "handshake")
+            return
+        self._free_at.pop(endpoint, None)
+        self._by_endpoint[endpoint] = session
+        session.opened = self._hub.loop.time()
+        self._sock.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
+        self._sock.setsockopt(zmq.CONNECT_ROUTING_ID, session.route)
+        self._sock.setsockopt(zmq.HANDSHAKE_IVL, int(handshake_s * 1000))
+        try:
+            self._sock.connect(endpoint)
+        except zmq.ZMQError:
+            self._hub.loop.call_soon(self._give_up, session, "timeout")
+        self._hub.touch()
+
+    def send(self, session: Session, frame: bytes) -> bool:
+        """False: dropped and counted (its queue is full, or the session is already gone)."""
+        return self._send(session, [session.route, frame])
+
+    def hang_up(self, session: Session) -> None:
+        """End a session politely: the other side hears that it was closed. The owner is not told."""
+        if session.up and self._send(session, [session.route, b"", GOODBYE]):
+            self._release(session, REST_S)
+            self._hub.loop.call_later(REST_S, self._cut, session)  # lets the goodbye leave
+        else:
+            self._release(session, 0.0)
+            self._cut(session)
+
+    def drain(self, limit: int) -> bool:
+        """Take up to `limit` frames; whether more may be waiting."""
+        sock = self._sock
+        for _ in range(limit):
+            if not readable(sock):
+                return False
+            route = sock.recv()
+            frame = sock.recv()
+            more = sock.recv_multipart() if sock.getsockopt(zmq.RCVMORE) else None
+            session = self._by_route.get(route)
+            if session is None:
+                self._hub.counts["dropped_late"] += 1
+            elif more is None:
+                self._is_up(session)
+                self._owner.session_frame(session, frame)
+            elif frame == b"" and more == [GOODBYE]:
+                self._give_up(session, "closed")
+        return True
+
+    def close(self) -> None:
+        self._hub.loop.remove_reader(self._sock.FD)
+        self._hub.loop.remove_reader(self._monitor.FD)
+        self._sock.disable_monitor()
+        self._sock.close()
+
+    def _drain_events(self) -> None:
+        if self._hub.closed:
+            return
+        events = monitor_events(self._monitor, 100)
+        if events:
+            self.drain(100)  # what a lost session still delivered comes before its loss
+        for event, fd, endpoint in events:
+            session = self._by_endpoint.get(endpoint)
+            if session is not None:
+                self._on_event(session, event, fd)
+        if len(events) == 100:
+            self._hub.loop.call_soon(self._drain_events)
+        self._hub.touch()
+
+    def _on_event(self, session: Session, event: int, fd: int) -> None:
+        if event == zmq.EVENT_CONNECTED:
+            session.fd = fd
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._is_up(session)
+        elif event == zmq.EVENT_CLOSED:
+            if session.fd < 0:
+                fast = self._hub.loop.time() - session.opened < CONNECT_TIMEOUT_S * 0.9
+                self._give_up(session, "refused" if fast else "timeout")
+        elif event == zmq.EVENT_DISCONNECTED and session.fd not in (-1, fd):
+            return  # an earlier session to the same endpoint
+        else:
+            self._give_up(session, "lost" if session.up else "handshake")
+
+    def _is_up(self, session: Session) -> None:
+        if not session.up and session.endpoint in self._by_endpoint:
+            session.up = True
+            self._send(session, [session.route, b"", HELLO])
+            self._owner.session_up(session)
+
+    def _give_up(self, session: Session, reason: str) -> None:
+        if session.route in self._by_route:
+            self._release(session, 0.0)
+            self._cut(session)
+            self._owner.session_end(session, reason)
+
+    def _release(self, session: Session, extra_s: float) -> None:
+        """From here on monitor events for this endpoint mean nothing."""
+        if self._by_endpoint.get(session.endpoint) is session:
+            del self._by_endpoint[session.endpoint]
+            now = self._hub.loop.time()
+            if len(self._free_at) > 256:
+                self._free_at = {e: t for e, t in self._free_at.items() if t > now}
+            self._free_at[session.endpoint] = now + REST_S + extra_s
+
+    def _cut(self, session: Session) -> None:
+        if self._by_route.pop(session.route, None) is None or self._hub.closed:
+            return
+        try:
+            self._sock.disconnect(session.endpoint)
+        except zmq.ZMQError:
+            pass  # libzmq gave the endpoint up before we did
+        self._hub.touch()  # the disconnect completes when the socket is next looked at
+
+    def _send(self, session: Session, parts: list[bytes]) -> bool:
+        try:
+            self._sock.send_multipart(parts, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            full = error.errno == zmq.EAGAIN
+            self._hub.counts["dropped_full" if full else "dropped_lost"] += 1
+            if not full:
+                self._hub.loop.call_soon(self._give_up, session, "lost")
+            return False
+        self._hub.touch()
+        return True

@@ -1,0 +1,165 @@
+"""The join socket: where strangers who hold the token ask who we are, and ask to be let in.
+
+Both its key pairs are derived from the join secret, so a handshake proves on both sides that the other holds the token.
+Small frames, a limited rate, nothing but frames handed to the machine and its answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import zmq
+
+from jupiter_agent.adapters.curve import (
+    HANDSHAKE_FAILED,
+    AccessKeys,
+    Socket,
+    curve_server,
+    curve_socket,
+    monitor_events,
+    readable,
+)
+from jupiter_agent.adapters.gate import ADMIT, REFUSE
+from jupiter_agent.adapters.ports import join_address, resolve, tcp_outcome
+from jupiter_agent.adapters.sessions import Hub
+from jupiter_agent.errors import UsageError
+
+JOIN_PREFIX = "join:"
+JOIN_DOMAIN = b"jupiter-join"
+JOIN_FRAME_BYTES = 64 * 1024
+JOIN_LIMIT_S = 3.0
+JOIN_HANDSHAKE_S = 2.0
+RATE_PER_S, BURST = 50.0, 100.0
+_MAX_ASKERS = 256
+
+OnAnswer = Callable[[bytes | None, str], None]
+"""(frame, '') or (None, error) with error refused, timeout or unauthorised."""
+
+
+class JoinSink(Protocol):
+    def on_join(self, src: str, frame: bytes) -> None:
+        """A frame from a holder of the join secret; answer with `send(src, ...)`, src is `join:<hex>`."""
+
+
+class JoinSocket:
+    """The serving end."""
+
+    def __init__(self, hub: Hub, keys: AccessKeys, sink: JoinSink) -> None:
+        self._hub = hub
+        self._sink = sink
+        self._client_key = keys.join_client.public
+        self._askers: OrderedDict[str, bytes] = OrderedDict()
+        self._tokens = BURST
+        self._filled = hub.loop.time()
+        self.socket = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES)
+        hub.loop.add_reader(self.socket.FD, hub.turn)
+
+    def rule(self, key: str) -> str:
+        """Gate rule: one key opens this door, and no other ever will."""
+        return ADMIT if key == self._client_key else REFUSE
+
+    def send(self, dst: str, frame: bytes) -> None:
+        route = self._askers.get(dst)
+        if route is None:
+            self._hub.counts["dropped_unknown"] += 1
+            return
+        try:
+            self.socket.send_multipart([route, frame], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self._hub.counts["dropped_lost"] += 1
+        self._hub.touch()
+
+    def drain(self, limit: int) -> bool:
+        """Take up to `limit` frames; whether more may be waiting."""
+        for _ in range(limit):
+            if not readable(self.socket):
+                return False
+            route, *parts = self.socket.recv_multipart()
+            if len(parts) != 1 or len(parts[0]) > JOIN_FRAME_BYTES:
+                self._hub.counts["dropped_garbage"] += 1
+            elif not self._take_token():
+                self._hub.counts["dropped_join_rate"] += 1
+            else:
+                self._hub.report(self._sink.on_join, self._asker(route), parts[0])
+        return True
+
+    def close(self) -> None:
+        self._hub.loop.remove_reader(self.socket.FD)
+        self.socket.close()
+
+    def _asker(self, route: bytes) -> str:
+        src = JOIN_PREFIX + route.hex()
+        self._askers[src] = route
+        self._askers.move_to_end(src)
+        if len(self._askers) > _MAX_ASKERS:
+            self._askers.popitem(last=False)
+        return src
+
+    def _take_token(self) -> bool:
+        now = self._hub.loop.time()
+        self._tokens = min(BURST, self._tokens + (now - self._filled) * RATE_PER_S)
+        self._filled = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class JoinRequest:
+    """The asking end: one frame to the join socket of an agent, one answer."""
+
+    def __init__(self, hub: Hub, keys: AccessKeys, address: str) -> None:
+        self._hub = hub
+        self._keys = keys
+        self._address = address
+        self._release: list[Callable[[], None]] = []
+
+    async def ask(self, frame: bytes) -> tuple[bytes | None, str]:
+        """(answer, '') or (None, error), within `JOIN_LIMIT_S`. Reachability is judged before authorisation."""
+        try:
+            async with asyncio.timeout(JOIN_LIMIT_S):
+                address = await resolve(join_address(self._address))
+                outcome = await tcp_outcome(address, JOIN_LIMIT_S)
+                return await self._exchange(address, frame) if outcome == "open" else (None, outcome)
+        except (TimeoutError, OSError, UsageError, UnicodeError):
+            return None, "timeout"
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the sockets back, at once and once; must happen before the context ends."""
+        while self._release:
+            self._release.pop()()
+
+    async def _exchange(self, address: str, frame: bytes) -> tuple[bytes | None, str]:
+        sock, monitor = self._open(address)
+        loop = self._hub.loop
+        answer: asyncio.Future[tuple[bytes | None, str]] = loop.create_future()
+        started = loop.time()
+
+        def look() -> None:
+            while not sock.closed and readable(sock) and not answer.done():
+                answer.set_result((sock.recv_multipart()[-1], ""))
+            if not sock.closed and monitor_events(monitor, 10) and not answer.done():
+                silent = loop.time() - started >= JOIN_HANDSHAKE_S * 0.9
+                answer.set_result((None, "timeout" if silent else "unauthorised"))
+
+        for watched in (sock, monitor):
+            loop.add_reader(watched.FD, look)
+            self._release.append(partial(loop.remove_reader, watched.FD))
+        sock.send(frame, zmq.NOBLOCK)
+        loop.call_soon(look)
+        return await answer
+
+    def _open(self, address: str) -> tuple[Socket, Socket]:
+        sock = curve_socket(self._hub.context, zmq.DEALER, self._keys.join_client)
+        sock.setsockopt(zmq.CURVE_SERVERKEY, self._keys.join_server.public.encode())
+        sock.setsockopt(zmq.HANDSHAKE_IVL, int(JOIN_HANDSHAKE_S * 1000))
+        monitor = sock.get_monitor_socket(HANDSHAKE_FAILED | zmq.EVENT_DISCONNECTED)
+        self._release += [sock.close, sock.disable_monitor]
+        sock.connect("tcp://" + address)
+        return sock, monitor

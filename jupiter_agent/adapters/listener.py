@@ -1,0 +1,153 @@
+"""Incoming sessions: the bound CURVE ROUTER.
+
+Who speaks is read from every single frame's User-Id, which the gate set to the authenticated key; routing ids are only
+return addresses. A session begins with its first frame and ends with the other side's goodbye or when the monitor says
+its descriptor (read from that first frame) was closed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import zmq
+
+from jupiter_agent.adapters.curve import MAX_FRAME_BYTES, CurvePair, curve_server, monitor_events, readable
+from jupiter_agent.adapters.sessions import GOODBYE, HELLO, SOUND_S, Directory, Hub, Session, SessionOwner
+from jupiter_agent.core.ids import CLIENT_PREFIX
+
+DOMAIN = b"jupiter"
+_FAILED = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+
+class Listener:
+    """Sessions that others opened: members by their id, operators as `client:<hex>`."""
+
+    def __init__(self, hub: Hub, pair: CurvePair, directory: Directory, owner: SessionOwner) -> None:
+        self._hub = hub
+        self._directory = directory
+        self._owner = owner
+        self._serial = int.from_bytes(os.urandom(6), "big") << 16
+        self._sessions: dict[bytes, tuple[str, Session]] = {}
+        self._by_fd: dict[int, Session] = {}
+        self.port = 0
+        """set by whoever binds the socket"""
+        self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES)
+        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILED)
+        hub.loop.add_reader(self.socket.FD, hub.turn)
+        hub.loop.add_reader(self._monitor.FD, self._drain_events)
+        hub.loop.call_soon(self._drain_events)  # the edge of before the reader was there
+
+    def send(self, session: Session, frame: bytes) -> bool:
+        """False: dropped and counted (its queue is full, or the session is already gone)."""
+        return self._send(session, [session.route, frame])
+
+    def end(self, session: Session) -> None:
+        """Say goodbye and shut the connection. The owner is not told."""
+        self._send(session, [session.route, b"", GOODBYE])
+        self._forget(session)
+        self._hub.loop.call_later(1.0, self._shut, session.fd)
+
+    def drain(self, limit: int) -> bool:
+        """Take up to `limit` frames; whether more may be waiting."""
+        sock = self.socket
+        for _ in range(limit):
+            if not readable(sock):
+                return False
+            route = sock.recv()
+            frame = sock.recv(copy=False)
+            more = sock.recv_multipart() if frame.more else None
+            self._on_message(route, frame, more)
+        return True
+
+    def close(self) -> None:
+        self._hub.loop.remove_reader(self.socket.FD)
+        self._hub.loop.remove_reader(self._monitor.FD)
+        self.socket.disable_monitor()
+        self.socket.close()
+
+    def _on_message(self, route: bytes, frame: zmq.Frame, more: list[bytes] | None) -> None:
+        key = str(frame.get("User-Id"))
+        known = self._sessions.get(route)
+        if known is None or known[0] != key:
+            session = self._begin(route, key, int(frame.get(zmq.SRCFD)))
+            if session is None:
+                self._hub.counts["dropped_unknown"] += 1
+                return
+        else:
+            session = known[1]
+        if more is None:
+            self._directory.is_sound(key)
+            self._owner.session_frame(session, frame.bytes)
+        elif more == [GOODBYE]:
+            self._finish(session, "closed")
+        elif more != [HELLO]:
+            self._hub.counts["dropped_garbage"] += 1
+
+    def _begin(self, route: bytes, key: str, fd: int) -> Session | None:
+        """A first frame. Whatever stood under this route or descriptor before has ended without our noticing."""
+        owner = self._directory.owner_of(key)
+        for old in (self._sessions.get(route, (key, None))[1], self._by_fd.get(fd)):
+            if old is not None:
+                self._finish(old, "lost")
+        if not owner:
+            return None
+        if owner == CLIENT_PREFIX:
+            self._serial += 1
+            owner += f"{self._serial:x}"
+        now = self._hub.loop.time()
+        session = Session(owner, route, outgoing=False, opened=now, used=now, up=True, fd=fd)
+        self._sessions[route] = (key, session)
+        self._by_fd[fd] = session
+        self._owner.session_up(session)
+        return session
+
+    def _forget(self, session: Session) -> str:
+        key, _ = self._sessions.pop(session.route, ("", None))
+        if self._by_fd.get(session.fd) is session:
+            del self._by_fd[session.fd]
+        if key and self._hub.loop.time() - session.opened > SOUND_S:
+            self._directory.is_sound(key)
+        return key
+
+    def _finish(self, session: Session, reason: str) -> None:
+        if self._forget(session):
+            self._owner.session_end(session, reason)
+
+    def _drain_events(self) -> None:
+        if self._hub.closed:
+            return
+        events = monitor_events(self._monitor, 100)
+        if events:
+            self.drain(100)  # what a lost session still delivered comes before its loss
+        for event, fd, _ in events:
+            if event & _FAILED:
+                self._hub.counts["handshakes_failed"] += 1
+            elif fd in self._by_fd:
+                self._finish(self._by_fd[fd], "lost")
+        if len(events) == 100:
+            self._hub.loop.call_soon(self._drain_events)
+        self._hub.touch()
+
+    def _shut(self, fd: int) -> None:
+        """libzmq cannot close one connection of a ROUTER, so end it from below if the other side did not."""
+        if self._hub.closed or fd < 0 or fd in self._by_fd:
+            return
+        try:
+            with socket.socket(fileno=os.dup(fd)) as connection:
+                if connection.getsockname()[1] == self.port:
+                    connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # closed already, or the number is something else by now
+
+    def _send(self, session: Session, parts: list[bytes]) -> bool:
+        try:
+            self.socket.send_multipart(parts, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            full = error.errno == zmq.EAGAIN
+            self._hub.counts["dropped_full" if full else "dropped_lost"] += 1
+            if not full:
+                self._hub.loop.call_soon(self._finish, session, "lost")
+            return False
+        self._hub.touch()
+        return True

@@ -1,0 +1,163 @@
+"""What the parts of the ZeroMQ transport share: sessions, the directory of peers (also the allow-list), the hub.
+
+A session is one authenticated TCP connection, whoever opened it, used in both directions. A peer may have several: at
+most one that we opened, and any that it opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jupiter_agent.adapters.curve import Context
+from jupiter_agent.adapters.gate import ADMIT, REFUSE, WAIT
+from jupiter_agent.core.ids import CLIENT_PREFIX
+
+HELLO, GOODBYE = b"hello", b"bye"
+"""Our own words to the other transport: two parts, '' and the word; whatever has one part is a frame."""
+
+KNOCKS, KNOCK_WINDOW_S, BAN_S = 3, 10.0, 30.0
+SOUND_S = 2.0
+"""A session that lived this long, or delivered a frame, shows that its peer is not in a loop of broken sessions."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """`route` is how its ROUTER calls it; `used` the last time a frame passed, either way."""
+
+    peer: str
+    route: bytes
+    outgoing: bool
+    opened: float
+    used: float
+    up: bool = False
+    endpoint: str = ""
+    fd: int = -1
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One entry of the directory and all that is going on with it."""
+
+    id: str
+    address: str
+    key: str
+    out: Session | None = None
+    inbound: list[Session] = field(default_factory=list)
+    backlog: deque[bytes] = field(default_factory=deque)
+    backlog_bytes: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+    retry: asyncio.TimerHandle | None = None
+
+    def is_up(self) -> bool:
+        return bool(self.inbound) or (self.out is not None and self.out.up)
+
+
+class SessionOwner(Protocol):
+    """Whom dialer and listener tell. Called from the loop, never from inside a call to them."""
+
+    def session_up(self, session: Session) -> None: ...
+
+    def session_end(self, session: Session, reason: str) -> None: ...
+
+    def session_frame(self, session: Session, frame: bytes) -> None: ...
+
+
+class Hub:
+    """Loop, context, counters, and the queue of what the sink is to be told, in order."""
+
+    def __init__(self, context: Context, counts: Counter[str]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.context = context
+        self.counts = counts
+        self.closed = False
+        self._reports: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._turn: Callable[[], None] = lambda: None
+        self._due = False
+
+    def run_turns_with(self, turn: Callable[[], None]) -> None:
+        """`turn` looks at every data socket; it runs once after any number of `touch`."""
+        self._turn = turn
+
+    def touch(self) -> None:
+        """A socket was used: its edge may be gone, so look at it again soon."""
+        if not self._due and not self.closed:
+            self._due = True
+            self.loop.call_soon(self.turn)
+
+    def turn(self) -> None:
+        self._due = False
+        if not self.closed:
+            self._turn()
+
+    def report(self, callback: Callable[..., None], *args: Any) -> None:
+        """Have the sink told on a later turn, in the order of the calls."""
+        self._reports.append((callback, args))
+        self.touch()
+
+    def flush(self) -> None:
+        """Tell what was due when this was called; what comes up meanwhile waits for the next turn."""
+        try:
+            for _ in range(len(self._reports)):
+                if self.closed:
+                    return
+                callback, args = self._reports.popleft()
+                callback(*args)
+        finally:
+            if self._reports:
+                self.touch()
+
+
+class Directory:
+    """Peers by id and by key. Also the rule of the gate: members and operators come in, others wait, bans hold."""
+
+    def __init__(self, hub: Hub, operator_key: str) -> None:
+        self._hub = hub
+        self._operator_key = operator_key
+        self._by_key: dict[str, str] = {}
+        self._knocks: dict[str, deque[float]] = {}
+        self._banned: dict[str, float] = {}
+        self.peers: dict[str, Peer] = {}
+
+    def put(self, peer: Peer) -> None:
+        """Enter a peer, or its new key; a key belongs to the peer that showed it last."""
+        self.peers[peer.id] = peer
+        self._by_key[peer.key] = peer.id
+
+    def drop_key(self, key: str) -> None:
+        for table in (self._by_key, self._knocks, self._banned):
+            table.pop(key, None)  # type: ignore[attr-defined]
+
+    def owner_of(self, key: str) -> str:
+        """The peer id behind an authenticated key, CLIENT_PREFIX for an operator, '' for nobody we know."""
+        if key == self._operator_key:
+            return CLIENT_PREFIX
+        return self._by_key.get(key, "")
+
+    def rule(self, key: str) -> str:
+        """Gate rule of the agent's socket. A member's key that only ever knocks is in a loop: it is banned for 30 s."""
+        if key == self._operator_key:
+            return ADMIT
+        if key not in self._by_key:
+            return WAIT
+        now = self._hub.loop.time()
+        if self._banned.get(key, 0.0) > now:
+            self._hub.counts["dropped_banned"] += 1
+            return REFUSE
+        knocks = self._knocks.setdefault(key, deque(maxlen=KNOCKS))
+        if len(knocks) == KNOCKS and now - knocks[0] < KNOCK_WINDOW_S:
+            self._banned[key] = now + BAN_S
+            knocks.clear()
+            self._hub.counts["bans"] += 1
+            return REFUSE
+        knocks.append(now)
+        return ADMIT
+
+    def is_sound(self, key: str) -> None:
+        """A session of this key delivered something or lasted: no loop."""
+        if key in self._knocks:
+            self._knocks[key].clear()
