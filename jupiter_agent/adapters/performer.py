@@ -1,0 +1,216 @@
+"""Performs effects: each kind by the adapter that owns that part of the outside. Answers go back as events.
+
+The promise of core/effects.py is kept here: a batch's journal records are written, and synced where one asks for it,
+before anything else of the batch is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+from jupiter_agent.adapters.bundle import open_bundle
+from jupiter_agent.adapters.journal import Journal
+from jupiter_agent.adapters.objects import ObjectStore
+from jupiter_agent.adapters.runner import Runner
+from jupiter_agent.adapters.solver import solve_in_thread
+from jupiter_agent.core import effects as ef
+from jupiter_agent.core import events as ev
+from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages.control import Answer, LogChunk
+from jupiter_agent.core.messages.jobs import Chunk, Missing
+from jupiter_agent.core.wire import decode, encode
+from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerError
+
+log = logging.getLogger("jupiter")
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+Post = Callable[[ev.Event], None]
+
+
+class Network(Protocol):
+    """The transport and the join socket, as far as effects need them."""
+
+    def learn(self, peer: str, address: str, curve_key: str) -> None: ...
+    def forget(self, peer: str) -> None: ...
+    def connect(self, peer: str) -> None: ...
+    def disconnect(self, peer: str) -> None: ...
+    def send(self, peer: str, frame: bytes) -> None: ...
+    def test_port(self, peer: str, address: str) -> None: ...
+    def join_request(self, address: str, frame: bytes, on_answer: Callable[[bytes | None, str], None]) -> None: ...
+
+
+class Performer:
+    """One agent's hands. `on_effect` gets the effects that are the composition's own: Halt, Joined."""
+
+    def __init__(
+        self, me: str, post: Post, state_dir: Path, journal: Journal, on_effect: Callable[[ef.Effect], None]
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.objects = ObjectStore(state_dir / "objects")
+        self.bundles = state_dir / "bundles"
+        self.bundles.mkdir(mode=0o700, exist_ok=True)
+        self.runner = Runner(post, state_dir / "jobs", lambda digest: self.bundles / digest.hex(), self.objects)
+        self.network: Network
+        """set by the composition before the first effect"""
+        self._me, self._post, self._journal, self._on_effect = me, post, journal, on_effect
+        self._apps: dict[bytes, AppSpec] = {}
+        self._working: set[asyncio.Task[None]] = set()
+
+    def perform(self, effects: list[ef.Effect]) -> None:
+        """Do a batch, in order, the journal first."""
+        records = [effect for effect in effects if isinstance(effect, ef.Append)]
+        if records:
+            self._append(records)
+        for effect in effects:
+            action = _ACTIONS.get(type(effect))
+            if action is not None:
+                action(self, effect)
+            elif not isinstance(effect, ef.Append):
+                self._on_effect(effect)
+
+    def _append(self, records: list[ef.Append]) -> None:
+        try:
+            self._journal.append([each.record for each in records], any(each.sync for each in records))
+        except CapacityError as error:
+            self.counters["journal_refused"] += len(records)
+            log.error("journal: %s", error)
+
+    # --- network -------------------------------------------------------------------------------------------------
+
+    def _send(self, effect: ef.Send) -> None:
+        self.send(effect.dst, effect.message)
+
+    def send(self, dst: str, message: Message) -> None:
+        """Encode and hand to the transport; what is too large to encode is refused to whoever asked for it."""
+        try:
+            self.network.send(dst, encode(message))
+        except PeerError as error:
+            self.counters["unsendable"] += 1
+            log.warning("a %s for %s cannot be sent: %s", type(message).__name__, dst, error)
+            if isinstance(message, Answer):
+                fields = (EXIT_FAILED, None, f"the answer is too large: {error}", "ask for a part of it")
+                self.network.send(dst, encode(Answer(message.seq, *fields)))
+
+    def on_frame(self, src: str, frame: bytes) -> None:
+        """A frame from a peer or client: an event, or a counted mistake."""
+        try:
+            self._post(ev.Received(src, decode(frame)))
+        except PeerError as error:
+            self._refused(src, error)
+
+    def on_join(self, src: str, frame: bytes) -> None:
+        try:
+            self._post(ev.JoinRequested(src, decode(frame)))
+        except PeerError as error:
+            self._refused(src, error)
+
+    def _refused(self, src: str, error: PeerError) -> None:
+        self.counters["frames_refused"] += 1
+        if self.counters["frames_refused"] <= 20:
+            log.warning("frame from %s refused: %s", src, error)
+
+    def _send_join(self, effect: ef.SendJoin) -> None:
+        def answered(frame: bytes | None, error: str) -> None:
+            try:
+                message = decode(frame) if frame is not None else None
+            except PeerError:
+                message, error = None, "garbage"
+            self._post(ev.JoinAnswered(effect.address, message, error))
+
+        self.network.join_request(effect.address, encode(effect.message), answered)
+
+    # --- storage -------------------------------------------------------------------------------------------------
+
+    def _write_chunk(self, effect: ef.WriteChunk) -> None:
+        try:
+            written = self.objects.write_chunk(effect.sha256, effect.size, effect.offset, effect.data)
+        except CapacityError as error:
+            self._post(ev.ObjectStored(effect.sha256, effect.size, str(error)))
+            return
+        if written.state != "partial":
+            self._post(ev.ObjectStored(effect.sha256, effect.size, written.error))
+
+    def _send_chunk(self, effect: ef.SendChunk) -> None:
+        size = self.objects.size(effect.sha256)
+        data = self.objects.read_chunk(effect.sha256, effect.offset, effect.length) if size is not None else None
+        if size is None or data is None:
+            self.send(effect.dst, Missing(effect.sha256))
+        else:
+            self.send(effect.dst, Chunk(effect.sha256, size, effect.offset, data))
+
+    def _store_inline(self, effect: ef.StoreInline) -> None:
+        try:
+            self.objects.ingest_bytes(effect.data)
+        except CapacityError as error:
+            self._post(ev.ObjectStored(effect.sha256, len(effect.data), str(error)))
+
+    def _open_bundle(self, effect: ef.OpenBundle) -> None:
+        async def opened() -> None:
+            into = self.bundles / effect.sha256.hex()
+            try:
+                app = await asyncio.to_thread(open_bundle, self.objects.path(effect.sha256), into)
+            except JupiterError as error:
+                self._post(ev.BundleOpened(effect.sha256, None, error.message, error.hint))
+                return
+            self._apps[effect.sha256] = app
+            self._post(ev.BundleOpened(effect.sha256, app))
+
+        self._work(opened())
+
+    # --- tasks ---------------------------------------------------------------------------------------------------
+
+    def _profile(self, effect: ef.ProfileApp) -> None:
+        app = self._apps[effect.bundle]
+        self.runner.profile(effect, app.tasks, app.samples)
+
+    def _read_log(self, effect: ef.ReadLog) -> None:
+        data, end = self.runner.read_log(effect.job, effect.task, effect.offset, effect.length)
+        message = LogChunk(effect.seq, effect.offset, end, data)
+        if effect.dst == self._me:
+            self._post(ev.Received(self._me, message))
+        else:
+            self.send(effect.dst, message)
+
+    def _solve(self, effect: ef.Solve) -> None:
+        async def solved() -> None:
+            self._post(await solve_in_thread(effect))
+
+        self._work(solved())
+
+    def _note(self, effect: ef.Notice) -> None:
+        fields = " ".join(f"{key}={value}" for key, value in effect.fields.items())
+        log.log(LEVELS.get(effect.level, logging.INFO), "%s %s", effect.event, fields)
+
+    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+
+_ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
+    ef.Send: Performer._send,
+    ef.Learn: lambda p, e: p.network.learn(e.peer, e.address, e.curve_key),
+    ef.Forget: lambda p, e: p.network.forget(e.peer),
+    ef.Connect: lambda p, e: p.network.connect(e.peer),
+    ef.Disconnect: lambda p, e: p.network.disconnect(e.peer),
+    ef.TestPort: lambda p, e: p.network.test_port(e.peer, e.address),
+    ef.SendJoin: Performer._send_join,
+    ef.WriteChunk: Performer._write_chunk,
+    ef.SendChunk: Performer._send_chunk,
+    ef.StoreInline: Performer._store_inline,
+    ef.DropObject: lambda p, e: p.objects.drop(e.sha256),
+    ef.OpenBundle: Performer._open_bundle,
+    ef.StartTask: lambda p, e: p.runner.start_task(e),
+    ef.StartRun: lambda p, e: p.runner.start_run(e),
+    ef.StopTask: lambda p, e: p.runner.stop_task(e),
+    ef.ProfileApp: Performer._profile,
+    ef.ReadLog: Performer._read_log,
+    ef.Solve: Performer._solve,
+    ef.Notice: Performer._note,
+}

@@ -1,0 +1,34 @@
+"""Runs a registered centralised mapper in a thread: the one place where the agent loads numpy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from jupiter_agent.core.effects import Solve
+from jupiter_agent.core.events import Solved
+
+
+def solve(effect: Solve) -> Solved:
+    """Never raises: a problem that has no answer is one (`error`, with reasons per node where there are any)."""
+    import numpy as np
+
+    from schedulers import Problem, Unplaceable, schedule
+
+    began = time.perf_counter()
+    try:
+        arrays: dict[str, Any] = dict(effect.problem)
+        for key in ("times", "latency", "inv_rate"):
+            arrays[key] = np.asarray(arrays[key], float)
+        plan = schedule(effect.mapper, Problem(**arrays), seed=effect.seed, contention=True)
+    except Unplaceable as error:
+        return Solved(effect.job, [], [], [], 0.0, str(error), list(error.reasons))
+    except Exception as error:  # noqa: BLE001 - a third party's mapper may raise anything
+        return Solved(effect.job, [], [], [], 0.0, f"mapper {effect.mapper}: {type(error).__name__}: {error}")
+    seconds = time.perf_counter() - began
+    return Solved(effect.job, plan.node.tolist(), plan.start.tolist(), plan.finish.tolist(), seconds)
+
+
+async def solve_in_thread(effect: Solve) -> Solved:
+    return await asyncio.to_thread(solve, effect)

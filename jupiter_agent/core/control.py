@@ -1,0 +1,348 @@
+"""The verbs that every agent answers, for any job: here, at the job's home, or at whoever holds the answer.
+
+A call about a job is passed on to the job's home, whose answer comes back the same way. Which job is meant (`last`, a
+prefix, a name) is settled by asking every node that is home of jobs. A call that another agent passed on carries
+`_here`: it is answered here or not at all, so calls never travel in circles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import msgspec
+
+from jupiter_agent.core.effects import Effect, ReadLog, Send
+from jupiter_agent.core.events import ObjectStored
+from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
+from jupiter_agent.core.jobs import Jobs, Local
+from jupiter_agent.core.messages.control import Answer, Call, LogChunk
+from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.submission import Submissions, SubmitArgs
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.uploads import Uploads, accepted, refusal
+from jupiter_agent.core.views import Row, explanation, job_row
+from jupiter_agent.errors import EXIT_OK, EXIT_UNREACHABLE, JupiterError, UsageError
+
+GATHER_S = 1.5
+FORWARD_S = 15.0
+LOG_BYTES = 256 * 1024
+HERE = "_here"
+
+Then = Callable[[list[Any], float], list[Effect]]
+
+
+class _Gathering:
+    """Answers of several nodes on their way into one."""
+
+    def __init__(self, waiting: set[str], due: float, then: Then) -> None:
+        self.waiting, self.due, self.then = waiting, due, then
+        self.bodies: list[Any] = []
+
+
+class _Forwarded:
+    """A call passed on to another node."""
+
+    def __init__(self, client: str, seq: int, verb: str, due: float) -> None:
+        self.client, self.seq, self.verb, self.due = client, seq, verb, due
+
+
+class _Parked:
+    """A `put` whose bytes are still on their way here."""
+
+    def __init__(self, src: str, call: Call, missing: set[bytes], due: float) -> None:
+        self.src, self.call, self.missing, self.due = src, call, missing, due
+
+
+class Control:
+    """Calls in, answers out. `token` gives the join token to those who may ask."""
+
+    def __init__(
+        self, around: Surroundings, jobs: Jobs, submissions: Submissions, nodes: Nodes, token: Callable[[], str]
+    ) -> None:
+        self.events: deque[Row] = deque(maxlen=2000)
+        self._event_seq = 0
+        self.around, self.jobs = around, jobs
+        self._submissions, self._nodes, self._token = submissions, nodes, token
+        self._seq = 0
+        self._gatherings: dict[int, _Gathering] = {}
+        self._forwarded: dict[int, _Forwarded] = {}
+        self._parked: list[_Parked] = []
+        self.uploads = Uploads(jobs.transfers)
+
+    # --- calls -------------------------------------------------------------------------------------------------
+
+    def on_call(self, src: str, call: Call, now: float) -> list[Effect]:
+        """Answer, or see to it that an answer comes."""
+        try:
+            verb = _VERBS.get(call.verb)
+            if verb is None:
+                raise UsageError(f"this agent does not know '{call.verb}'", "is it older than your command line?")
+            return verb(self, src, call, now)
+        except JupiterError as error:
+            return [refusal(src, call.seq, error)]
+
+    def _answer(self, src: str, seq: int, body: Any) -> list[Effect]:
+        return [accepted(src, seq, body)]
+
+    def _get(self, src: str, call: Call, now: float) -> list[Effect]:
+        kind = str(call.args.get("kind", ""))
+        if kind in ("nodes", "links"):
+            rows = self._nodes.rows(now) if kind == "nodes" else self._nodes.link_rows(now)
+            chosen = _chosen(rows, str(call.args.get("id") or ""), kind)
+            return self._answer(src, call.seq, {"items": chosen})
+        if kind in ("jobs", "apps") and not call.args.get("id"):
+            if HERE in call.args:
+                return self._answer(src, call.seq, {"items": self._job_rows()})
+            return self._all_jobs(lambda rows, at: self._answer(src, call.seq, {"items": _apps(rows, kind)}), now)
+        if kind in ("jobs", "tasks", "items"):
+            return self._at_home(src, call, str(call.args.get("id") or "last"), now)
+        raise UsageError(f"unknown kind '{kind}'", "one of: nodes, links, jobs, tasks, items, apps")
+
+    def _describe(self, src: str, call: Call, now: float) -> list[Effect]:
+        kind, ref = str(call.args.get("kind", "")).removesuffix("s"), str(call.args.get("id") or "")
+        if kind == "node":
+            return self._answer(src, call.seq, _chosen(self._nodes.rows(now), ref, "nodes")[0])
+        if kind in ("job", "task", "item"):
+            return self._at_home(src, call, ref or "last", now)
+        raise UsageError(f"cannot describe a '{kind}'", "one of: node, job, task, item")
+
+    def _of_job(self, src: str, call: Call, now: float) -> list[Effect]:
+        ref = str(call.args.get("job") or "")
+        if not ref:
+            raise UsageError("which job?", "give an id, a unique prefix, or 'last'")
+        return self._at_home(src, call, ref, now)
+
+    def _submit(self, src: str, call: Call, now: float) -> list[Effect]:
+        try:
+            args = msgspec.convert(self.uploads.with_bytes(call.args), SubmitArgs, strict=False)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"submit: {error}") from None
+        effects = self._submissions.begin(src, call.seq, args, now)
+        return effects + self.after_submissions()
+
+    def after_submissions(self) -> list[Effect]:
+        """Answer the submissions that came to an end, one way or the other."""
+        finished, self._submissions.finished = self._submissions.finished, []
+        effects: list[Effect] = []
+        for submission, outcome in finished:
+            if isinstance(outcome, JupiterError):
+                effects.append(refusal(submission.client, submission.seq, outcome))
+            elif outcome.home is not None:
+                effects += self._answer(submission.client, submission.seq, job_row(outcome.home, self.around.name))
+        return effects
+
+    def _show_events(self, src: str, call: Call, now: float) -> list[Effect]:
+        since = int(call.args.get("since", 0))
+        return self._answer(
+            src, call.seq, {"events": [e for e in self.events if e["seq"] >= since], "next": self._event_seq}
+        )
+
+    def _show_token(self, src: str, call: Call, now: float) -> list[Effect]:
+        return self._answer(src, call.seq, {"token": self._token()})
+
+    def note(self, row: Row) -> None:
+        """Keep a notice for `ctl events`."""
+        self.events.append({"seq": self._event_seq, **row})
+        self._event_seq += 1
+
+    # --- finding the job and its home ----------------------------------------------------------------------------
+
+    def _job_rows(self) -> list[Row]:
+        return [job_row(home, self.around.name) for home in self.jobs.homes()]
+
+    def _all_jobs(self, then: Then, now: float) -> list[Effect]:
+        """Rows of every job whose home can be reached, oldest first."""
+
+        def together(bodies: list[Any], at: float) -> list[Effect]:
+            rows = self._job_rows() + [row for body in bodies for row in body.get("items", ())]
+            unique = {row["id"]: row for row in rows}
+            return then(sorted(unique.values(), key=lambda row: (row["submitted_at"], row["id"])), at)
+
+        holders = {n for n in self.around.alive() if n != self.around.me and self._nodes.homed_jobs(n)}
+        return self.gather(holders, Call(0, "get", {"kind": "jobs", HERE: True}), together, now)
+
+    def gather(self, nodes: set[str], call: Call, then: Then, now: float) -> list[Effect]:
+        if not nodes:
+            return then([], now)
+        self._seq += 1
+        self._gatherings[self._seq] = _Gathering(set(nodes), now + GATHER_S, then)
+        return [Send(node, Call(self._seq, call.verb, call.args)) for node in sorted(nodes)]
+
+    def _at_home(self, src: str, call: Call, ref: str, now: float) -> list[Effect]:
+        """Answer here when this node is the job's home, else pass the call on to it."""
+        job, _, rest = ref.partition("/")
+        local = self.jobs.local.get(job)
+        if local and local.home:
+            return self._serve(src, call, local, rest, now)
+        if HERE in call.args:
+            raise JupiterError(f"job {job} has no home here any more", "ask again", EXIT_UNREACHABLE)
+        if local:
+            return self._pass_on(src, call, (local.job.home.writer, job, rest), now)
+
+        def found(rows: list[Any], at: float) -> list[Effect]:
+            try:
+                row = resolve(job, rows)
+                mine = self.jobs.local.get(row["id"])
+                if mine and mine.home:
+                    return self._serve(src, call, mine, rest, at)
+                home = self.around.find(row["home"])
+                if home is None:
+                    raise JupiterError(f"the home of job {row['id']} is not reachable", "", EXIT_UNREACHABLE)
+                return self._pass_on(src, call, (home, row["id"], rest), at)
+            except JupiterError as error:
+                return [refusal(src, call.seq, error)]
+
+        return self._all_jobs(found, now)
+
+    def _pass_on(self, src: str, call: Call, to: tuple[str, str, str], now: float) -> list[Effect]:
+        """Have another node answer. `to`: (node, job id, what follows the id in the reference)."""
+        node, job, rest = to
+        key = "id" if call.verb in ("get", "describe") else "job"
+        args = {**self.uploads.with_bytes(call.args), key: f"{job}/{rest}" if rest else job, HERE: True}
+        return self.forward(src, Call(call.seq, call.verb, args), node, now)
+
+    def forward(self, src: str, call: Call, node: str, now: float) -> list[Effect]:
+        """Ask `node`, and pass its answer on to `src`."""
+        self._seq += 1
+        self._forwarded[self._seq] = _Forwarded(src, call.seq, call.verb, now + FORWARD_S)
+        return [Send(node, Call(self._seq, call.verb, call.args))]
+
+    def park(self, src: str, call: Call, missing: dict[bytes, int], now: float) -> list[Effect]:
+        """Hold a call until these objects (digest -> size) were fetched from the agent that passed it on."""
+        self._parked.append(_Parked(src, call, set(missing), now + FORWARD_S))
+        return [e for digest, size in missing.items() for e in self.jobs.transfers.want(digest, size, [src], now)]
+
+    @staticmethod
+    def came_through_a_peer(call: Call) -> bool:
+        return HERE in call.args
+
+    def _serve(self, src: str, call: Call, local: Local, rest: str, now: float) -> list[Effect]:
+        """This node is the job's home: do it."""
+        try:
+            return JOB_VERBS[call.verb](self, Asked(src, call, local, rest), now)
+        except JupiterError as error:
+            return [refusal(src, call.seq, error)]
+
+    # --- logs and uploads ----------------------------------------------------------------------------------------
+
+    def _read_log(self, src: str, call: Call, now: float) -> list[Effect]:
+        """Read a log that is kept here."""
+        self._seq += 1
+        self._forwarded[self._seq] = _Forwarded(src, call.seq, "log", now + FORWARD_S)
+        offset, length = int(call.args.get("offset", 0)), int(call.args.get("length", LOG_BYTES))
+        names = str(call.args.get("job", "")), str(call.args.get("task") or "")
+        return [ReadLog(self.around.me, self._seq, *names, max(0, offset), max(0, min(length, LOG_BYTES)))]
+
+    def on_log(self, message: LogChunk, now: float) -> list[Effect]:
+        forwarded = self._forwarded.pop(message.seq, None)
+        if forwarded is None:
+            return []
+        return self._answer(forwarded.client, forwarded.seq, {"data": message.data, "end": message.end})
+
+    def _considered(self, src: str, call: Call, now: float) -> list[Effect]:
+        """What this node weighed when it decided where these tasks run."""
+        local = self.jobs.local.get(str(call.args.get("job", "")))
+        tasks = [str(task) for task in call.args.get("tasks", ())]
+        rows = explanation(local, self.around.name, tasks) if local else []
+        return self._answer(src, call.seq, {"tasks": rows})
+
+    def on_stored(self, event: ObjectStored, now: float) -> list[Effect]:
+        """An upload is complete, or a parked call has its bytes."""
+        effects = self.uploads.on_stored(event)
+        for parked in self._parked:
+            parked.missing.discard(event.sha256)
+        ready = [parked for parked in self._parked if not parked.missing]
+        self._parked = [parked for parked in self._parked if parked.missing]
+        return effects + [e for parked in ready for e in self.on_call(parked.src, parked.call, now)]
+
+    # --- answers of other agents, time ---------------------------------------------------------------------------
+
+    def on_answer(self, src: str, answer: Answer, now: float) -> list[Effect]:
+        forwarded = self._forwarded.pop(answer.seq, None)
+        if forwarded is not None:
+            if forwarded.verb == "results" and answer.exit_code == EXIT_OK:
+                for item in answer.body["items"]:
+                    for row in item["results"]:
+                        self.jobs.transfers.hint(bytes.fromhex(row["sha256"]), row["size"], src)
+            fields = (answer.exit_code, answer.body, answer.error, answer.hint)
+            return [Send(forwarded.client, Answer(forwarded.seq, *fields))]
+        gathering = self._gatherings.get(answer.seq)
+        if gathering is None or src not in gathering.waiting:
+            return []
+        gathering.waiting.discard(src)
+        if answer.exit_code == EXIT_OK:
+            gathering.bodies.append(answer.body)
+        if gathering.waiting:
+            return []
+        del self._gatherings[answer.seq]
+        return gathering.then(gathering.bodies, now)
+
+    def next_deadline(self) -> float:
+        due = [each.due for each in self._gatherings.values()] + [each.due for each in self._forwarded.values()]
+        return min([*due, *(each.due for each in self._parked)], default=inf)
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        """Go on without those that did not answer."""
+        effects: list[Effect] = []
+        for seq, gathering in list(self._gatherings.items()):
+            if gathering.due <= now:
+                del self._gatherings[seq]
+                effects += gathering.then(gathering.bodies, now)
+        late = JupiterError("the node that has the answer does not answer", "try again", EXIT_UNREACHABLE)
+        for seq, forwarded in list(self._forwarded.items()):
+            if forwarded.due <= now:
+                del self._forwarded[seq]
+                effects.append(refusal(forwarded.client, forwarded.seq, late))
+        for parked in [parked for parked in self._parked if parked.due <= now]:
+            self._parked.remove(parked)
+            effects.append(refusal(parked.src, parked.call.seq, late))
+        return effects
+
+
+def resolve(ref: str, rows: list[Row]) -> Row:
+    """The job meant by an id, `last`, a unique prefix, or a name; `rows` oldest first. UsageError otherwise."""
+    if ref == "last" and rows:
+        return rows[-1]
+    exact = [row for row in rows if row["id"] == ref]
+    matches = exact or [row for row in rows if ref and row["id"].startswith(ref)] or [
+        row for row in rows if row["name"] == ref
+    ][-1:]  # fmt: skip
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        listed = ", ".join(row["id"] for row in matches[:5])
+        raise UsageError(f"'{ref}' is the beginning of several jobs", f"which one: {listed}")
+    raise UsageError(f"there is no job '{ref}'", "list them with: jupiter ctl get jobs")
+
+
+def _chosen(rows: list[Row], ref: str, kind: str) -> list[Row]:
+    """The row of this name or id prefix; all without `ref`. UsageError when there is none."""
+    if not ref or kind == "links":
+        return [row for row in rows if not ref or ref in (row.get("src"), row.get("dst"))]
+    named = [row for row in rows if row["name"] == ref] or [row for row in rows if row["id"].startswith(ref)]
+    if not named:
+        raise UsageError(f"there is no node '{ref}'", "list them with: jupiter ctl get nodes")
+    return named
+
+
+def _apps(rows: list[Any], kind: str) -> list[Row]:
+    """Jobs as they are, or the apps they run with how often."""
+    if kind == "jobs":
+        return rows
+    names = sorted({row["app"] for row in rows})
+    return [{"name": name, "jobs": [row["id"] for row in rows if row["app"] == name]} for name in names]
+
+
+_VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {
+    "get": Control._get,
+    "describe": Control._describe,
+    "submit": Control._submit,
+    "events": Control._show_events,
+    "token": Control._show_token,
+    "considered": Control._considered,
+    "read-log": Control._read_log,
+    **dict.fromkeys(("put", "close", "cancel", "results", "logs", "log", "explain"), Control._of_job),
+}

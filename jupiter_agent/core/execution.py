@@ -1,0 +1,320 @@
+"""One job's items on this node: joins fire, attempts run, manifests leave (DESIGN.md 7, rules 2, 3 and 5).
+
+Owns: the join buffers of the tasks hosted here (and of home, when this node is it), the attempts made here, the
+outbox. A parcel is acknowledged when it is held; an agreeing set starts an attempt once per distinct value of the
+stamps its outputs must carry; the outputs of an attempt form one manifest whose digest is its stamp; every out-edge
+gets a parcel, empty where there is nothing to say. A set of tokens only is not run but passed on. A failed attempt is
+repeated with back-off until its retries are used up; then home is told, once, and the item is failed.
+
+Must not know: who decides where tasks run, what an item means to its submitter, how bytes travel.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import sha256
+from math import inf
+
+import msgspec
+
+from jupiter_agent.core.effects import Effect, Notice, Send, StartRun, StartTask, StopTask
+from jupiter_agent.core.events import RunDone, RunFailed
+from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.intervals import FinishedSet, Number
+from jupiter_agent.core.job import Job
+from jupiter_agent.core.join import JoinBuffer
+from jupiter_agent.core.messages.jobs import ItemFailed, Obj, Parcel, ParcelReceived, Registers, TaskReport
+from jupiter_agent.core.outbox import Outbox
+from jupiter_agent.core.runqueue import Attempt, RunQueue
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.transfer import Transfers
+
+RETRY_S = 0.2
+RETRY_FACTOR = 4
+REPORT_S = 0.2
+FAILURE_AGAIN_S = 2.0
+STAMP_BYTES = 8
+
+INJECTED = "input"
+"""The key under which a task finds an injected item."""
+
+
+def source_stamp(objects: list[Obj]) -> bytes:
+    """The stamp of the source of an injected item: the digest of its bytes (rule 3)."""
+    return sha256(b"".join(obj.sha256 for obj in objects)).digest()[:STAMP_BYTES]
+
+
+def manifest_stamp(outputs: list[tuple[str, list[Obj]]]) -> bytes:
+    """First 8 bytes of the SHA-256 of a manifest: out-edges in DAG order, each with (name, digest, size) per object."""
+    listed = [(child, [(obj.name, obj.sha256, obj.size) for obj in objects]) for child, objects in outputs]
+    return sha256(msgspec.msgpack.encode(listed)).digest()[:STAMP_BYTES]
+
+
+class Execution:
+    """The executor of one job on one node. `arrived_home` collects the items whose parcels reached home here."""
+
+    def __init__(self, job: Job, around: Surroundings, queue: RunQueue, transfers: Transfers) -> None:
+        self._job, self._around, self._queue, self._transfers = job, around, queue, transfers
+        self.outbox = Outbox(job, around)
+        self.home_join = JoinBuffer(job.dag.in_edges(HOME))
+        self.arrived_home: list[str] = []
+        self._failures: dict[str, ItemFailed] = {}
+        self._tell_failures_at = inf
+        self._joins: dict[str, JoinBuffer] = {}
+        self._fired: dict[tuple[str, str], set[frozenset[tuple[str, bytes]]]] = {}
+        self._fetching: list[Attempt] = []
+        self._retries: list[tuple[float, Attempt]] = []
+        self.finished = FinishedSet()
+        """numbers of the items that are over, as home said"""
+        self._numbers: dict[str, Number] = {}
+        self._started: set[str] = set()
+        self._counts: dict[str, Counter[str]] = {}
+        self._seconds: dict[str, float] = {}
+        self._bundle_open = False
+        self._report_at = inf
+        self._report_sequence = 0
+
+    # --- tasks hosted here -----------------------------------------------------------------------------------
+
+    def on_bundle(self, now: float) -> list[Effect]:
+        """The app is unpacked here: processes may start."""
+        self._bundle_open = True
+        return self.on_registers(now)
+
+    def on_registers(self, now: float) -> list[Effect]:
+        """Registers or members changed: start what came here, stop what left, send what is due elsewhere."""
+        effects: list[Effect] = []
+        if self._job.over:
+            return effects
+        hosted = set(self._job.hosted_by(self._around.me))
+        for task in [t for t in self._job.tasks if t in hosted and t not in self._counts]:
+            parallel = self._job.tasks[task].parallel
+            self._counts[task] = Counter()
+            self._joins.setdefault(task, JoinBuffer(self._job.dag.in_edges(task)))
+            self._queue.lane(self._job.id, task, self._job.ranks[task], parallel)
+            self._report(now)
+        if self._bundle_open:
+            for task in [t for t in self._job.tasks if t in hosted - self._started]:
+                self._started.add(task)
+                self._queue.open(self._job.id, task)
+                spec = self._job.spec
+                params = {**spec.params, **self._job.tasks[task].params}
+                effects.append(StartTask(spec.id, self._job.tasks[task], spec.bundle, spec.app, params))
+        for task in self._started - hosted:
+            if self._queue.counts(self._job.id, task) == (0, 0):
+                self._started.discard(task)
+                effects.append(StopTask(self._job.id, task))
+        return effects + self.outbox.flush(now) + self._settle(now)
+
+    def on_task_down(self, task: str, now: float) -> None:
+        if task in self._counts:
+            self._counts[task]["restarts"] += 1
+            self._report(now)
+
+    # --- parcels -----------------------------------------------------------------------------------------------
+
+    def on_parcel(self, src: str, parcel: Parcel, now: float) -> list[Effect]:
+        """Hold a parcel that is for a task here, and say so; tell a sender with old registers about the newer ones."""
+        job = self._job
+        if parcel.dst != HOME and parcel.dst not in job.tasks:
+            return []
+        if job.host(parcel.dst) != self._around.me:
+            known = [job.registers[parcel.dst]] if parcel.dst in job.registers else []
+            return [Send(src, Registers(job.id, job.home, known))]
+        ack = ParcelReceived(
+            job.id, parcel.item, parcel.src, parcel.dst, parcel.stamp, parcel.carried, self._around.boot
+        )
+        return [Send(src, ack), *self._accept(src, parcel, now), *self._settle(now)]
+
+    def emit(self, parcels: list[Parcel], now: float) -> list[Effect]:
+        """Owe these parcels: of a manifest, or home's injected items."""
+        effects: list[Effect] = []
+        for parcel in parcels:
+            if parcel.number is not None:
+                self._numbers[parcel.item] = parcel.number
+            effects += self._transfers.keep(parcel.objects, self._around.me, now)
+            effects += self.outbox.put(parcel, now)
+        return effects
+
+    def on_received(self, src: str, ack: ParcelReceived) -> None:
+        self.outbox.on_received(src, ack)
+
+    def on_finished(self) -> list[Effect]:
+        """`finished` grew: free everything that was kept for the items in it."""
+        over = [item for item, number in self._numbers.items() if number in self.finished]
+        return [effect for item in over for effect in self._free(item)]
+
+    def _free(self, item: str) -> list[Effect]:
+        self._numbers.pop(item, None)
+        freed = self.outbox.free(item)
+        for join in [*self._joins.values(), self.home_join]:
+            freed += join.parcels(item)
+            join.drop(item)
+        effects = [effect for parcel in freed for effect in self._transfers.release(parcel.objects)]
+        self._failures.pop(item, None)
+        self._queue.drop_item(self._job.id, item)
+        self._fetching = [attempt for attempt in self._fetching if attempt.item != item]
+        self._retries = [(due, attempt) for due, attempt in self._retries if attempt.item != item]
+        for task in self._joins:
+            self._fired.pop((task, item), None)
+        return effects
+
+    def stop(self) -> list[Effect]:
+        """The job is over: end its processes, forget its items."""
+        effects: list[Effect] = [StopTask(self._job.id)]
+        for item in list(self._numbers):
+            effects += self._free(item)
+        self._queue.drop(self._job.id)
+        self._report_at = inf
+        return effects
+
+    def _accept(self, src: str, parcel: Parcel, now: float) -> list[Effect]:
+        if parcel.number is None or parcel.number in self.finished:
+            return []
+        self._numbers[parcel.item] = parcel.number
+        join = self.home_join if parcel.dst == HOME else self._joins.get(parcel.dst)
+        if join is None or not join.add(parcel):
+            return []
+        effects = self._transfers.keep(parcel.objects, src, now)
+        if parcel.dst == HOME:
+            self.arrived_home.append(parcel.item)
+        else:
+            self._fire(parcel.dst, parcel.item)
+        return effects
+
+    # --- firing and running ------------------------------------------------------------------------------------
+
+    def _fire(self, task: str, item: str) -> None:
+        """Make an attempt of every complete agreeing set whose projection is new (rule 3)."""
+        for stamps, parcels in self._joins[task].sets(item):
+            projection = frozenset((a, s) for a, s in stamps.items() if a in self._job.dag.need[task])
+            fired = self._fired.setdefault((task, item), set())
+            if projection in fired:
+                continue
+            fired.add(projection)
+            attempt = Attempt((self._job.id, task, item), stamps, parcels)
+            attempt.projection = projection
+            self._fetching.append(attempt)
+
+    def _settle(self, now: float) -> list[Effect]:
+        """Pass on sets of tokens, queue what has its inputs, start what has a place."""
+        effects: list[Effect] = []
+        waiting, self._fetching = self._fetching, []
+        for attempt in waiting:
+            if not any(parcel.objects for parcel in attempt.parcels):
+                effects += self._complete(attempt, [], now)
+            elif all(self._transfers.has(obj) for parcel in attempt.parcels for obj in parcel.objects):
+                self._queue.push(attempt)
+                self._report(now)
+            else:
+                self._fetching.append(attempt)
+        return effects + self.start_runs()
+
+    def start_runs(self) -> list[Effect]:
+        """Start what the node's queue allows, of whatever job."""
+        return [start_run(attempt) for attempt in self._queue.start()]
+
+    def on_object(self, now: float) -> list[Effect]:
+        """An object arrived that some attempt may wait for."""
+        return self._settle(now) if self._fetching else []
+
+    def on_run_done(self, attempt: Attempt, event: RunDone, now: float) -> list[Effect]:
+        if attempt.parcels[0].number in self.finished or self._job.over:
+            return []
+        self._counts[attempt.task]["done"] += 1
+        self._seconds[attempt.task] = self._seconds.get(attempt.task, 0.0) + event.seconds
+        self._report(now)
+        return self._complete(attempt, event.outputs, now)
+
+    def on_run_failed(self, attempt: Attempt, event: RunFailed, now: float) -> list[Effect]:
+        if attempt.parcels[0].number in self.finished or self._job.over:
+            return []
+        attempt.tries += 1
+        self._report(now)
+        fields = {"job": self._job.id, "task": attempt.task, "item": attempt.item, "attempt": attempt.tries}
+        if attempt.tries <= self._job.tasks[attempt.task].retries:
+            due = now + RETRY_S * RETRY_FACTOR ** (attempt.tries - 1)
+            self._retries.append((due, attempt))
+            return [Notice("warning", "run failed", {**fields, "error": event.error, "again_in_s": due - now})]
+        self._counts[attempt.task]["failed"] += 1
+        failure = ItemFailed(
+            self._job.id, attempt.item, attempt.task, self._around.me, attempt.tries, event.kind, event.error
+        )
+        self._failures[attempt.item] = failure
+        self._tell_failures_at = now
+        return [Notice("error", "item failed", {**fields, "error": event.error})]
+
+    def _complete(self, attempt: Attempt, produced: list[tuple[list[str], Obj]], now: float) -> list[Effect]:
+        """One manifest over all out-edges, its stamp, and a parcel for each (rule 2)."""
+        task, dag = attempt.task, self._job.dag
+        outputs = [
+            (child, [obj for children, obj in produced if not children or child in children])
+            for child in dag.out_edges(task)
+        ]
+        stamp = manifest_stamp(outputs)
+        stamps = {**attempt.stamps, task: stamp}
+        parcels = []
+        for child, objects in outputs:
+            carried = {a: s for a, s in stamps.items() if a in dag.carry[task, child]}
+            number = attempt.parcels[0].number
+            parcels.append(Parcel(self._job.id, attempt.item, task, child, stamp, carried, objects, number))
+        return self.emit(parcels, now)
+
+    # --- time and reports --------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        fixed = (self._report_at, self._tell_failures_at if self._failures else inf, self.outbox.next_deadline())
+        return min([*fixed, *(due for due, _ in self._retries)])
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        due = [attempt for at, attempt in self._retries if at <= now]
+        self._retries = [(at, attempt) for at, attempt in self._retries if at > now]
+        for attempt in due:
+            self._queue.push(attempt)
+        effects = self.outbox.flush(now) if self.outbox.next_deadline() <= now else []
+        if self._failures and self._tell_failures_at <= now:
+            self._tell_failures_at = now + FAILURE_AGAIN_S
+            effects += [Send(self._job.home.writer, failure) for failure in self._failures.values()]
+        report = self._next_report(now)
+        if report is not None:
+            effects.append(Send(self._job.home.writer, report))
+        return effects + self._settle(now)
+
+    def _report(self, now: float) -> None:
+        self._report_at = min(self._report_at, now + REPORT_S)
+
+    def _next_report(self, now: float) -> TaskReport | None:
+        if self._report_at > now:
+            return None
+        self._report_at = inf
+        self._report_sequence += 1
+        return TaskReport(self._job.id, self._around.me, self._report_sequence, [self._row(t) for t in self._counts])
+
+    def _row(self, task: str) -> tuple[str, str, int, int, int, int, int, float]:
+        queued, running = self._queue.counts(self._job.id, task)
+        waiting = sum(1 for attempt in self._fetching if attempt.task == task)
+        counts = self._counts[task]
+        state = "running" if running else "starting" if task not in self._started else "idle"
+        return (
+            task, state, queued + waiting, running, counts["done"], counts["failed"], counts["restarts"],
+            self._seconds.get(task, 0.0),
+        )  # fmt: skip
+
+    def busy(self) -> bool:
+        """Something here would be lost if the node left now: attempts, or parcels nobody confirmed."""
+        running = any(sum(self._queue.counts(self._job.id, task)) for task in self._counts)
+        return running or self.outbox.unreceived() > 0
+
+    def check(self) -> None:
+        """Raise when something is kept for an item that is over, or the outbox is out of step."""
+        self.outbox.check()
+        kept = {item for join in self._joins.values() for item in join.items()} | self.outbox.items()
+        assert kept <= set(self._numbers), f"kept for items that are over: {kept - set(self._numbers)}"
+
+
+def start_run(attempt: Attempt) -> StartRun:
+    """The effect that gives an attempt to its process; an injected item's key is `input`."""
+    inputs = [
+        (INJECTED if parcel.src == HOME else parcel.src, parcel.objects) for parcel in attempt.parcels if parcel.objects
+    ]
+    return StartRun(attempt.id, attempt.job, attempt.task, attempt.item, inputs)

@@ -1,0 +1,335 @@
+"""Home of one job: takes items in, is the last join, keeps the results, says when it is over (DESIGN.md 7, 1 and 4).
+
+An item's identity is (job, name); its number counts within the home version. At most `max_open` items are in the DAG
+at a time, the others wait here. An item is finished when every in-edge of home has data or a token in one agreeing
+set, committed as one record; or failed, when a task used up its retries. What is over is told to all hosts as
+interval sets, and they free what they kept for it.
+
+Every change is a journal record first (`Append`), so a home that starts again replays them and goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import Any
+
+import msgspec
+
+from jupiter_agent.core.effects import Append, Effect, Notice, Send, StoreInline
+from jupiter_agent.core.execution import Execution, source_stamp
+from jupiter_agent.core.ids import HOME, is_item_name
+from jupiter_agent.core.intervals import Number
+from jupiter_agent.core.job import Job
+from jupiter_agent.core.messages.jobs import Finished, ItemFailed, JobOver, Obj, Parcel, Register, TaskReport
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.errors import UsageError
+
+SPREAD_S = 0.1
+OVER_AGAIN_S = 2.0
+OVER_TIMES = 5
+
+
+class Item(msgspec.Struct):
+    """One input on its way. `parts`: entry task -> its object. `error`: what `describe` shows of a failed one."""
+
+    name: str
+    number: Number
+    parts: dict[str, Obj]
+    submitted_at: float
+    state: str = "queued"
+    """queued, running, done, failed, cancelled"""
+    attempts: int = 0
+    finished_at: float | None = None
+    results: list[tuple[str, Obj]] = []
+    """(sink task, object)"""
+    error: dict[str, Any] = {}
+
+
+class Home:
+    """The acting home of a job on this node."""
+
+    def __init__(self, job: Job, execution: Execution, around: Surroundings, transfers: Transfers) -> None:
+        self.job = job
+        self.items: dict[str, Item] = {}
+        self.intake_open = True
+        self.mapping_s: float | None = None
+        self.mapped_at: float | None = None
+        self.over_at: float | None = None
+        self.reports: dict[str, TaskReport] = {}
+        self._execution, self._around, self._transfers = execution, around, transfers
+        self._queue: deque[str] = deque()
+        self._open: set[str] = set()
+        self._last_number = 0
+        self._arrived: set[str] = set()
+        self._spread_at = inf
+        self._over_left = 0
+        self._recorded_changes = 0
+
+    # --- intake ------------------------------------------------------------------------------------------------
+
+    def put(
+        self, inputs: list[tuple[str, Obj]], task: str, rename: bool, now: float
+    ) -> tuple[list[Effect], list[str], list[str]]:
+        """Take items in: (effects, accepted names, names whose same bytes are here already). All or nothing.
+
+        UsageError: intake closed, an unknown entry, a bad name, a name with other bytes (without `rename`).
+        """
+        if not self.intake_open or self.job.over:
+            raise UsageError(f"the intake of job {self.job.id} is closed", "submit again, with --keep-open to put more")
+        entries = [task] if task else self.job.dag.entries
+        if task and task not in self.job.dag.entries:
+            known = ", ".join(self.job.dag.entries)
+            raise UsageError(f"'{task}' is no entry task of job {self.job.id}", f"entry tasks: {known}")
+        planned: dict[str, Obj] = {}
+        ignored = []
+        for name, obj in inputs:
+            chosen = self._name_for(name, obj, entries, (rename, planned))
+            if chosen is None:
+                ignored.append(name)
+            else:
+                planned[chosen] = obj
+        effects: list[Effect] = []
+        for name, obj in planned.items():
+            effects += self._take_in(name, dict.fromkeys(entries, obj), now)
+        return effects + self._admit(now), list(planned), ignored
+
+    def _name_for(self, name: str, obj: Obj, entries: list[str], plan: tuple[bool, dict[str, Obj]]) -> str | None:
+        """The item name to use, None when the same bytes are here under it."""
+        rename, planned = plan
+        if not is_item_name(name):
+            raise UsageError(f"'{name}' cannot be an item's name", "use a plain file name of at most 200 characters")
+        candidate, n = name, 1
+        while True:
+            item = self.items.get(candidate)
+            parts = item.parts if item else dict.fromkeys(entries, planned[candidate]) if candidate in planned else {}
+            clash = [entry for entry in entries if entry in parts]
+            if not clash:
+                return candidate
+            if all(parts[entry].sha256 == obj.sha256 for entry in clash):
+                return None
+            if not rename:
+                raise UsageError(f"item '{candidate}' is there with other bytes", "rename the file, or use --rename")
+            n += 1
+            candidate = f"{name}-{n}"
+
+    def _take_in(self, name: str, parts: dict[str, Obj], now: float) -> list[Effect]:
+        effects = self._transfers.keep(list(parts.values()), self._around.me, now)
+        item = self.items.get(name)
+        if item is None:
+            self._last_number += 1
+            number = (self.job.home, self._last_number)
+            item = self.items[name] = Item(name, number, parts, self._around.wall(now))
+            self._queue.append(name)
+        else:
+            item.parts.update(parts)
+        return [*effects, self._record("item", item)]
+
+    def close(self, now: float) -> list[Effect]:
+        """No more items. An item that lacks a part for some entry goes on without (that entry gets a token)."""
+        if not self.intake_open:
+            return []
+        self.intake_open = False
+        return [self._record("close", None), *self._admit(now), *self._end_if_over(now)]
+
+    def _admit(self, now: float) -> list[Effect]:
+        """Let waiting items into the DAG as far as `max_open` allows."""
+        effects: list[Effect] = []
+        for _ in range(len(self._queue)):
+            if len(self._open) >= self.job.spec.max_open:
+                break
+            name = self._queue.popleft()
+            item = self.items[name]
+            if self.intake_open and len(item.parts) < len(self.job.dag.entries):
+                self._queue.append(name)
+                continue
+            item.state = "running"
+            self._open.add(name)
+            effects += self._execution.emit(self._parcels(item), now)
+        return effects
+
+    def _parcels(self, item: Item) -> list[Parcel]:
+        stamp = source_stamp([item.parts[entry] for entry in sorted(item.parts)])
+        parcels = []
+        for entry in self.job.dag.entries:
+            carried = {HOME: stamp} if HOME in self.job.dag.carry[HOME, entry] else {}
+            objects = [item.parts[entry]] if entry in item.parts else []
+            parcels.append(Parcel(self.job.id, item.name, HOME, entry, stamp, carried, objects, item.number))
+        return parcels
+
+    # --- the last join -----------------------------------------------------------------------------------------
+
+    def on_arrived(self, items: list[str], now: float) -> list[Effect]:
+        """Parcels reached home for these items: commit what is complete and here."""
+        self._arrived.update(items)
+        return self.on_object(now)
+
+    def on_object(self, now: float) -> list[Effect]:
+        """Try the items that have something at home; large results may have arrived meanwhile."""
+        effects: list[Effect] = []
+        for name in sorted(self._arrived):
+            item = self.items.get(name)
+            if item is None or item.state not in ("queued", "running"):
+                self._arrived.discard(name)
+                continue
+            agreeing = next(self._execution.home_join.sets(name), None)
+            if agreeing and all(self._transfers.has(obj) for parcel in agreeing[1] for obj in parcel.objects):
+                self._arrived.discard(name)
+                effects += self._commit(item, agreeing[1], now)
+        return effects
+
+    def _commit(self, item: Item, parcels: list[Parcel], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for parcel in parcels:
+            effects += self._transfers.keep(parcel.objects, self._around.me, now)
+            for obj in parcel.objects:
+                if obj.data is not None:
+                    effects.append(StoreInline(obj.sha256, obj.data))
+                    self._transfers.stored.add(obj.sha256)
+                item.results.append((parcel.src, Obj(obj.name, obj.sha256, obj.size)))
+        item.state = "done"
+        return effects + self._over(item, now)
+
+    def on_failed(self, message: ItemFailed, now: float) -> list[Effect]:
+        """A task gave an item up."""
+        item = self.items.get(message.item)
+        if item is None or item.state not in ("queued", "running"):
+            return self._spread(now)
+        item.state, item.attempts = "failed", message.attempts
+        node = self._around.name(message.node)
+        item.error = {"task": message.task, "item": item.name, "node": node, "error": message.error}
+        return self._over(item, now)
+
+    def _over(self, item: Item, now: float) -> list[Effect]:
+        """The item is done, failed or cancelled: record it, free it everywhere, let the next one in."""
+        item.finished_at = self._around.wall(now)
+        item.parts = {entry: Obj(obj.name, obj.sha256, obj.size) for entry, obj in item.parts.items()}
+        self._open.discard(item.name)
+        effects: list[Effect] = [self._record("item", item)]
+        self._execution.finished.add(item.number)
+        effects += self._execution.on_finished()
+        return effects + self._spread(now) + self._admit(now) + self._end_if_over(now)
+
+    def _spread(self, now: float) -> list[Effect]:
+        self._spread_at = min(self._spread_at, now + SPREAD_S)
+        return []
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    def cancel(self, now: float) -> list[Effect]:
+        """End the job: what is not finished is cancelled, everywhere. Of a job that is over nothing changes."""
+        if self.job.over:
+            return []
+        for item in self.items.values():
+            if item.state in ("queued", "running"):
+                item.state, item.finished_at = "cancelled", self._around.wall(now)
+        self._queue.clear()
+        self._open.clear()
+        self.intake_open = False
+        return self._end("cancelled", now)
+
+    def _end_if_over(self, now: float) -> list[Effect]:
+        if self.intake_open or self._open or self._queue or self.job.over:
+            return []
+        failed = any(item.state == "failed" for item in self.items.values())
+        return self._end("failed" if failed else "completed", now)
+
+    def _end(self, state: str, now: float) -> list[Effect]:
+        self.job.end(state)
+        self.over_at = self._around.wall(now)
+        self._spread_at, self._over_left = now, OVER_TIMES
+        level = "info" if state == "completed" else "warning"
+        notice = Notice(level, f"job {state}", {"job": self.job.id, "name": self.job.spec.name})
+        return [self._record("over", state), notice, *self._execution.stop()]
+
+    # --- reports, time, journal ----------------------------------------------------------------------------------
+
+    def on_report(self, report: TaskReport) -> list[Effect]:
+        """Counters from a host; one of a job that is over is told so again."""
+        mine = self.reports.get(report.node)
+        if mine is None or report.sequence > mine.sequence:
+            self.reports[report.node] = report
+        return [Send(report.node, JobOver(self.job.id, self.job.home, self.job.over))] if self.job.over else []
+
+    def on_mapped(self, now: float) -> list[Effect]:
+        """Registers may have changed: keep them, and say when they are complete for the first time."""
+        effects: list[Effect] = []
+        if self._recorded_changes != self.job.changes:
+            self._recorded_changes = self.job.changes
+            effects.append(self._record("registers", list(self.job.registers.values())))
+        if self.mapped_at is not None or not self.job.mapped:
+            return effects
+        self.mapped_at = self._around.wall(now)
+        self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
+        fields = {"job": self.job.id, "seconds": round(self.mapping_s, 3)}
+        return [*effects, Notice("info", "job mapped", fields), self._record("mapped", self.mapped_at)]
+
+    @property
+    def makespan_s(self) -> float | None:
+        """From submit to the last item that is over; None before the first."""
+        ends = [item.finished_at for item in self.items.values() if item.finished_at is not None]
+        return max(ends) - self.job.spec.submitted_at if ends else None
+
+    @property
+    def state(self) -> str:
+        if self.job.over:
+            return self.job.over
+        if not self.job.mapped:
+            return "mapping"
+        return "running" if self._open or self._queue else "waiting"
+
+    def next_deadline(self) -> float:
+        return self._spread_at
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        """Tell the hosts what is over: items, or the whole job (a few times; later on request)."""
+        if self._spread_at > now:
+            return []
+        self._spread_at = inf
+        job = self.job
+        message: Finished | JobOver = Finished(job.id, job.home, self._execution.finished.to_intervals())
+        if job.over:
+            self._over_left -= 1
+            self._spread_at = now + OVER_AGAIN_S if self._over_left > 0 else inf
+            message = JobOver(job.id, job.home, job.over)
+        others = [node for node in job.participants() if node != self._around.me and not self._around.is_gone(node)]
+        return [Send(node, message) for node in others]
+
+    def _record(self, kind: str, value: Any) -> Append:
+        return Append(("home", self.job.id, kind, msgspec.to_builtins(value, builtin_types=(bytes,))), sync=True)
+
+    def restore(self, kind: str, value: Any) -> None:
+        """Apply one journal record (of this job) when the agent starts again."""
+        if kind == "item":
+            item = msgspec.convert(value, Item)
+            self.items[item.name] = item
+            self._last_number = max(self._last_number, item.number[1])
+            if item.state in ("done", "failed", "cancelled"):
+                self._execution.finished.add(item.number)
+                self._transfers.stored.update(obj.sha256 for _, obj in item.results)
+        elif kind == "registers":
+            self.job.merge(msgspec.convert(value, list[Register]))
+        elif kind == "close":
+            self.intake_open = False
+        elif kind == "mapped":
+            self.mapped_at = float(value)
+            self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
+        elif kind == "over":
+            self.intake_open = False
+            self.job.end(str(value))
+
+    def resume(self, now: float) -> list[Effect]:
+        """After the journal is replayed: put the unfinished items into the DAG again."""
+        if self.job.over:
+            return []
+        for item in self.items.values():
+            if item.state in ("queued", "running"):
+                item.state = "queued"
+                self._queue.append(item.name)
+        return self._admit(now) + self._end_if_over(now)
+
+    def check(self) -> None:
+        """Raise when more items are open than allowed, or an open one is over."""
+        assert len(self._open) <= self.job.spec.max_open, "more open items than admitted"
+        assert all(self.items[name].state == "running" for name in self._open), "an open item is over"

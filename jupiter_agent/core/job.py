@@ -1,0 +1,143 @@
+"""One job as one node knows it: spec, DAG, the home register and the assignment registers (DESIGN.md 7, rule 6).
+
+Registers are last-writer-wins, ordered by (basis, epoch, writer, boot). Nothing is rejected, older ones lose, so any
+two nodes that have seen the same registers agree whatever the order of arrival. `basis` is the epoch of the
+controller's register that the writer knew: a decision of a controller that was itself replaced loses against its
+successor's.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from jupiter_agent.core.dag import Dag
+from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Register, SignedSpec, TaskSpec
+from jupiter_agent.errors import PeerError
+from schedulers.local import controllers
+
+MEAN_LATENCY_S, MEAN_INV_RATE = 0.001, 1e-8
+"""Assumed means over links where ranks only order the run queue of one node."""
+
+ACTIVE = ("mapping", "running", "waiting")
+"""States of a job that is not over."""
+
+_rank_of_state = {"completed": 1, "failed": 1, "cancelled": 2}
+
+
+def decode_spec(signed: SignedSpec) -> JobSpec:
+    """The spec inside; PeerError when it is malformed. The signature is the caller's to check, before."""
+    try:
+        return msgspec.msgpack.decode(signed.spec, type=JobSpec)
+    except msgspec.DecodeError as error:
+        raise PeerError(f"a job spec does not decode: {error}") from None
+
+
+class Job:
+    """Spec, DAG and registers of one job; the same on every node that takes part."""
+
+    def __init__(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion) -> None:
+        self.signed = signed
+        self.spec = spec
+        self.id = spec.id
+        self.home = home
+        self.dag = Dag(spec.tasks)
+        self.tasks: dict[str, TaskSpec] = {task.name: task for task in spec.tasks}
+        parents = {task.name: list(task.parents) for task in spec.tasks}
+        self.controllers: dict[str, str | None] = controllers(list(parents), parents)
+        self.ranks = self.dag.upward_ranks(spec.seconds, spec.edge_bytes, MEAN_LATENCY_S, MEAN_INV_RATE)
+        self.registers: dict[str, Register] = {}
+        self.changes = 0
+        """how often a register changed here"""
+        self.over = ""
+        """'' or the terminal state: completed, failed, cancelled"""
+
+    @property
+    def mapped(self) -> bool:
+        return len(self.registers) == len(self.tasks)
+
+    def host(self, task: str) -> str | None:
+        """The node a task (or `home`) is assigned to, as far as known here."""
+        if task == HOME:
+            return self.home.writer
+        register = self.registers.get(task)
+        return register.node if register else None
+
+    def hosted_by(self, node: str) -> list[str]:
+        return [task for task, register in self.registers.items() if register.node == node]
+
+    def controller_host(self, task: str) -> str | None:
+        """The node that decides where `task` runs: the host of its controller, home for entry tasks."""
+        return self.host(self.controllers[task] or HOME)
+
+    def basis(self, task: str) -> int:
+        """Epoch of the controller's register as known here (of home's version for entry tasks)."""
+        controller = self.controllers[task]
+        if controller is None:
+            return self.home.epoch
+        register = self.registers.get(controller)
+        return register.epoch if register else 0
+
+    def ancestry(self, task: str) -> list[str]:
+        """The chain of controllers above a task, nearest first, without home."""
+        chain = []
+        above = self.controllers[task]
+        while above is not None:
+            chain.append(above)
+            above = self.controllers[above]
+        return chain
+
+    def merge(self, registers: list[Register]) -> list[Register]:
+        """Take in registers; the ones that won. Registers of unknown tasks are a peer's mistake and ignored."""
+        won = []
+        for register in registers:
+            if register.task not in self.tasks:
+                continue
+            mine = self.registers.get(register.task)
+            if mine is None or register.version() > mine.version():
+                self.registers[register.task] = register
+                won.append(register)
+        self.changes += len(won)
+        return won
+
+    def merge_home(self, home: HomeVersion) -> bool:
+        if home <= self.home:
+            return False
+        self.home = home
+        return True
+
+    def write(self, task: str, node: str, writer: tuple[str, int], why: str) -> Register:
+        """A new register that wins over what is known here. `writer`: (node id, boot)."""
+        mine = self.registers.get(task)
+        basis = max(self.basis(task), mine.basis if mine else 0)
+        register = Register(task, node, basis, mine.epoch + 1 if mine else 1, writer[0], writer[1], why)
+        self.registers[task] = register
+        self.changes += 1
+        return register
+
+    def end(self, state: str) -> bool:
+        """Job state is a lattice: running < completed/failed < cancelled. True when this changed it."""
+        if _rank_of_state[state] <= _rank_of_state.get(self.over, 0):
+            return False
+        self.over = state
+        return True
+
+    def digest(self) -> int:
+        """One number over home version and registers: equal on nodes that know the same."""
+        known = [
+            self.home,
+            sorted((task, *register.version(), register.node) for task, register in self.registers.items()),
+        ]
+        return zlib.crc32(msgspec.msgpack.encode(known))
+
+    def participants(self) -> list[str]:
+        """Every node that a register or the home version names, in the order of the tasks."""
+        return list(dict.fromkeys([*(register.node for register in self.registers.values()), self.home.writer]))
+
+    def check(self) -> None:
+        """Raise when a register names a task that does not exist or differs from its key."""
+        for task, register in self.registers.items():
+            assert task in self.tasks, f"register of the unknown task {task}"
+            assert register.task == task, f"register of {task} is {register}"

@@ -1,0 +1,144 @@
+"""The verbs about one job, served at its home (DESIGN.md, section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.home import Home
+from jupiter_agent.core.jobs import Local
+from jupiter_agent.core.messages.control import Call
+from jupiter_agent.core.submission import to_input
+from jupiter_agent.core.uploads import accepted
+from jupiter_agent.core.views import Row, explanation, item_row, job_detail, job_row, results, task_rows
+from jupiter_agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from jupiter_agent.core.control import Control
+
+
+class Asked:
+    """One call about a job whose home is here. `rest`: what followed the job's id in the reference."""
+
+    def __init__(self, src: str, call: Call, local: Local, rest: str) -> None:
+        assert local.home is not None
+        self.src, self.call, self.local, self.rest = src, call, local, rest
+        self.home: Home = local.home
+        self.kind = str(call.args.get("kind", "")).removesuffix("s")
+        self.task = str(call.args.get("task") or rest)
+
+    def answer(self, body: Any) -> list[Effect]:
+        return [accepted(self.src, self.call.seq, body)]
+
+    def check_task(self) -> None:
+        """UsageError when a task is named that the job does not have."""
+        job = self.local.job
+        if self.task and self.task not in job.tasks:
+            raise UsageError(f"job {job.id} has no task '{self.task}'", f"tasks: {', '.join(job.tasks)}")
+
+
+def _rows(control: Control, asked: Asked) -> list[Row]:
+    name = control.around.name
+    if asked.kind == "job":
+        return [job_row(asked.home, name)]
+    if asked.kind == "task":
+        return part(task_rows(asked.home, name), asked.rest, "task")
+    return part([item_row(asked.home, item) for item in asked.home.items.values()], asked.rest, "item")
+
+
+def _get(control: Control, asked: Asked, now: float) -> list[Effect]:
+    return asked.answer({"items": _rows(control, asked)})
+
+
+def _describe(control: Control, asked: Asked, now: float) -> list[Effect]:
+    if asked.kind == "job":
+        return asked.answer(job_detail(asked.home, control.around.name))
+    if not asked.rest:
+        job = asked.home.job.id
+        raise UsageError(f"which {asked.kind} of job {job}?", f"describe {asked.kind} {job}/NAME")
+    return asked.answer(_rows(control, asked)[0])
+
+
+def _put(control: Control, asked: Asked, now: float) -> list[Effect]:
+    """Take items in; bytes that only the asked agent has are fetched from it first."""
+    entries = asked.call.args.get("inputs") or []
+    stored = control.jobs.transfers.stored
+    wanted = {bytes.fromhex(str(e.get("sha256", ""))): int(e.get("size", 0)) for e in entries if e.get("data") is None}
+    missing = {digest: size for digest, size in wanted.items() if digest not in stored}
+    if missing and control.came_through_a_peer(asked.call):
+        return control.park(asked.src, asked.call, missing, now)
+    inputs = [to_input(entry, stored) for entry in entries]
+    task = str(asked.call.args.get("task") or "") or (inputs[0][2] if inputs else "")
+    rename = bool(asked.call.args.get("rename"))
+    effects, taken, ignored = asked.home.put([(name, obj) for name, obj, _ in inputs], task, rename, now)
+    return effects + asked.answer({"accepted": taken, "ignored": ignored})
+
+
+def _close(control: Control, asked: Asked, now: float) -> list[Effect]:
+    return asked.home.close(now) + asked.answer(job_row(asked.home, control.around.name))
+
+
+def _cancel(control: Control, asked: Asked, now: float) -> list[Effect]:
+    return asked.home.cancel(now) + asked.answer(job_row(asked.home, control.around.name))
+
+
+def _results(control: Control, asked: Asked, now: float) -> list[Effect]:
+    return asked.answer(results(asked.home, control.around.name))
+
+
+def _logs(control: Control, asked: Asked, now: float) -> list[Effect]:
+    asked.check_task()
+    rows = [
+        {"task": task, "node": control.around.name(register.node), "size": None}
+        for task, register in asked.local.job.registers.items()
+        if asked.task in ("", task)
+    ]
+    return asked.answer({"job": asked.local.job.id, "logs": rows})
+
+
+def _log(control: Control, asked: Asked, now: float) -> list[Effect]:
+    """Part of a task's log, from the node that has it."""
+    asked.check_task()
+    host = asked.local.job.host(asked.task) if asked.task else None
+    if host is None:
+        raise UsageError(f"task '{asked.task}' of job {asked.local.job.id} runs nowhere yet")
+    call = Call(asked.call.seq, "read-log", {**asked.call.args, "job": asked.local.job.id, "task": asked.task})
+    return control.forward(asked.src, call, host, now)
+
+
+def _explain(control: Control, asked: Asked, now: float) -> list[Effect]:
+    """Ask the deciders what they considered; of those that do not answer only the register's own word is left."""
+    asked.check_task()
+    local, job, around = asked.local, asked.local.job, control.around
+    tasks = [asked.task] if asked.task else [task for task in job.dag.order if task in job.registers]
+    writers = {job.registers[task].writer for task in tasks if task in job.registers} - {around.me}
+
+    def together(bodies: list[Any], when: float) -> list[Effect]:
+        told = {row["task"]: row for body in bodies for row in body["tasks"] if row["candidates"]}
+        rows = [told.get(row["task"], row) for row in explanation(local, around.name, tasks)]
+        return asked.answer({"job": job.id, "mapper": job.spec.mapper, "tasks": rows})
+
+    living = {writer for writer in writers if not around.is_gone(writer)}
+    return control.gather(living, Call(0, "considered", {"job": job.id, "tasks": tasks}), together, now)
+
+
+def part(rows: list[Row], name: str, kind: str) -> list[Row]:
+    """The row of this name; all without one. UsageError when there is none."""
+    found = [row for row in rows if name in ("", row["name"])]
+    if name and not found:
+        raise UsageError(f"there is no {kind} '{name}'", f"list them with: jupiter ctl get {kind}s JOB")
+    return found
+
+
+JOB_VERBS: dict[str, Callable[[Control, Asked, float], list[Effect]]] = {
+    "get": _get,
+    "describe": _describe,
+    "put": _put,
+    "close": _close,
+    "cancel": _cancel,
+    "results": _results,
+    "logs": _logs,
+    "log": _log,
+    "explain": _explain,
+}

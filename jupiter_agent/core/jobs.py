@@ -1,0 +1,330 @@
+"""All jobs on this node: routes messages and answers to the machines of each job, and keeps bundles coming.
+
+A node takes part in a job from its first `Award` on (or as its home, from submit on). Messages for a job it does not
+know are answered by `JobUnknown`, and whoever has the spec then awards it; so a node that lost its memory is told
+again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from msgspec import Struct
+
+from jupiter_agent.core.effects import Effect, Notice, OpenBundle, Send
+from jupiter_agent.core.events import BundleOpened, ObjectStored, RunDone, RunFailed, TaskDown
+from jupiter_agent.core.execution import Execution, start_run
+from jupiter_agent.core.home import Home
+from jupiter_agent.core.job import Job, decode_spec
+from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages.jobs import (
+    Award,
+    Awarded,
+    Chunk,
+    ChunkRequest,
+    Finished,
+    HomeVersion,
+    ItemFailed,
+    JobOver,
+    JobSpec,
+    JobUnknown,
+    Missing,
+    Parcel,
+    ParcelReceived,
+    RegisterDigest,
+    Registers,
+    SignedSpec,
+    TaskReport,
+)
+from jupiter_agent.core.runqueue import RunQueue
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.core.wave import Wave
+from jupiter_agent.errors import PeerError
+
+REMEMBERED_ENDS = 10_000
+SIGNED = b"jupiter job spec\0"
+
+
+class Local(Struct):
+    """One job on this node."""
+
+    job: Job
+    execution: Execution
+    wave: Wave
+    home: Home | None = None
+
+
+Handler = Callable[["Jobs", str, Any, float], list[Effect]]
+
+
+class Jobs:
+    """The jobs this node is home of or takes part in."""
+
+    def __init__(self, around: Surroundings, queue: RunQueue, transfers: Transfers) -> None:
+        self.local: dict[str, Local] = {}
+        self.queue, self.transfers = queue, transfers
+        self.dropped = 0
+        """messages that broke a rule"""
+        self._around = around
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        self._bundles: dict[bytes, str] = {}
+        """digest -> coming, opening, open"""
+
+    # --- entering and leaving ------------------------------------------------------------------------------------
+
+    def sign(self, spec: JobSpec, encoded: bytes) -> SignedSpec:
+        return SignedSpec(encoded, self._around.me, self._around.sign(SIGNED + encoded))
+
+    def create(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
+        """Take part in a job from now on; with its home machine if this node is it."""
+        job = Job(signed, spec, home)
+        execution = Execution(job, self._around, self.queue, self.transfers)
+        local = Local(job, execution, Wave(job, self._around, now))
+        if home.writer == self._around.me:
+            local.home = Home(job, execution, self._around, self.transfers)
+        self.local[spec.id] = local
+        return local
+
+    def homes(self) -> list[Home]:
+        return [local.home for local in self.local.values() if local.home]
+
+    def need_bundle(self, local: Local, src: str, now: float) -> list[Effect]:
+        """Make the app of a job available here: fetch, check, unpack; `on_bundle_opened` goes on."""
+        spec = local.job.spec
+        state = self._bundles.get(spec.bundle)
+        if state:
+            return local.execution.on_bundle(now) if state == "open" else []
+        if spec.bundle in self.transfers.stored:
+            self._bundles[spec.bundle] = "opening"
+            return [OpenBundle(spec.bundle)]
+        self._bundles[spec.bundle] = "coming"
+        sources = dict.fromkeys([src, local.job.home.writer, *local.job.participants()])
+        return self.transfers.want(spec.bundle, spec.bundle_size, list(sources), now)
+
+    def _settle(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
+        """What follows from any change of a job: home takes what arrived, and notices when the mapping is complete."""
+        if local.home:
+            arrived, local.execution.arrived_home = local.execution.arrived_home, []
+            if arrived:
+                effects += local.home.on_arrived(arrived, now)
+            effects += local.home.on_mapped(now)
+        return effects
+
+    def on_members(self, now: float) -> list[Effect]:
+        """Somebody came, went or started again: orphans, and parcels for a new boot."""
+        effects: list[Effect] = []
+        for local in self._active():
+            effects += local.execution.on_registers(now) + local.wave.step(now)
+            effects = self._settle(local, effects, now)
+        return effects
+
+    def _active(self) -> list[Local]:
+        return [local for local in self.local.values() if not local.job.over]
+
+    # --- messages ------------------------------------------------------------------------------------------------
+
+    def on_message(self, src: str, message: Message, now: float) -> list[Effect] | None:
+        """None when the message is not one of jobs."""
+        handler = _HANDLERS.get(type(message))
+        return handler(self, src, message, now) if handler else None
+
+    def _on_award(self, src: str, message: Award, now: float) -> list[Effect]:
+        local = self._from_award(src, message, now)
+        if isinstance(local, list):
+            return local
+        local.job.merge_home(message.home)
+        won = local.job.merge(message.registers)
+        effects: list[Effect] = [Send(src, Awarded(local.job.id, local.job.digest()))]
+        if local.job.hosted_by(self._around.me):
+            effects += self.need_bundle(local, src, now)
+        effects += local.wave.on_registers(src, won, now) + local.execution.on_registers(now)
+        return self._settle(local, effects, now)
+
+    def _from_award(self, src: str, message: Award, now: float) -> Local | list[Effect]:
+        """The job an award is about; created when it is new and its spec is signed by a member."""
+        spec = decode_spec(message.spec)
+        if spec.id in self._ended:
+            return [Send(src, JobOver(spec.id, message.home, self._ended[spec.id]))]
+        if spec.id in self.local:
+            return self.local[spec.id]
+        if not self._around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
+            raise PeerError(f"award of job {spec.id}: the spec is not signed by a member known here")
+        return self.create(message.spec, spec, message.home, now)
+
+    def _on_awarded(self, src: str, message: Awarded, now: float) -> list[Effect]:
+        if message.job in self.local:
+            self.local[message.job].wave.on_awarded(src, message)
+        return []
+
+    def _on_registers(self, src: str, message: Registers, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        if local is None:
+            return self._unknown(src, message.job)
+        local.job.merge_home(message.home)
+        won = local.job.merge(message.registers)
+        newer = [r for r in message.registers if local.job.registers.get(r.task, r).version() > r.version()]
+        effects: list[Effect] = []
+        if newer and self._around.me not in (src, local.job.home.writer):
+            told = [local.job.registers[register.task] for register in newer]
+            effects.append(Send(src, Registers(message.job, local.job.home, told)))
+        if won:
+            if any(register.node == self._around.me for register in won):
+                effects += self.need_bundle(local, src, now)
+            effects += local.wave.on_registers(src, won, now) + local.execution.on_registers(now)
+        return self._settle(local, effects, now)
+
+    def _on_digest(self, src: str, message: RegisterDigest, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        return local.wave.on_digest(src, message) if local else self._unknown(src, message.job)
+
+    def _on_unknown(self, src: str, message: JobUnknown, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        if local is None:
+            return []
+        if local.job.over:
+            return [Send(src, JobOver(local.job.id, local.job.home, local.job.over))]
+        return local.wave.award(src, now) if src in local.job.participants() else []
+
+    def _unknown(self, src: str, job: str) -> list[Effect]:
+        if job in self._ended:
+            return [Send(src, JobOver(job, HomeVersion(0, "", 0), self._ended[job]))]
+        return [Send(src, JobUnknown(job))]
+
+    def _on_parcel(self, src: str, message: Parcel, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        if local is None:
+            return self._unknown(src, message.job)
+        return self._settle(local, local.execution.on_parcel(src, message, now), now)
+
+    def _on_received(self, src: str, message: ParcelReceived, now: float) -> list[Effect]:
+        if message.job in self.local:
+            self.local[message.job].execution.on_received(src, message)
+        return []
+
+    def _on_finished(self, src: str, message: Finished, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        if local is None or not local.execution.finished.merge(message.intervals):
+            return []
+        return local.execution.on_finished()
+
+    def _on_item_failed(self, src: str, message: ItemFailed, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        return local.home.on_failed(message, now) if local and local.home else []
+
+    def _on_report(self, src: str, message: TaskReport, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        return local.home.on_report(message) if local and local.home else []
+
+    def _on_over(self, src: str, message: JobOver, now: float) -> list[Effect]:
+        """The job ended: stop here, and remember that it did."""
+        local = self.local.get(message.job)
+        if local is None or local.home:
+            return []
+        local.job.end(message.state)
+        effects = local.execution.stop()
+        del self.local[message.job]
+        self._ended[message.job] = message.state
+        while len(self._ended) > REMEMBERED_ENDS:
+            self._ended.popitem(last=False)
+        return effects + self._start_runs()
+
+    # --- answers -------------------------------------------------------------------------------------------------
+
+    def on_stored(self, event: ObjectStored, now: float) -> list[Effect]:
+        effects = self.transfers.on_stored(event, now)
+        if not event.error and self._bundles.get(event.sha256) == "coming":
+            self._bundles[event.sha256] = "opening"
+            effects.append(OpenBundle(event.sha256))
+        for local in self._active():
+            effects += local.execution.on_object(now)
+            if local.home:
+                effects += local.home.on_object(now)
+        return effects
+
+    def on_bundle_opened(self, event: BundleOpened, now: float) -> list[Effect]:
+        if event.error:
+            self._bundles.pop(event.sha256, None)
+            return [Notice("error", "bundle refused", {"bundle": event.sha256.hex(), "error": event.error})]
+        self._bundles[event.sha256] = "open"
+        effects: list[Effect] = []
+        for local in self._active():
+            if local.job.spec.bundle == event.sha256:
+                effects += local.execution.on_bundle(now)
+        return effects
+
+    def on_run_done(self, event: RunDone, now: float) -> list[Effect]:
+        attempt = self.queue.end(event.run)
+        effects: list[Effect] = []
+        if attempt and attempt.job in self.local:
+            local = self.local[attempt.job]
+            effects = self._settle(local, local.execution.on_run_done(attempt, event, now), now)
+        return effects + self._start_runs()
+
+    def on_run_failed(self, event: RunFailed, now: float) -> list[Effect]:
+        attempt = self.queue.end(event.run)
+        effects: list[Effect] = []
+        if attempt and attempt.job in self.local:
+            effects = self.local[attempt.job].execution.on_run_failed(attempt, event, now)
+        return effects + self._start_runs()
+
+    def on_task_down(self, event: TaskDown, now: float) -> list[Effect]:
+        if event.job in self.local:
+            self.local[event.job].execution.on_task_down(event.task, now)
+        return []
+
+    def _start_runs(self) -> list[Effect]:
+        return [start_run(attempt) for attempt in self.queue.start()]
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        times = [self.transfers.next_deadline()]
+        for local in self.local.values():
+            if local.home:
+                times.append(local.home.next_deadline())
+            if not local.job.over:
+                times += [local.execution.next_deadline(), local.wave.next_deadline()]
+        return min(times, default=inf)
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        effects = self.transfers.on_deadline(now)
+        for local in list(self.local.values()):
+            for machine in (local.execution, local.wave, local.home):
+                if machine is not None and machine.next_deadline() <= now:
+                    effects += machine.on_deadline(now)
+            effects = self._settle(local, effects, now)
+        return effects
+
+    def busy(self) -> bool:
+        """Leaving now would throw running work or unconfirmed parcels away."""
+        return any(local.execution.busy() for local in self._active())
+
+    def check(self) -> None:
+        self.transfers.check()
+        for local in self.local.values():
+            local.job.check()
+            local.execution.check()
+            if local.home:
+                local.home.check()
+
+
+_HANDLERS: dict[type[Message], Handler] = {
+    Award: Jobs._on_award,
+    Awarded: Jobs._on_awarded,
+    Registers: Jobs._on_registers,
+    RegisterDigest: Jobs._on_digest,
+    JobUnknown: Jobs._on_unknown,
+    Parcel: Jobs._on_parcel,
+    ParcelReceived: Jobs._on_received,
+    Finished: Jobs._on_finished,
+    ItemFailed: Jobs._on_item_failed,
+    TaskReport: Jobs._on_report,
+    JobOver: Jobs._on_over,
+    ChunkRequest: lambda jobs, src, message, now: jobs.transfers.on_request(src, message, now),
+    Chunk: lambda jobs, src, message, now: jobs.transfers.on_chunk(src, message, now),
+    Missing: lambda jobs, src, message, now: jobs.transfers.on_missing(src, message, now),
+}

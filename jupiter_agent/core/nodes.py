@@ -1,0 +1,82 @@
+"""Rows of `get nodes` and `get links`: members as this agent sees them, with what they published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from jupiter_agent.core.estimate import Links
+from jupiter_agent.core.membership import Member
+
+
+class Membership(Protocol):
+    """What is read of the membership machine here."""
+
+    def members(self) -> Mapping[str, Member]: ...
+
+    @property
+    def board(self) -> Any: ...
+
+
+class Nodes:
+    """A reader of membership, board and links."""
+
+    def __init__(self, me: str, membership: Membership, links: Links) -> None:
+        self._me, self._membership, self._links = me, membership, links
+
+    def homed_jobs(self, node: str) -> int:
+        """How many jobs a node says it is home of."""
+        return int((self._membership.board.get(node, "jobs") or {}).get("homed", 0))
+
+    def rows(self, now: float) -> list[dict[str, Any]]:
+        rows = []
+        for node, member in self._membership.members().items():
+            resources = self._membership.board.get(node, "resources") or {}
+            rows.append(
+                {
+                    "name": member.record.name,
+                    "id": node,
+                    "state": str(member.state),
+                    "reachable": node == self._me or member.reachable,
+                    "address": member.record.address,
+                    "found_by": member.found_by,
+                    "role": member.record.role,
+                    "boot": member.record.boot,
+                    "incarnation": member.record.incarnation,
+                    "version": member.record.version,
+                    "rtt_s": member.rtt_s,
+                    "jobs": self.homed_jobs(node),
+                    **{key: resources.get(key) for key in ("cpus", "speed", "load", "memory_bytes", "memory_used")},
+                }
+            )
+        return sorted(rows, key=lambda row: str(row["name"]))
+
+    def link_rows(self, now: float) -> list[dict[str, Any]]:
+        """This node's own links, then those that others published."""
+        members = self._membership.members()
+        rows = []
+        for peer in members:
+            if peer != self._me:
+                link = self._links.estimate(peer)
+                rows.append(self._link(self._me, peer, (link.latency_s, link.bandwidth_bps, link.samples)))
+                rows[-1] |= {"source": link.source, "age_s": self._links.age_s(peer, now)}
+        for src in members:
+            published = (self._membership.board.get(src, "links") or {}) if src != self._me else {}
+            for dst, (latency, bandwidth, *_) in published.items():
+                rows.append(self._link(src, dst, (latency, bandwidth or None, None)))
+        return sorted(rows, key=lambda row: (str(row["src"]), str(row["dst"])))
+
+    def _link(self, src: str, dst: str, measured: tuple[Any, Any, Any]) -> dict[str, Any]:
+        members = self._membership.members()
+        names = [members[node].record.name if node in members else node for node in (src, dst)]
+        latency, bandwidth, samples = measured
+        return {
+            "src": names[0],
+            "dst": names[1],
+            "latency_s": latency,
+            "bandwidth_bps": bandwidth,
+            "loss": None,
+            "age_s": None,
+            "samples": samples,
+            "source": "measured",
+        }

@@ -1,0 +1,109 @@
+"""Parcels this node owes to receivers (DESIGN.md 7, rule 5: the state is the sender's).
+
+A parcel is kept until its item is FINISHED. It is sent when the receiver's host is known, again after a time without
+RECEIVED, and again when the receiver's assignment or its host's boot epoch changes, because whoever holds it then may
+never have seen it. What a receiver has already it drops, so sending again costs bytes and nothing else.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from jupiter_agent.core.effects import Effect, Send
+from jupiter_agent.core.job import Job
+from jupiter_agent.core.join import Key, key_of
+from jupiter_agent.core.messages.jobs import Parcel, ParcelReceived
+from jupiter_agent.core.surroundings import Surroundings
+
+RESEND_S = 1.0
+RESEND_MAX_S = 8.0
+
+OutKey = tuple[str, str, str, Key]
+
+
+class Owed:
+    """One parcel: where it went last, to which boot of that node, and when it is due again."""
+
+    __slots__ = ("boot", "due", "parcel", "target", "tries")
+
+    def __init__(self, parcel: Parcel) -> None:
+        self.parcel = parcel
+        self.target = ""
+        self.boot = 0
+        self.tries = 0
+        self.due = 0.0
+
+
+class Outbox:
+    """All parcels one node owes for one job."""
+
+    def __init__(self, job: Job, around: Surroundings) -> None:
+        self._job = job
+        self._around = around
+        self._pending: dict[OutKey, Owed] = {}
+        self._kept: dict[OutKey, Owed] = {}
+        self._by_item: dict[str, set[OutKey]] = {}
+
+    def put(self, parcel: Parcel, now: float) -> list[Effect]:
+        """Owe a parcel from now on; it leaves at once when its receiver's host is known. Twice is once."""
+        key = (parcel.item, parcel.src, parcel.dst, key_of(parcel))
+        if key in self._pending or key in self._kept:
+            return []
+        owed = Owed(parcel)
+        self._pending[key] = owed
+        self._by_item.setdefault(parcel.item, set()).add(key)
+        return self._send(owed, now)
+
+    def flush(self, now: float) -> list[Effect]:
+        """After registers or boots changed: send again what its present receiver may not have."""
+        for key, owed in list(self._kept.items()):
+            host = self._job.host(owed.parcel.dst)
+            if host != owed.target or self._boot(host) > owed.boot:
+                self._pending[key] = self._kept.pop(key)
+                owed.tries, owed.due = 0, now
+        effects: list[Effect] = []
+        for owed in list(self._pending.values()):
+            if owed.target != self._job.host(owed.parcel.dst) or self._boot(owed.target) > owed.boot or owed.due <= now:
+                effects += self._send(owed, now)
+        return effects
+
+    def on_received(self, node: str, ack: ParcelReceived) -> None:
+        key = (ack.item, ack.src, ack.dst, (ack.stamp, frozenset(ack.carried.items())))
+        owed = self._pending.get(key)
+        if owed is not None and owed.target == node:
+            owed.boot = ack.boot
+            self._kept[key] = self._pending.pop(key)
+
+    def free(self, item: str) -> list[Parcel]:
+        """The item is FINISHED: nobody will ask for its parcels again. Gives those that were kept."""
+        keys = self._by_item.pop(item, set())
+        return [(self._pending if key in self._pending else self._kept).pop(key).parcel for key in keys]
+
+    def items(self) -> set[str]:
+        return set(self._by_item)
+
+    def unreceived(self) -> int:
+        return len(self._pending)
+
+    def next_deadline(self) -> float:
+        return min((owed.due for owed in self._pending.values() if owed.target), default=inf)
+
+    def _boot(self, host: str | None) -> int:
+        return self._around.boot_of(host) if host else 0
+
+    def _send(self, owed: Owed, now: float) -> list[Effect]:
+        host = self._job.host(owed.parcel.dst)
+        if host is None or self._around.is_gone(host):
+            owed.target, owed.due = "", inf
+            return []
+        if host != owed.target:
+            owed.tries = 0
+        owed.target, owed.boot = host, self._boot(host)
+        owed.due = now + min(RESEND_MAX_S, RESEND_S * 2**owed.tries)
+        owed.tries += 1
+        return [Send(host, owed.parcel)]
+
+    def check(self) -> None:
+        """Raise when the index by item and the two states do not hold the same parcels."""
+        keys = {key for keys in self._by_item.values() for key in keys}
+        assert keys == {*self._pending, *self._kept}, "outbox index out of step"

@@ -1,0 +1,292 @@
+"""The whole agent as one machine: membership, jobs, submissions and control behind one event loop's worth of methods.
+
+Owns nothing but the composition: it routes events by type, feeds effects that are for this node back into itself, turns
+what membership says of others into what the job machines need, and publishes this node's profile. It is the same object
+over real sockets and in virtual time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+
+from jupiter_agent.core import events as ev
+from jupiter_agent.core.control import Control
+from jupiter_agent.core.effects import Effect, Halt, Notice, Send
+from jupiter_agent.core.estimate import SELF, Links
+from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.membership import MemberChanged, Membership, ProfileChanged
+from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages import jobs as jm
+from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
+from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.runqueue import RunQueue
+from jupiter_agent.core.submission import Submissions
+from jupiter_agent.core.surroundings import LinkEstimate
+from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.core.trust import Identity
+from jupiter_agent.errors import PeerError
+
+PUBLISH_S = 2.0
+BEST_LINKS = 8
+DRAIN_S = 5.0
+GONE = ("dead", "left")
+
+
+class PeerSettings(Struct, frozen=True):
+    """`slots`: attempts at once on this node."""
+
+    slots: int = 8
+    drain_s: float = DRAIN_S
+
+
+class Peer:
+    """One node's machine; implements core.surroundings.Surroundings for the parts it is made of."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        identity: Identity,
+        rng: Random,
+        token: Callable[[], str],
+        settings: PeerSettings | None = None,
+    ) -> None:
+        settings = settings or PeerSettings()
+        self.me = membership.self_record.id
+        self.rng = rng
+        self.membership = membership
+        self.transfers = Transfers(self.me)
+        self.queue = RunQueue(settings.slots)
+        self.jobs = Jobs(self, self.queue, self.transfers)
+        self.links_known = Links()
+        self.submissions = Submissions(self, self.jobs, self.links_known)
+        self.control = Control(self, self.jobs, self.submissions, Nodes(self.me, membership, self.links_known), token)
+        self.refused = 0
+        """messages that broke a rule of a job machine"""
+        self._identity = identity
+        self._settings = settings
+        self._wall_offset_s = 0.0
+        self._resources: dict[str, Any] = {}
+        self._published: dict[str, Any] = {}
+        self._publish_at = inf
+        self._stop_by = inf
+        self._stopping = False
+        self._inbox: deque[ev.Event] = deque()
+
+    # --- the machine ---------------------------------------------------------------------------------------------
+
+    def on_event(self, event: ev.Event, now: float) -> list[Effect]:
+        """Take one event in; what it sends to this very node is taken in as well."""
+        return self._run([event], [], now)
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for machine in (self.membership, self.jobs, self.submissions, self.control):
+            if machine.next_deadline() <= now:
+                effects += machine.on_deadline(now)
+        if self._publish_at <= now:
+            self._publish(now)
+        if self._stopping:
+            effects += self._leave_when_idle(now)
+        return self._run([], effects, now)
+
+    def next_deadline(self) -> float:
+        machines = (self.membership, self.jobs, self.submissions, self.control)
+        return min(self._publish_at, self._stop_by, *(machine.next_deadline() for machine in machines))
+
+    def check(self) -> None:
+        self.membership.check()
+        self.jobs.check()
+
+    def _run(self, events: list[ev.Event], effects: list[Effect], now: float) -> list[Effect]:
+        """Handle events and route their effects until only the outside has something to do."""
+        self._inbox.extend(events)
+        out: list[Effect] = []
+        self._route(effects, out, now)
+        while self._inbox:
+            event = self._inbox.popleft()
+            handler = _EVENTS.get(type(event))
+            if handler is None:
+                self._route(self.membership.on_event(event, now), out, now)
+            else:
+                self._route(handler(self, event, now), out, now)
+        return out
+
+    def _route(self, effects: list[Effect], out: list[Effect], now: float) -> None:
+        """Inner effects go to their machine, messages to this node into the inbox, the rest out."""
+        for effect in effects:
+            if isinstance(effect, Send) and effect.dst == self.me:
+                self._inbox.append(ev.Received(self.me, effect.message))
+            elif isinstance(effect, MemberChanged):
+                self._route(self._on_member(now), out, now)
+            elif isinstance(effect, ProfileChanged):
+                continue
+            else:
+                if isinstance(effect, Notice):
+                    self._note(effect, now)
+                out.append(effect)
+
+    def _note(self, notice: Notice, now: float) -> None:
+        if notice.level != "debug":
+            row = {"time": self.wall(now), "level": notice.level, "event": notice.event, "node": self.name(self.me)}
+            self.control.note({**notice.fields, **row})
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    def _on_received(self, event: ev.Received, now: float) -> list[Effect]:
+        """Calls and uploads to control, job messages to the jobs, the rest to membership."""
+        message = event.message
+        handler = _MESSAGES.get(type(message))
+        if handler is not None:
+            return handler(self, event.src, message, now)
+        try:
+            effects = self.jobs.on_message(event.src, message, now)
+        except PeerError as error:
+            self.refused += 1
+            return [Notice("warning", "message refused", {"from": self.name(event.src), "error": error.message})]
+        if effects is None:
+            return self.membership.on_event(event, now)
+        return effects + self._take_samples(now)
+
+    def _on_links_wanted(self, src: str, message: jm.LinksWanted, now: float) -> list[Effect]:
+        self._refresh_rtts(now)
+        return [Send(src, jm.Links(message.seq, self.links_known.measured()))]
+
+    def _on_member(self, now: float) -> list[Effect]:
+        self._publish_at = min(self._publish_at, now + PUBLISH_S)
+        return self.jobs.on_members(now)
+
+    def _on_stored(self, event: ev.ObjectStored, now: float) -> list[Effect]:
+        return self.jobs.on_stored(event, now) + self.control.on_stored(event, now)
+
+    def _on_bundle(self, event: ev.BundleOpened, now: float) -> list[Effect]:
+        effects = self.jobs.on_bundle_opened(event, now) + self.submissions.on_bundle_opened(event, now)
+        return effects + self.control.after_submissions()
+
+    def _on_profiled(self, event: ev.Profiled, now: float) -> list[Effect]:
+        return self.submissions.on_profiled(event, now) + self.control.after_submissions()
+
+    def _on_sampled(self, event: ev.Sampled, now: float) -> list[Effect]:
+        self._wall_offset_s = event.wall_offset_s
+        self._resources = event.values
+        self._publish(now)
+        return []
+
+    def _on_stopping(self, event: ev.Stopping, now: float) -> list[Effect]:
+        """Take nothing new, let what runs end (for a while), then leave."""
+        self._stopping = True
+        self._resources = {**self._resources, "draining": True}
+        self._publish(now)
+        self._give_up_at = now + self._settings.drain_s
+        return self._leave_when_idle(now)
+
+    def _leave_when_idle(self, now: float) -> list[Effect]:
+        if self.jobs.busy() and now < self._give_up_at:
+            self._stop_by = now + 0.1
+            return []
+        self._stopping, self._stop_by = False, inf
+        return [*self.membership.leave(now), Halt()]
+
+    def _take_samples(self, now: float) -> list[Effect]:
+        """Finished transfers are free measurements."""
+        samples, self.transfers.samples = self.transfers.samples, []
+        for peer, size, seconds in samples:
+            self.links_known.on_transfer(peer, size, seconds, now)
+        return []
+
+    # --- this node's profile -------------------------------------------------------------------------------------
+
+    def _publish(self, now: float) -> None:
+        """Publish what changed: resources, the best measured links, how many jobs have their home here."""
+        self._publish_at = now + PUBLISH_S
+        self._refresh_rtts(now)
+        measured = sorted(self.links_known.measured().items(), key=lambda link: link[1][0])[:BEST_LINKS]
+        values = {
+            "resources": {**self._resources, "queue": self.queue.committed()},
+            "links": {peer: (float(f"{lat:.2g}"), float(f"{bw:.2g}")) for peer, (lat, bw, _) in measured},
+            "jobs": {"homed": len(self.jobs.homes())},
+        }
+        for key, value in values.items():
+            if self._published.get(key) != value:
+                self._published[key] = value
+                self.membership.publish(key, value, now)
+
+    def _refresh_rtts(self, now: float) -> None:
+        for node, member in self.membership.members().items():
+            if node != self.me and member.reachable and member.rtt_s:
+                self.links_known.on_rtt(node, member.rtt_s, now)
+
+    # --- Surroundings --------------------------------------------------------------------------------------------
+
+    @property
+    def boot(self) -> int:
+        return self.membership.self_record.boot
+
+    def alive(self) -> list[str]:
+        return self.membership.alive()
+
+    def is_gone(self, node: str) -> bool:
+        member = self.membership.members().get(node)
+        return member is not None and str(member.state) in GONE
+
+    def name(self, node: str) -> str:
+        member = self.membership.members().get(node)
+        return member.record.name if member else node
+
+    def find(self, name: str) -> str | None:
+        members = self.membership.members()
+        return next((node for node in self.alive() if name in (node, members[node].record.name)), None)
+
+    def boot_of(self, node: str) -> int:
+        member = self.membership.members().get(node)
+        return member.record.boot if member else 0
+
+    def profile(self, node: str) -> dict[str, Any]:
+        value: dict[str, Any] | None = self.membership.board.get(node, "resources")
+        return value or {}
+
+    def links(self, node: str) -> dict[str, tuple[float, float]]:
+        value: dict[str, tuple[float, float]] | None = self.membership.board.get(node, "links")
+        return value or {}
+
+    def link(self, peer: str) -> LinkEstimate:
+        return SELF if peer == self.me else self.links_known.estimate(peer)
+
+    def sign(self, data: bytes) -> bytes:
+        return self._identity.sign(data)
+
+    def verify(self, node: str, data: bytes, signature: bytes) -> bool:
+        member = self.membership.members().get(node)
+        return member is not None and self._identity.verify(member.record.sign_key, data, signature)
+
+    def wall(self, now: float) -> float:
+        return now + self._wall_offset_s
+
+
+_EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
+    ev.Received: Peer._on_received,
+    ev.ObjectStored: Peer._on_stored,
+    ev.BundleOpened: Peer._on_bundle,
+    ev.Profiled: Peer._on_profiled,
+    ev.Sampled: Peer._on_sampled,
+    ev.Stopping: Peer._on_stopping,
+    ev.Solved: lambda peer, event, now: peer.submissions.on_solved(event, now),
+    ev.RunDone: lambda peer, event, now: peer.jobs.on_run_done(event, now),
+    ev.RunFailed: lambda peer, event, now: peer.jobs.on_run_failed(event, now),
+    ev.TaskDown: lambda peer, event, now: peer.jobs.on_task_down(event, now),
+    ev.TaskUp: lambda peer, event, now: [],
+}
+
+_MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] = {
+    Call: lambda peer, src, message, now: peer.control.on_call(src, message, now),
+    Answer: lambda peer, src, message, now: peer.control.on_answer(src, message, now),
+    BlobWrite: lambda peer, src, message, now: peer.control.uploads.on_blob(src, message, now),
+    LogChunk: lambda peer, src, message, now: peer.control.on_log(message, now),
+    jm.LinksWanted: Peer._on_links_wanted,
+    jm.Links: lambda peer, src, message, now: peer.submissions.on_links(src, message, now),
+}

@@ -1,0 +1,130 @@
+"""Centralised mapping at home: pull the link matrix, state the problem, have it solved off the loop.
+
+The matrix is pulled on demand with a deadline (DESIGN.md 3 and 6): what does not arrive in time, or was never
+measured, is estimated from what is known, never taken as zero. Inputs come from home and results go there, so home is
+a pinned task at both ends of the problem.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from statistics import median
+
+from jupiter_agent.core.effects import Effect, Send, Solve
+from jupiter_agent.core.estimate import PRIOR_BANDWIDTH_BPS, PRIOR_LATENCY_S
+from jupiter_agent.core.events import Solved
+from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.job import Job
+from jupiter_agent.core.messages.jobs import Links, LinksWanted
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.wave import EXPLAINED, Considered
+
+PULL_S = 0.5
+
+Row = dict[str, tuple[float, float, int]]
+
+
+class Placement:
+    """One centralised mapping in progress."""
+
+    def __init__(self, job: Job, around: Surroundings, own_links: Row, seq: int) -> None:
+        self.job = job
+        self.nodes: list[str] = []
+        self.error = ""
+        self._around = around
+        self._seq = seq
+        self._rows: dict[str, Row] = {around.me: own_links}
+        self._waiting: set[str] = set()
+        self._due = inf
+
+    def begin(self, now: float) -> list[Effect]:
+        """Ask every node for its links, or solve at once when there is nobody to ask."""
+        me = self._around.me
+        self.nodes = [n for n in self._around.alive() if not self._around.profile(n).get("draining")] or [me]
+        self._waiting = set(self.nodes) - {me}
+        self._due = now + PULL_S
+        if not self._waiting:
+            return self._solve()
+        return [Send(node, LinksWanted(self._seq)) for node in sorted(self._waiting)]
+
+    def on_links(self, src: str, message: Links, now: float) -> list[Effect]:
+        if message.seq != self._seq or src not in self._waiting:
+            return []
+        self._waiting.discard(src)
+        self._rows[src] = message.links
+        return [] if self._waiting else self._solve()
+
+    def next_deadline(self) -> float:
+        return self._due
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        """Go on with what arrived."""
+        return self._solve() if self._due <= now else []
+
+    def on_solved(self, event: Solved) -> dict[str, str]:
+        """The mapping task -> node id."""
+        names = list(self.job.tasks)
+        return {name: self.nodes[index] for name, index in zip(names, event.nodes, strict=False)}
+
+    def _solve(self) -> list[Effect]:
+        self._due = inf
+        return [Solve(self.job.id, self.job.spec.mapper, self.problem(), self.job.spec.seed)]
+
+    def problem(self) -> dict[str, object]:
+        """Keyword arguments of schedulers.Problem: the app's tasks in file order, then source and sink at home."""
+        spec, nodes = self.job.spec, self.nodes
+        names = list(self.job.tasks)
+        index = {name: i for i, name in enumerate(names)}
+        source, sink = len(names), len(names) + 1
+        speeds = [max(1e-3, float(self._around.profile(node).get("speed", 1.0))) for node in nodes]
+        times = [[spec.seconds.get(name, 1.0) / speed for speed in speeds] for name in names]
+        edges = []
+        for name in names:
+            size = spec.edge_bytes.get
+            if name in self.job.dag.entries:
+                edges.append((source, index[name], size(f"{HOME}>{name}", 0)))
+            for child in self.job.dag.out_edges(name):
+                edges.append((index[name], sink if child == HOME else index[child], size(f"{name}>{child}", 0)))
+        latency, inv_rate = self._matrix()
+        pinned = {index[t.name]: self._pin(t.node) for t in spec.tasks if t.node}
+        if self._around.me in nodes:
+            pinned |= {source: nodes.index(self._around.me), sink: nodes.index(self._around.me)}
+        rest = [[0.0] * len(nodes), [0.0] * len(nodes)]
+        return {
+            "times": times + rest, "edges": edges, "latency": latency, "inv_rate": inv_rate, "pinned": pinned,
+        }  # fmt: skip
+
+    def considered(self) -> dict[str, list[Considered]]:
+        """What the solver knew of every task on every node, for `explain`; fastest first."""
+        rows = {}
+        for name in self.job.tasks:
+            seconds = self.job.spec.seconds.get(name, 1.0)
+            speeds = [(float(self._around.profile(node).get("speed", 1.0)), node) for node in self.nodes]
+            rows[name] = [
+                Considered(self._around.name(node), seconds / speed, [f"{seconds / speed:.6g} s, speed {speed:.3g}"])
+                for speed, node in sorted(speeds, reverse=True)[:EXPLAINED]
+            ]
+        return rows
+
+    def _pin(self, name: str) -> int:
+        found = self._around.find(name)
+        return self.nodes.index(found) if found in self.nodes else 0
+
+    def _matrix(self) -> tuple[list[list[float]], list[list[float]]]:
+        """(latency s, seconds per byte), each N x N; unknown entries are the median of the known ones."""
+        known = [link for row in self._rows.values() for link in row.values()]
+        usual_latency = median([link[0] for link in known]) if known else PRIOR_LATENCY_S
+        usual_rate = median([link[1] for link in known if link[1] > 0] or [PRIOR_BANDWIDTH_BPS])
+        latency, inv_rate = [], []
+        for a in self.nodes:
+            links = [self._between(a, b) or (usual_latency, usual_rate) for b in self.nodes]
+            latency.append([0.0 if a == b else link[0] for b, link in zip(self.nodes, links, strict=True)])
+            inv_rate.append(
+                [0.0 if a == b else 1.0 / (link[1] or usual_rate) for b, link in zip(self.nodes, links, strict=True)]
+            )
+        return latency, inv_rate
+
+    def _between(self, a: str, b: str) -> tuple[float, float] | None:
+        """(latency s, bytes/s or 0) as either end measured it."""
+        link = self._rows.get(a, {}).get(b) or self._rows.get(b, {}).get(a)
+        return (link[0], link[1]) if link else None

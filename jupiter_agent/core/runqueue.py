@@ -1,0 +1,101 @@
+"""Attempts waiting for a place on this node, over all its jobs, ordered by rank (DESIGN.md 6), then by arrival.
+
+A place is limited twice: by the task's own `parallel`, and by the node's slots. Slots are more than cores because
+tasks also wait for files, sockets and devices.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from jupiter_agent.core.messages.jobs import Parcel
+
+
+class Attempt:
+    """One run of (task, item) on one agreeing set. `projection` is the value of the stamps its outputs must carry."""
+
+    __slots__ = ("id", "item", "job", "parcels", "projection", "stamps", "task", "tries")
+
+    def __init__(self, at: tuple[str, str, str], stamps: dict[str, bytes], parcels: list[Parcel]) -> None:
+        self.job, self.task, self.item = at
+        self.id = 0
+        self.stamps = stamps
+        self.parcels = parcels
+        self.projection: frozenset[tuple[str, bytes]] = frozenset()
+        self.tries = 0
+
+
+class _Lane:
+    """The attempts of one (job, task)."""
+
+    __slots__ = ("open", "parallel", "rank", "running", "waiting")
+
+    def __init__(self, rank: float, parallel: int) -> None:
+        self.rank, self.parallel = rank, parallel
+        self.running = 0
+        self.open = False
+        self.waiting: deque[Attempt] = deque()
+
+
+class RunQueue:
+    """`slots`: attempts running at once on this node."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.running: dict[int, Attempt] = {}
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._last_id = 0
+
+    def lane(self, job: str, task: str, rank: float, parallel: int) -> None:
+        """Make a place for a task's attempts; they start once it is opened."""
+        self._lanes.setdefault((job, task), _Lane(rank, parallel))
+
+    def open(self, job: str, task: str) -> None:
+        self._lanes[job, task].open = True
+
+    def push(self, attempt: Attempt) -> None:
+        self._lanes[attempt.job, attempt.task].waiting.append(attempt)
+
+    def start(self) -> Iterator[Attempt]:
+        """The attempts that may start now, each with a fresh id; they count as running."""
+        ready = [lane for lane in self._lanes.values() if lane.open and lane.waiting]
+        for lane in sorted(ready, key=lambda lane: -lane.rank):
+            while lane.waiting and lane.running < lane.parallel and len(self.running) < self.slots:
+                attempt = lane.waiting.popleft()
+                self._last_id += 1
+                attempt.id = self._last_id
+                lane.running += 1
+                self.running[attempt.id] = attempt
+                yield attempt
+
+    def end(self, run: int) -> Attempt | None:
+        """The attempt that ended; None when it was dropped meanwhile (a late answer)."""
+        attempt = self.running.pop(run, None)
+        if attempt is not None:
+            lane = self._lanes.get((attempt.job, attempt.task))
+            if lane is not None:
+                lane.running -= 1
+        return attempt
+
+    def counts(self, job: str, task: str) -> tuple[int, int]:
+        """(queued, running)"""
+        lane = self._lanes.get((job, task))
+        return (len(lane.waiting), lane.running) if lane else (0, 0)
+
+    def committed(self) -> int:
+        """Attempts queued or running here: this node's own load figure."""
+        return len(self.running) + sum(len(lane.waiting) for lane in self._lanes.values())
+
+    def drop_item(self, job: str, item: str) -> None:
+        """Forget what waits for an item that is over; what runs ends by itself and is ignored by its executor."""
+        for (of, _), lane in self._lanes.items():
+            if of == job and any(attempt.item == item for attempt in lane.waiting):
+                lane.waiting = deque(attempt for attempt in lane.waiting if attempt.item != item)
+
+    def drop(self, job: str, task: str = "") -> None:
+        """Forget a job, or one task of it; answers to its runs find nothing."""
+        for key in [key for key in self._lanes if key[0] == job and task in ("", key[1])]:
+            del self._lanes[key]
+        for run in [run for run, a in self.running.items() if a.job == job and task in ("", a.task)]:
+            del self.running[run]

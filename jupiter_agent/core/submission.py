@@ -1,0 +1,277 @@
+"""From `submit` to a running job, at the agent that was asked and so becomes home.
+
+States of one submission: opening (the bundle is checked and unpacked), profiling (one sample run, within its budget,
+when nothing is known of this bundle), then the job exists: its spec is signed, its home is here, its items are taken
+in, and it is mapped: by WAVE from the entry tasks on, by a centralised mapper, or as the user said. Everything that
+can be refused is refused before anything is accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from hashlib import sha256
+from math import inf
+from typing import Any
+
+import msgspec
+
+from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp
+from jupiter_agent.core.events import BundleOpened, Profiled, Solved
+from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.jobs import Jobs, Local
+from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj
+from jupiter_agent.core.placement import Placement
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
+from schedulers import names as central_mappers
+
+LIVE_WAVE = ("wave-greedy", "wave-random")
+DEFAULT_MAPPER = "wave-greedy"
+PROFILE_BUDGET_S = 1.0
+PRIOR_S = 1.0
+MAX_MAPPING_TASKS = 10_000
+
+
+class SubmitArgs(msgspec.Struct, frozen=True):
+    """Arguments of the `submit` verb."""
+
+    bundle: str
+    size: int
+    app: str
+    mapper: str = ""
+    name: str = ""
+    seed: int | None = None
+    params: dict[str, str] = {}
+    mapping: dict[str, str] | None = None
+    ep: str = "auto"
+    samples: bool = False
+    keep_open: bool = False
+    inputs: list[dict[str, Any]] = []
+
+
+class Submission:
+    """One `submit` on its way. `client` and `seq` say whom to answer."""
+
+    def __init__(self, client: str, seq: int, args: SubmitArgs, job: str) -> None:
+        self.client, self.seq, self.args, self.job = client, seq, args, job
+        self.bundle = bytes.fromhex(args.bundle)
+        self.app: AppSpec | None = None
+        self.state = "opening"
+
+
+Outcome = tuple[Submission, Local | JupiterError]
+
+
+class Submissions:
+    """All submissions at one agent, and the centralised mappings they lead to.
+
+    `finished` collects (submission, job or error) for the control machine to answer.
+    """
+
+    def __init__(self, around: Surroundings, jobs: Jobs, links: Any) -> None:
+        self.finished: list[Outcome] = []
+        self._around, self._jobs, self._links = around, jobs, links
+        self._open: dict[str, Submission] = {}
+        self._apps: dict[bytes, AppSpec] = {}
+        self._profiles: dict[bytes, tuple[dict[str, float], dict[str, int]]] = {}
+        self._placements: dict[str, Placement] = {}
+        self._count = 0
+
+    def begin(self, client: str, seq: int, args: SubmitArgs, now: float) -> list[Effect]:
+        """UsageError for what can be refused at once: an unknown mapper, a bundle that is not here."""
+        mapper_name(args.mapper)
+        if args.ep not in ("auto", "full", "off"):
+            raise UsageError(f"unknown execution profiling mode '{args.ep}'", "one of: auto, full, off")
+        try:
+            bundle = bytes.fromhex(args.bundle)
+        except ValueError:
+            raise UsageError("the bundle's digest is not hexadecimal") from None
+        if bundle not in self._jobs.transfers.stored:
+            raise UsageError("the app's bundle did not arrive here", "submit again")
+        self._count += 1
+        seed = f"{self._around.me}:{self._around.boot}:{self._count}:{args.bundle}"
+        submission = Submission(client, seq, args, sha256(seed.encode()).hexdigest()[:10])
+        self._open[submission.job] = submission
+        if bundle in self._apps:
+            return self._checked(submission, self._apps[bundle], now)
+        return [OpenBundle(bundle)]
+
+    def on_bundle_opened(self, event: BundleOpened, now: float) -> list[Effect]:
+        if event.app is not None:
+            self._apps[event.sha256] = event.app
+        effects: list[Effect] = []
+        for submission in list(self._open.values()):
+            if submission.state == "opening" and submission.bundle == event.sha256:
+                if event.app is None:
+                    self._end(submission, UsageError(event.error, event.hint))
+                else:
+                    effects += self._checked(submission, event.app, now)
+        return effects
+
+    def _end(self, submission: Submission, outcome: Local | JupiterError) -> None:
+        del self._open[submission.job]
+        self.finished.append((submission, outcome))
+
+    def _checked(self, submission: Submission, app: AppSpec, now: float) -> list[Effect]:
+        """The app is good: check the rest, then profile it if nothing is known of it."""
+        submission.app = app
+        try:
+            mapper_name(submission.args.mapper or app.mapper)
+            inputs = self._inputs(submission)
+            self._check_places(submission, app)
+        except JupiterError as error:
+            self._end(submission, error)
+            return []
+        wanted = submission.args.ep != "off" and submission.bundle not in self._profiles
+        if not wanted or not (app.samples or inputs):
+            return self._create(submission, now)
+        submission.state = "profiling"
+        sample = None if app.samples else inputs[0][1]
+        return [ProfileApp(submission.job, submission.bundle, sample, PROFILE_BUDGET_S)]
+
+    def _inputs(self, submission: Submission) -> list[tuple[str, Obj, str]]:
+        """(item name, object, entry task or '')"""
+        return [to_input(entry, self._jobs.transfers.stored) for entry in submission.args.inputs]
+
+    def _check_places(self, submission: Submission, app: AppSpec) -> None:
+        """UsageError for a mapping that does not fit the DAG; exit 3 for places that are not there."""
+        wanted = {task.name: task.node for task in app.tasks if task.node}
+        mapping = submission.args.mapping
+        if mapping is not None:
+            names = {task.name for task in app.tasks}
+            extra, lacking = sorted(set(mapping) - names - {HOME}), sorted(names - set(mapping))
+            if extra or lacking:
+                problem = f"names unknown tasks: {', '.join(extra)}" if extra else f"lacks tasks: {', '.join(lacking)}"
+                raise UsageError(f"the mapping {problem}", "a static mapping places every task of the app, no others")
+            wanted |= {task: node for task, node in mapping.items() if task != HOME}
+        absent = {task: node for task, node in wanted.items() if self._around.find(node) is None}
+        if absent:
+            here = ", ".join(self._around.name(node) for node in self._around.alive())
+            reasons = [f"task '{task}' wants node '{node}', which is not there" for task, node in absent.items()]
+            raise JupiterError(f"not placeable: {'; '.join(reasons)}", f"living nodes: {here}", EXIT_UNPLACEABLE)
+
+    def on_profiled(self, event: Profiled, now: float) -> list[Effect]:
+        submission = self._open.get(event.job)
+        if submission is None or submission.state != "profiling" or submission.app is None:
+            return []
+        speed = float(self._around.profile(self._around.me).get("speed", 1.0))
+        seconds = {task: s * speed for task, s in event.seconds.items() if 0 <= s < inf}
+        usual = sum(seconds.values()) / len(seconds) if seconds else PRIOR_S
+        seconds = {task.name: seconds.get(task.name, usual) for task in submission.app.tasks}
+        if event.complete:
+            self._profiles[submission.bundle] = (seconds, event.edge_bytes)
+        fields = {"job": submission.job, "complete": event.complete, "error": event.error}
+        notice = Notice("info", "app profiled", {**fields, "seconds": {t: round(s, 4) for t, s in seconds.items()}})
+        return [notice, *self._create(submission, now, (seconds, event.edge_bytes))]
+
+    def _create(
+        self, submission: Submission, now: float, profile: tuple[dict[str, float], dict[str, int]] | None = None
+    ) -> list[Effect]:
+        """The job exists from here on."""
+        args, app = submission.args, submission.app
+        assert app is not None
+        seconds, edge_bytes = profile or self._profiles.get(submission.bundle, ({}, {}))
+        inputs = self._inputs(submission)
+        if inputs:
+            mean = sum(obj.size for _, obj, _ in inputs) // len(inputs)
+            entries = [task.name for task in app.tasks if not task.parents]
+            edge_bytes = {**edge_bytes, **{f"{HOME}>{entry}": mean for entry in entries}}
+        mapper = "static" if args.mapping is not None else mapper_name(args.mapper or app.mapper)
+        spec = JobSpec(
+            id=submission.job, name=args.name or app.name, app=app.name, bundle=submission.bundle,
+            bundle_size=args.size, tasks=app.tasks, mapper=mapper,
+            seed=args.seed if args.seed is not None else self._around.rng.randrange(2**31),
+            params={**app.params, **args.params}, weights=app.weights,
+            seconds={task.name: seconds.get(task.name, PRIOR_S) for task in app.tasks},
+            edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
+        )  # fmt: skip
+        signed = self._jobs.sign(spec, msgspec.msgpack.encode(spec))
+        version = HomeVersion(1, self._around.me, self._around.boot)
+        local = self._jobs.create(signed, spec, version, now)
+        assert local.home is not None
+        record = ("home", spec.id, "job", msgspec.to_builtins((signed, version), builtin_types=(bytes,)))
+        effects: list[Effect] = [Append(record, sync=True)]
+        effects += [Notice("info", "job accepted", {"job": spec.id, "name": spec.name, "mapper": mapper})]
+        try:
+            for name, obj, task in inputs:
+                effects += local.home.put([(name, obj)], task, False, now)[0]
+        except UsageError as error:
+            del self._jobs.local[spec.id]
+            self._end(submission, error)
+            return []
+        if inputs and not args.keep_open:
+            effects += local.home.close(now)
+        self._end(submission, local)
+        return effects + self._jobs.need_bundle(local, self._around.me, now) + self._map(local, args, now)
+
+    def _map(self, local: Local, args: SubmitArgs, now: float) -> list[Effect]:
+        """Start the mapping of a new job, by whoever does it."""
+        if args.mapping is not None:
+            places = {task: self._around.find(node) or "" for task, node in args.mapping.items() if task != HOME}
+            return self._written(local, places, "as the user's mapping says", now)
+        if local.job.spec.mapper in LIVE_WAVE:
+            return self._settled(local, local.wave.step(now), now)
+        self._count += 1
+        placement = Placement(local.job, self._around, self._links.measured(), self._count)
+        self._placements[local.job.id] = placement
+        return placement.begin(now)
+
+    def _written(self, local: Local, places: dict[str, str], why: str, now: float) -> list[Effect]:
+        return self._settled(local, local.wave.assign(places, why, now), now)
+
+    def _settled(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
+        effects += local.execution.on_registers(now)
+        if local.home:
+            effects += local.home.on_mapped(now)
+        return effects
+
+    # --- centralised mapping -------------------------------------------------------------------------------------
+
+    def on_links(self, src: str, message: Links, now: float) -> list[Effect]:
+        return [e for placement in list(self._placements.values()) for e in placement.on_links(src, message, now)]
+
+    def on_solved(self, event: Solved, now: float) -> list[Effect]:
+        """Write the solver's mapping; a job that cannot be placed is cancelled and says why."""
+        placement = self._placements.pop(event.job, None)
+        local = self._jobs.local.get(event.job)
+        if placement is None or local is None or local.home is None or local.job.over:
+            return []
+        if event.error:
+            fields = {"job": event.job, "error": event.error, "reasons": event.reasons}
+            return [Notice("error", "not placeable", fields), *local.home.cancel(now)]
+        why = f"{local.job.spec.mapper} over {len(placement.nodes)} nodes in {event.seconds * 1000:.1f} ms"
+        local.wave.considered |= placement.considered()
+        return self._written(local, placement.on_solved(event), why, now)
+
+    def next_deadline(self) -> float:
+        return min((placement.next_deadline() for placement in self._placements.values()), default=inf)
+
+    def on_deadline(self, now: float) -> list[Effect]:
+        return [effect for placement in list(self._placements.values()) for effect in placement.on_deadline(now)]
+
+
+def mapper_name(name: str) -> str:
+    """The mapper meant, the default for ''; UsageError that lists the known ones."""
+    known = sorted({*LIVE_WAVE, *(other for other in central_mappers() if not other.startswith("wave-"))})
+    if not name:
+        return DEFAULT_MAPPER
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise UsageError(f"unknown mapper '{name}'", f"{hint}known: {', '.join(known)}")
+    return name
+
+
+def to_input(entry: dict[str, Any], stored: set[bytes]) -> tuple[str, Obj, str]:
+    """(item name, object, entry task or '') of one entry of `inputs`; UsageError when its bytes are not here."""
+    try:
+        digest, size, name = bytes.fromhex(str(entry["sha256"])), int(entry["size"]), str(entry["name"])
+    except (KeyError, ValueError, TypeError):
+        raise UsageError("an input lacks its name, digest or size") from None
+    data = entry.get("data")
+    if data is not None and (not isinstance(data, bytes) or sha256(data).digest() != digest or len(data) != size):
+        raise UsageError(f"the bytes of input '{name}' do not have its digest")
+    if data is None and digest not in stored:
+        raise UsageError(f"the bytes of input '{name}' did not arrive here", "submit it again")
+    return name, Obj(name, digest, size, data), str(entry.get("task") or "")

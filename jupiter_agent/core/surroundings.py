@@ -1,0 +1,61 @@
+"""What the job machines may know of the node they run on and of the others: a narrow view, faked in their tests."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+
+class LinkEstimate(Struct, frozen=True):
+    """The directed link from this node to a peer. `source`: measured, transfer, estimated."""
+
+    latency_s: float
+    bandwidth_bps: float
+    """bytes per second"""
+    samples: int
+    source: str
+
+
+class Surroundings(Protocol):
+    """Implemented by the peer machine (core/peer.py)."""
+
+    me: str
+    rng: Random
+
+    @property
+    def boot(self) -> int:
+        """This node's boot epoch."""
+
+    def alive(self) -> list[str]:
+        """Ids of the members that live as far as this node knows, sorted, itself included."""
+
+    def is_gone(self, node: str) -> bool:
+        """Known to be dead or to have left."""
+
+    def name(self, node: str) -> str:
+        """A node's name, or its id when the name is not known (yet)."""
+
+    def find(self, name: str) -> str | None:
+        """The id of the living node of this name (or id)."""
+
+    def boot_of(self, node: str) -> int:
+        """The highest boot epoch known of a node, 0 if unknown."""
+
+    def profile(self, node: str) -> dict[str, Any]:
+        """The node's published resources; empty when none are known."""
+
+    def links(self, node: str) -> dict[str, tuple[float, float]]:
+        """What a node published of its measured links: peer -> (latency s, bytes/s or 0)."""
+
+    def link(self, peer: str) -> LinkEstimate:
+        """This node's own estimate of its link to a peer."""
+
+    def sign(self, data: bytes) -> bytes: ...
+
+    def verify(self, node: str, data: bytes, signature: bytes) -> bool:
+        """True when the member `node` is known and signed the data."""
+
+    def wall(self, now: float) -> float:
+        """Loop time as wall clock, seconds since the epoch."""

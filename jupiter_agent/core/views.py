@@ -1,0 +1,143 @@
+"""The objects that `jupiter ctl` shows, as plain data in the shapes of DESIGN.md, 10. Times are wall seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jupiter_agent.core.home import Home, Item
+from jupiter_agent.core.jobs import Local
+
+Row = dict[str, Any]
+NameOf = Callable[[str], str]
+
+DONE, FAILED = "done", "failed"
+COUNTERS = ("queued", "running", "done", "failed", "restarts", "seconds")
+
+
+def job_row(home: Home, name: NameOf) -> Row:
+    """One line of `get jobs`."""
+    job = home.job
+    states = [item.state for item in home.items.values()]
+    return {
+        "id": job.id,
+        "name": job.spec.name,
+        "app": job.spec.app,
+        "state": home.state,
+        "degraded": False,
+        "home": name(job.home.writer),
+        "deputies": [],
+        "mapper": job.spec.mapper,
+        "mapping": {task: name(job.registers[task].node) for task in job.tasks if task in job.registers},
+        "epoch": job.home.epoch,
+        "items_in": len(states),
+        "items_done": states.count(DONE),
+        "items_failed": states.count(FAILED),
+        "submitted_at": job.spec.submitted_at,
+        "mapping_s": home.mapping_s,
+        "makespan_s": home.makespan_s,
+    }
+
+
+def job_detail(home: Home, name: NameOf) -> Row:
+    """`describe job`: the row, its tasks, who decided what, and what failed."""
+    job = home.job
+    registers = [
+        {"task": r.task, "node": name(r.node), "node_id": r.node, "decided_by": name(r.writer), "epoch": r.epoch,
+         "why": r.why}
+        for r in job.registers.values()
+    ]  # fmt: skip
+    return {
+        **job_row(home, name),
+        "bundle": job.spec.bundle.hex(),
+        "seed": job.spec.seed,
+        "params": job.spec.params,
+        "weights": job.spec.weights,
+        "intake_open": home.intake_open,
+        "controllers": {task: above or "home" for task, above in job.controllers.items()},
+        "predicted_seconds": job.spec.seconds,
+        "edge_bytes": job.spec.edge_bytes,
+        "tasks": task_rows(home, name),
+        "registers": registers,
+        "errors": [item.error for item in home.items.values() if item.state == FAILED],
+    }
+
+
+def task_rows(home: Home, name: NameOf) -> list[Row]:
+    """`get tasks`: counters as the hosts last reported them; those of a task that moved are added up."""
+    job = home.job
+    reported: dict[str, list[tuple[str, list[float]]]] = {}
+    for node, report in home.reports.items():
+        for task, state, *counts in report.tasks:
+            here = task in job.registers and job.registers[task].node == node
+            now = [count if here and not job.over else 0 for count in counts[:2]]
+            reported.setdefault(task, []).append((state if here else "", [*now, *counts[2:]]))
+    rows = []
+    for task in job.tasks:
+        mine = reported.get(task, [])
+        register = job.registers.get(task)
+        state = job.over or next((row[0] for row in mine if row[0]), "assigned" if register else "unmapped")
+        sums = [sum(column) for column in zip(*(counts for _, counts in mine), strict=True)] or [0] * len(COUNTERS)
+        rows.append(
+            {
+                "job": job.id,
+                "name": task,
+                "node": name(register.node) if register else None,
+                "state": state,
+                "decided_by": name(register.writer) if register else None,
+                **dict(zip(COUNTERS, sums, strict=True)),
+            }
+        )
+    return rows
+
+
+def item_row(home: Home, item: Item) -> Row:
+    """One line of `get items`."""
+    return {
+        "id": f"{home.job.id}/{item.name}",
+        "name": item.name,
+        "job": home.job.id,
+        "state": item.state,
+        "attempts": item.attempts or int(item.state != "queued"),
+        "submitted_at": item.submitted_at,
+        "finished_at": item.finished_at,
+        "results": [result_row(sink, obj.name, obj.sha256, obj.size) for sink, obj in item.results],
+        **({"error": item.error} if item.error else {}),
+    }
+
+
+def result_row(sink: str, name: str, sha256: bytes, size: int) -> Row:
+    return {"sink": sink, "name": name, "sha256": sha256.hex(), "size": size}
+
+
+def results(home: Home, name: NameOf) -> Row:
+    """The `results` verb: what each item that is over came to, and who has the bytes."""
+    rows = [
+        {"name": item.name, "state": item.state, "results": item_row(home, item)["results"]}
+        for item in home.items.values()
+    ]
+    return {"job": home.job.id, "state": home.state, "home": name(home.job.home.writer), "items": rows}
+
+
+def explanation(local: Local, name: NameOf, tasks: list[str]) -> list[Row]:
+    """What this node decided: the task, where, why, and the candidates with their numbers."""
+    rows = []
+    for task in tasks:
+        register = local.job.registers.get(task)
+        if register is None:
+            continue
+        candidates = [
+            {"node": each.node, "cost_s": each.cost_s, "reasons": each.reasons}
+            for each in local.wave.considered.get(task, [])
+        ]
+        rows.append(
+            {
+                "task": task,
+                "node": name(register.node),
+                "decided_by": name(register.writer),
+                "controller": local.job.controllers[task] or "home",
+                "why": register.why,
+                "candidates": candidates,
+            }
+        )
+    return rows
