@@ -24,7 +24,7 @@ def capacity(doing: str) -> Iterator[None]:
         raise
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """`os.write` until everything is written."""
     view = memoryview(data)
     while view:
