@@ -1,0 +1,105 @@
+"""The driver: the only place where a machine meets a clock.
+
+Due deadlines are served before the inbox (the other way round a flood of messages starves every timer), at most
+`BATCH` events a turn, then the loop gets its chance. Time is the loop's monotonic clock. An exception in the machine is
+a broken invariant: the driver stops and says so; whoever started it stops the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.events import Event
+
+BATCH = 32
+
+
+class Machine(Protocol):
+    """What can be driven."""
+
+    def on_event(self, event: Event, now: float) -> list[Effect]: ...
+
+    def on_deadline(self, now: float) -> list[Effect]: ...
+
+    def next_deadline(self) -> float:
+        """Loop time; infinity when nothing will be due."""
+
+
+Perform = Callable[[list[Effect]], None]
+OnCrash = Callable[[BaseException], None]
+
+
+class Driver:
+    """Runs one machine on a loop. `perform` may `post` at once; that is served in a later step."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, machine: Machine, perform: Perform, on_crash: OnCrash) -> None:
+        self._loop = loop
+        self._machine = machine
+        self._perform = perform
+        self._on_crash = on_crash
+        self._inbox: deque[Event] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._scheduled = False
+        self._stopped = False
+        self.last_turn = loop.time()
+        """when the machine was last served"""
+
+    def start(self) -> None:
+        """Serve what is due, and from then on by itself."""
+        self._schedule()
+
+    def post(self, event: Event) -> None:
+        """Have the machine told of this event on a later turn. From the loop's thread."""
+        self._inbox.append(event)
+        self._schedule()
+
+    def stop(self) -> None:
+        """The machine is not called any more."""
+        self._stopped = True
+        self._inbox.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def backlog(self) -> int:
+        return len(self._inbox)
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        try:
+            self._serve()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the machine's state is no longer to be trusted
+            self.stop()
+            self._on_crash(error)
+        if not self._stopped:
+            self._rearm()
+
+    def _serve(self) -> None:
+        now = self.last_turn = self._loop.time()
+        if self._machine.next_deadline() <= now:
+            self._act(self._machine.on_deadline(now))
+        for _ in range(min(BATCH, len(self._inbox))):
+            if not self._stopped:  # perform may have stopped us, and cleared the inbox
+                self._act(self._machine.on_event(self._inbox.popleft(), self._loop.time()))
+
+    def _act(self, effects: list[Effect]) -> None:
+        if effects:
+            self._perform(effects)
+
+    def _rearm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._machine.next_deadline()
+        if self._inbox or due <= self._loop.time():
+            self._schedule()
+        elif due < float("inf"):
+            self._timer = self._loop.call_at(due, self._schedule)

@@ -1,0 +1,224 @@
+"""Keys: what a node and a cluster own, what follows from the join secret, and the token that carries it.
+
+A node has an Ed25519 key (its id is that key's fingerprint) and a CURVE pair. A cluster has an issuer (Ed25519; the
+secret half only on nodes of role admin) and a join secret of 32 random bytes, from which both ends of the join socket
+and the operator key of `jupiter ctl` are derived by keyed BLAKE2b with a label each. `token` prints what a newcomer
+needs: the fingerprint of the issuer's key, the join secret, where to knock.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import zmq
+from nacl.exceptions import CryptoError
+from nacl.signing import SigningKey, VerifyKey
+from zmq.utils import z85
+
+from jupiter_agent.adapters.curve import AccessKeys, CurvePair
+from jupiter_agent.adapters.ports import parse_address
+from jupiter_agent.core.ids import node_id
+from jupiter_agent.core.messages.membership import Record
+from jupiter_agent.core.trust import admission_bytes
+from jupiter_agent.errors import UsageError
+
+FINGERPRINT_BYTES = 16
+SECRET_BYTES = 32
+TOKEN_PREFIX = "jup1."
+MAX_SEEDS = 16
+_TOKEN_VERSION = 1
+_CHECK_BYTES = 4
+_HINT = "print a whole one with `jupiter ctl token create` on a node of the cluster"
+
+
+# --- signatures ------------------------------------------------------------------------------------------------
+
+
+class NodeIdentity:
+    """`core.trust.Identity` over Ed25519."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = SigningKey(seed)
+        self.public: bytes = bytes(self._key.verify_key)
+        self.id = node_id(self.public)
+
+    def sign(self, data: bytes) -> bytes:
+        return bytes(self._key.sign(data).signature)
+
+    def verify(self, public_key: bytes, data: bytes, signature: bytes) -> bool:
+        return _verify(public_key, data, signature)
+
+
+class ClusterAuthority:
+    """`core.trust.Authority` over Ed25519. `on_adopt(public, secret)` stores what was adopted."""
+
+    def __init__(
+        self,
+        fingerprint: bytes,
+        public: bytes = b"",
+        secret: bytes = b"",
+        on_adopt: Callable[[bytes, bytes], None] | None = None,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self._public = public
+        self._secret = secret
+        self._on_adopt = on_adopt
+
+    def issue(self, record: Record) -> bytes:
+        if not self._secret:
+            return b""
+        return bytes(SigningKey(self._secret).sign(admission_bytes(record)).signature)
+
+    def verify_admission(self, record: Record) -> bool:
+        return bool(self._public) and _verify(self._public, admission_bytes(record), record.admission)
+
+    def export(self) -> bytes:
+        return self._secret
+
+    def public(self) -> bytes:
+        return self._public
+
+    def adopt(self, public: bytes, secret: bytes) -> bool:
+        if len(public) != 32 or fingerprint(public) != self.fingerprint:
+            return False
+        if secret and (len(secret) != 32 or bytes(SigningKey(secret).verify_key) != public):
+            return False
+        if public != self._public or (secret and secret != self._secret):
+            self._public, self._secret = public, secret or self._secret
+            if self._on_adopt is not None:
+                self._on_adopt(self._public, self._secret)
+        return True
+
+
+def _verify(public_key: bytes, data: bytes, signature: bytes) -> bool:
+    try:
+        VerifyKey(public_key).verify(data, signature)
+    except (CryptoError, ValueError, TypeError):
+        return False
+    return True
+
+
+def fingerprint(public_key: bytes) -> bytes:
+    """What a token says of the issuer: the first 16 bytes of the SHA-256 of its public key."""
+    return hashlib.sha256(public_key).digest()[:FINGERPRINT_BYTES]
+
+
+# --- making and deriving ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """A node's secrets: the seed of its Ed25519 key (32 bytes) and its CURVE pair."""
+
+    seed: bytes
+    curve: CurvePair
+
+    @classmethod
+    def new(cls) -> NodeKeys:
+        public, secret = zmq.curve_keypair()
+        return cls(os.urandom(32), CurvePair(public.decode(), secret.decode()))
+
+    def __repr__(self) -> str:
+        return f"NodeKeys({self.curve.public})"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterKeys:
+    """A cluster as one node knows it. `issuer` and `issuer_secret` are empty until (unless) they were handed over."""
+
+    fingerprint: bytes
+    join_secret: bytes
+    seeds: tuple[str, ...] = ()
+    issuer: bytes = b""
+    issuer_secret: bytes = b""
+
+    @classmethod
+    def found(cls) -> ClusterKeys:
+        """A new cluster with its own issuer."""
+        secret = os.urandom(32)
+        public = bytes(SigningKey(secret).verify_key)
+        return cls(fingerprint(public), os.urandom(SECRET_BYTES), (), public, secret)
+
+    def __repr__(self) -> str:
+        return f"ClusterKeys({self.fingerprint.hex()})"
+
+
+@lru_cache(maxsize=8)
+def derive_access(join_secret: bytes) -> AccessKeys:
+    """The three CURVE pairs that follow from a join secret."""
+    server, client, operator = (_derive(join_secret, label) for label in (b"join server", b"join client", b"operator"))
+    return AccessKeys(server, client, operator)
+
+
+def _derive(secret: bytes, label: bytes) -> CurvePair:
+    raw = hashlib.blake2b(b"jupiter 1 " + label, key=secret, digest_size=32).digest()
+    text = z85.encode(raw)
+    return CurvePair(zmq.curve_public(text).decode(), text.decode())
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a newcomer or an operator needs. `seeds`: addresses (host:port) of agents."""
+
+    fingerprint: bytes
+    join_secret: bytes
+    seeds: tuple[str, ...] = ()
+
+    def access(self) -> AccessKeys:
+        return derive_access(self.join_secret)
+
+    def __repr__(self) -> str:
+        return f"Token({self.fingerprint.hex()}, {self.seeds})"
+
+
+def encode_token(token: Token) -> str:
+    """`jup1.` and the base64url of version, fingerprint, join secret, seeds (comma separated) and a checksum."""
+    seeds = ",".join(token.seeds[:MAX_SEEDS]).encode()
+    body = bytes([_TOKEN_VERSION]) + token.fingerprint + token.join_secret + seeds
+    return TOKEN_PREFIX + base64.urlsafe_b64encode(body + _check(body)).rstrip(b"=").decode()
+
+
+def is_token(text: str) -> bool:
+    """Whether a `--join` argument claims to be a token (or else is an address)."""
+    return text.strip().startswith("jup") and "." in text and ":" not in text
+
+
+def decode_token(text: str) -> Token:
+    """The inverse of `encode_token`. UsageError says what is wrong with garbage, a part of a token, a foreign one."""
+    text = "".join(text.split())
+    prefix, dot, payload = text.partition(".")
+    if not dot or not prefix.startswith("jup"):
+        raise UsageError("this is not a token", f"a token starts with {TOKEN_PREFIX!r}; {_HINT}")
+    if prefix + dot != TOKEN_PREFIX:
+        raise UsageError(f"this token is of another version ({prefix!r}, here {TOKEN_PREFIX!r})", _HINT)
+    try:
+        raw = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise UsageError("the token is damaged", _HINT) from None
+    body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
+    if len(body) < 1 + FINGERPRINT_BYTES + SECRET_BYTES or _check(body) != check:
+        raise UsageError("the token is damaged or was cut short", _HINT)
+    if body[0] != _TOKEN_VERSION:
+        raise UsageError(f"this token is of another version ({body[0]}, here {_TOKEN_VERSION})", _HINT)
+    at = 1 + FINGERPRINT_BYTES
+    return Token(body[1:at], body[at : at + SECRET_BYTES], _seeds(body[at + SECRET_BYTES :]))
+
+
+def _seeds(raw: bytes) -> tuple[str, ...]:
+    seeds = [seed for seed in raw.decode(errors="replace").split(",") if seed]
+    for seed in seeds:
+        parse_address(seed)
+    return tuple(seeds)
+
+
+def _check(body: bytes) -> bytes:
+    return hashlib.sha256(b"jupiter token" + body).digest()[:_CHECK_BYTES]

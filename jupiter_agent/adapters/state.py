@@ -1,0 +1,200 @@
+"""The state folder of an agent: its keys, its cluster's, its boot counter, and the lock that makes it one agent's.
+
+    node.json      signing seed and CURVE secret           0600
+    cluster.json   fingerprint, join secret, issuer key    0600
+    boot           how often this node has started
+    lock           held (flock) while an agent runs; the text in it is that agent's process id
+
+The folder is 0700. Looser modes of our own files are tightened, and `notices` says so; files of another user are
+refused. Files are replaced atomically: written aside, synced, renamed, the folder synced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import zmq
+
+from jupiter_agent.adapters.curve import CurvePair
+from jupiter_agent.adapters.keys import ClusterAuthority, ClusterKeys, NodeKeys, Token
+from jupiter_agent.errors import UsageError
+
+NODE_FILE, CLUSTER_FILE, BOOT_FILE, LOCK_FILE = "node.json", "cluster.json", "boot", "lock"
+_VERSION = 1
+_T = TypeVar("_T")
+
+
+class StateDir:
+    """An open, locked state folder. UsageError when it cannot be used, with the reason and how to mend it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notices: list[str] = []
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._tighten(path, 0o700)
+            self._lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(self._lock, 20, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            raise UsageError(
+                f"another agent (process {pid}) uses {path}", "stop it, or give this one its own --state-dir"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Let the next agent have it."""
+        if self._lock >= 0:
+            os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+            self._lock = -1
+
+    def next_boot(self) -> int:
+        """One more than ever before, on disk before it is returned."""
+        path = self.path / BOOT_FILE
+        try:
+            boot = int(path.read_text()) + 1
+        except FileNotFoundError:
+            boot = 1
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} is unreadable: {error}", "write the number of earlier starts into it") from error
+        self.set_boot(boot)
+        return boot
+
+    def set_boot(self, boot: int) -> None:
+        """The cluster remembers more starts of this node than we do (its folder was restored): adopt its number."""
+        self._write(BOOT_FILE, f"{boot}\n")
+
+    def node_keys(self) -> NodeKeys:
+        """This node's keys, made on the first start."""
+        keys = self._load(NODE_FILE, _node_from)
+        if keys is None:
+            keys = NodeKeys.new()
+            self._write(NODE_FILE, _node_text(keys))
+        return keys
+
+    def cluster_keys(self, token: Token | None = None) -> ClusterKeys:
+        """The cluster this folder belongs to; on the first start the token's, or without one a new cluster."""
+        known = self._load(CLUSTER_FILE, _cluster_from)
+        if known is None:
+            found = ClusterKeys(token.fingerprint, token.join_secret, token.seeds) if token else ClusterKeys.found()
+        elif token is None:
+            return known
+        elif token.fingerprint != known.fingerprint:
+            raise UsageError(
+                f"{self.path} belongs to another cluster than the token",
+                "use another --state-dir, or start without --join to stay in that cluster",
+            )
+        else:
+            found = replace(known, join_secret=token.join_secret, seeds=token.seeds or known.seeds)
+        if found != known:
+            self._write(CLUSTER_FILE, _cluster_text(found))
+        return found
+
+    def authority(self, keys: ClusterKeys) -> ClusterAuthority:
+        """The cluster's issuer; a key it adopts later is kept in this folder."""
+
+        def keep(public: bytes, secret: bytes) -> None:
+            self._write(CLUSTER_FILE, _cluster_text(replace(keys, issuer=public, issuer_secret=secret)))
+
+        return ClusterAuthority(keys.fingerprint, keys.issuer, keys.issuer_secret, keep)
+
+    def _load(self, name: str, parse: Callable[[Path], _T]) -> _T | None:
+        path = self.path / name
+        if not path.exists():
+            return None
+        self._tighten(path, 0o600)
+        return parse(path)
+
+    def _tighten(self, path: Path, mode: int) -> None:
+        found = path.stat()
+        if found.st_uid != os.geteuid():
+            raise UsageError(f"{path} belongs to another user", "use another --state-dir, or change its owner")
+        if found.st_mode & 0o077:
+            path.chmod(mode)
+            self.notices.append(f"{path} was open to others (mode {found.st_mode & 0o777:o}); now it is {mode:o}")
+
+    def _write(self, name: str, text: str) -> None:
+        aside = self.path / f".{name}.new"
+        try:
+            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path / name)
+            folder = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
+
+def read_cluster(path: Path) -> ClusterKeys:
+    """The cluster keys in a state folder, without opening it: for operators on the same machine. UsageError."""
+    return _cluster_from(path / CLUSTER_FILE)
+
+
+def _unusable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot use {path}: {error.strerror}", "name a writable folder with --state-dir")
+
+
+def _node_text(keys: NodeKeys) -> str:
+    return json.dumps({"version": _VERSION, "seed": keys.seed.hex(), "curve_secret": keys.curve.secret}) + "\n"
+
+
+def _node_from(path: Path) -> NodeKeys:
+    data = _read(path)
+    try:
+        seed, secret = bytes.fromhex(data["seed"]), data["curve_secret"]
+        if len(seed) != 32:
+            raise ValueError("a seed has 32 bytes")
+        return NodeKeys(seed, CurvePair(zmq.curve_public(secret.encode()).decode(), secret))
+    except (KeyError, ValueError, AttributeError, TypeError, zmq.ZMQError) as error:
+        raise _damaged(path) from error
+
+
+def _cluster_text(keys: ClusterKeys) -> str:
+    fields = {"fingerprint": keys.fingerprint, "join_secret": keys.join_secret, "issuer": keys.issuer}
+    hexed = {name: value.hex() for name, value in {**fields, "issuer_secret": keys.issuer_secret}.items()}
+    return json.dumps({"version": _VERSION, "seeds": list(keys.seeds), **hexed}) + "\n"
+
+
+def _cluster_from(path: Path) -> ClusterKeys:
+    data = _read(path)
+    try:
+        names = ("fingerprint", "join_secret", "issuer", "issuer_secret")
+        mark, secret, issuer, issuer_secret = (bytes.fromhex(data[name]) for name in names)
+        if len(secret) != 32:
+            raise ValueError("a join secret has 32 bytes")
+        return ClusterKeys(mark, secret, tuple(str(seed) for seed in data["seeds"]), issuer, issuer_secret)
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(path) from error
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        data = json.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "name the folder of an agent of yours") from error
+    except ValueError as error:
+        raise _damaged(path) from error
+    if not isinstance(data, dict) or data.get("version") != _VERSION:
+        raise UsageError(f"{path} was written by another version", "use that version, or a new --state-dir")
+    return data
+
+
+def _damaged(path: Path) -> UsageError:
+    return UsageError(f"{path} is damaged", "restore it from a copy, or start afresh with a new --state-dir")
