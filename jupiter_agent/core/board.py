@@ -18,6 +18,8 @@ from jupiter_agent.errors import CapacityError, PeerError
 
 KEYS_PER_OWNER = 32
 
+_NONE: Mapping[str, int] = {}
+
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -28,6 +30,8 @@ class Board:
     def __init__(self) -> None:
         self._signed: dict[str, dict[str, Value]] = {}
         self._plain: dict[str, dict[str, dict[str, Any]]] = {}
+        self._boots: dict[str, int] = {}
+        self._versions: dict[str, dict[str, int]] = {}
 
     def get(self, node: str, key: str) -> dict[str, Any] | None:
         """The newest value known, or None. Do not change it."""
@@ -41,20 +45,17 @@ class Board:
         return self._signed.get(node, {}).get(key)
 
     def versions(self, node: str) -> tuple[int, Mapping[str, int]]:
-        """(boot, key -> version); boot 0 where nothing is known."""
-        values = self._signed.get(node)
-        if not values:
-            return 0, {}
-        return next(iter(values.values())).boot, {key: value.version for key, value in values.items()}
+        """(boot, key -> version), the live mapping; boot 0 where nothing is known."""
+        return self._boots.get(node, 0), self._versions.get(node, _NONE)
 
     def version(self, node: str, key: str) -> tuple[int, int]:
-        value = self.signed(node, key)
-        return (value.boot, value.version) if value else (0, 0)
+        version = self._versions.get(node, _NONE).get(key)
+        return (self._boots[node], version) if version else (0, 0)
 
-    def is_news(self, value: Value) -> bool:
-        """Newer than what is held. A key of an older boot than the owner's other keys is not."""
-        boot, versions = self.versions(value.owner)
-        return value.boot > boot or (value.boot == boot and value.version > versions.get(value.key, 0))
+    def lacks(self, owner: str, key: str, boot: int, version: int) -> bool:
+        """Whether this version would be news. A key of an older boot than the owner's other keys is not."""
+        known = self._boots.get(owner, 0)
+        return boot > known or (boot == known and version > self._versions.get(owner, _NONE).get(key, 0))
 
     def put(self, value: Value) -> None:
         """Take a verified value that is news. PeerError, and nothing changed, if it is no small dict."""
@@ -66,10 +67,14 @@ class Board:
             raise PeerError("value: too many keys")
         self._signed.setdefault(value.owner, {})[value.key] = value
         self._plain.setdefault(value.owner, {})[value.key] = plain
+        self._versions.setdefault(value.owner, {})[value.key] = value.version
+        self._boots[value.owner] = value.boot
 
     def drop(self, node: str) -> None:
         self._signed.pop(node, None)
         self._plain.pop(node, None)
+        self._versions.pop(node, None)
+        self._boots.pop(node, None)
 
 
 def to_data(value: Mapping[str, Any]) -> bytes:

@@ -95,6 +95,7 @@ class Gossip:
     def _compare(self, src: str, held: Iterable[Held], now: float) -> list[Want]:
         """Digest lines of a peer -> what it has newer and is not asked for already."""
         view, link = self._context.view, self._context.links.get(src)
+        board = view.board
         wants: list[Want] = []
         for line in held:
             version = (line.boot, line.incarnation)
@@ -114,7 +115,7 @@ class Gossip:
                     newer = True
                 elif line.state == DEAD and line.id != src:
                     self._roster.contest(member, now)
-            keys = [k for k, v in line.keys.items() if (line.boot_of_keys, v) > view.board.version(line.id, k)]
+            keys = [key for key, number in line.keys.items() if board.lacks(line.id, key, line.boot_of_keys, number)]
             if newer or keys:
                 self._want(wants, line.id, newer, keys, now)
         return wants
@@ -182,13 +183,16 @@ class Gossip:
         link = context.links.get(src)
         if link is not None:
             link.has[value.owner, value.key] = (value.boot, value.version)
-        if member is None or value.owner == context.me or not context.view.board.is_news(value):
+        if member is None or value.owner == context.me or not self._is_news(value):
             return
         context.trust.verify_value(value, member.record)
         context.view.board.put(value)
         member.fresh_at = now
         context.view.touch(value.owner, value.key)
         context.emit(ProfileChanged(value.owner, value.key))
+
+    def _is_news(self, value: Value) -> bool:
+        return self._context.view.board.lacks(value.owner, value.key, value.boot, value.version)
 
     # --- own keys ---
 

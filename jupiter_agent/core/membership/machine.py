@@ -148,6 +148,7 @@ class Membership:
     # --- the machine ---
 
     def on_event(self, event: Event, now: float) -> list[Effect]:
+        self._context.view.clock.now = now
         handler = self._on_event.get(type(event))
         if handler is not None and not self._left:
             try:
@@ -157,6 +158,7 @@ class Membership:
         return self._context.taken()
 
     def on_deadline(self, now: float) -> list[Effect]:
+        self._context.view.clock.now = now
         if self._left:
             return []
         if now - self._tick_at > self._context.settings.pause_s:
@@ -189,8 +191,6 @@ class Membership:
         assert context.me not in context.links, "a link with myself"
 
     def _on_tick(self, now: float) -> None:
-        for member in self._context.view.members.values():
-            member.now = now
         self._prober.on_tick(now)
         self._suspicions.on_tick(now)
         self._gossip.on_tick(now)

@@ -14,6 +14,13 @@ NEVER = float("-inf")
 
 
 @dataclass
+class Clock:
+    """When the machine last looked up."""
+
+    now: float
+
+
+@dataclass
 class Suspicion:
     """Since when, at which incarnation, and by whom a member is accused. `since` moves when we were paused
     ourselves."""
@@ -31,13 +38,12 @@ class Member:
     rank: int
     since: float
     """when it entered its state, on this node's clock"""
+    clock: Clock
     found_by: str = "gossip"
     """seed, token, remembered or another hint that led here; gossip: heard of it from other members"""
     session: bool = False
     last_ack: float = NEVER
     rtt_s: float | None = None
-    now: float = NEVER
-    """the machine's clock when this member was last looked at"""
 
     fresh_at: float = NEVER
     """when newer owner-written data arrived"""
@@ -68,7 +74,7 @@ class Member:
     @property
     def reachable(self) -> bool:
         """A session exists, or a ping was answered lately."""
-        return self.present and (self.session or self.now - self.last_ack < FRESH_ACK_S)
+        return self.present and (self.session or self.clock.now - self.last_ack < FRESH_ACK_S)
 
     def acquit(self) -> None:
         """Forget every accusation: the member has spoken, or is gone."""

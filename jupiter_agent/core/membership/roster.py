@@ -40,7 +40,7 @@ class Roster:
         context.trust.verify(record)
         if member is None:
             found_by = self.hints.get(record.address, "gossip")
-            member = Member(record, ALIVE, now, found_by, session=record.id in context.sessions)
+            member = Member(record, ALIVE, now, context.view.clock, found_by, session=record.id in context.sessions)
             self._install(member, DEAD if buried and not record.left else ALIVE, now)
         else:
             self._renew(member, record, now)

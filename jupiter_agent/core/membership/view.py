@@ -11,9 +11,9 @@ from collections import OrderedDict
 
 from jupiter_agent.core.board import Board
 from jupiter_agent.core.membership.link import Link
-from jupiter_agent.core.membership.member import Member
+from jupiter_agent.core.membership.member import Clock, Member
 from jupiter_agent.core.membership.rings import Rings
-from jupiter_agent.core.messages.membership import DEAD, Held, Record
+from jupiter_agent.core.messages.membership import ALIVE, DEAD, Held, Record
 
 
 class View:
@@ -21,6 +21,7 @@ class View:
 
     def __init__(self, record: Record, rings: int, now: float) -> None:
         self.me = record.id
+        self.clock = Clock(now)
         self.members: dict[str, Member] = {}
         self.rings = Rings(rings)
         self.ids: list[str] = []
@@ -32,7 +33,7 @@ class View:
         self.place = 0
         self.dirty = True
         """the rings changed since the overlay was computed"""
-        self.add(Member(record, 0, now))
+        self.add(Member(record, ALIVE, now, self.clock))
 
     @property
     def record(self) -> Record:
@@ -80,16 +81,20 @@ class View:
 
     def held(self, peer: str) -> Held:
         """The whole digest line of one member."""
+        return self._line(peer, dict(self.board.versions(peer)[1]))
+
+    def _line(self, peer: str, keys: dict[str, int]) -> Held:
         member = self.members[peer]
-        boot, versions = self.board.versions(peer)
-        return Held(peer, *member.version, member.rank, dict(versions), boot)
+        record = member.record
+        boot = self.board.versions(peer)[0] if keys else 0
+        return Held(peer, record.boot, record.incarnation, member.rank, keys, boot)
 
     def version(self, peer: str, key: str) -> tuple[int, ...]:
         """What a link's `has` compares: (boot, incarnation, state) of a member, (boot, version) of a key."""
         if key:
             return self.board.version(peer, key)
         member = self.members[peer]
-        return (*member.version, member.rank)
+        return (member.record.boot, member.record.incarnation, member.rank)
 
     def news(self, link: Link, limit: int) -> tuple[int, list[Held]]:
         """What changed since the link's peer confirmed, oldest first, without what it is known to hold; and the place
@@ -99,21 +104,21 @@ class View:
             if self.log[entry] <= link.confirmed:
                 break
             entries.append(entry)
-        lines: dict[str, list[str]] = {}
-        covered = self.place
-        for peer, key in reversed(entries):
-            if link.has.get((peer, key)) == self.version(peer, key) or peer == link.peer:
+        lines: dict[str, dict[str, int]] = {}
+        covered, known = self.place, link.has
+        for entry in reversed(entries):
+            peer, key = entry
+            version = self.version(peer, key)
+            if known.get(entry) == version or peer == link.peer:
                 continue
-            if len(lines) >= limit and peer not in lines:
-                covered = self.log[peer, key] - 1
-                break
-            lines.setdefault(peer, []).append(key)
+            if peer not in lines:
+                if len(lines) >= limit:
+                    covered = self.log[entry] - 1
+                    break
+                lines[peer] = {}
+            if key:
+                lines[peer][key] = version[1]
         return covered, [self._line(peer, keys) for peer, keys in lines.items()]
-
-    def _line(self, peer: str, keys: list[str]) -> Held:
-        member = self.members[peer]
-        boot, versions = self.board.versions(peer)
-        return Held(peer, *member.version, member.rank, {key: versions[key] for key in keys if key in versions}, boot)
 
     def range(self, start: int, count: int) -> tuple[str, str, list[Held]]:
         """`count` ids from position `start`: (lo, hi, lines); the first range starts at '', the last ends at ''."""
