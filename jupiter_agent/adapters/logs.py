@@ -8,14 +8,17 @@ a cut log says how much is missing and is rewritten in place.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-READ_BYTES = 64 * 1024
-SPLICE_BYTES = 1024 * 1024
+READ_BYTES = 128 * 1024
+PIPE_BYTES = 1024 * 1024
+PAUSE_S = 0.005
+"""between two reads: a task that prints a million lines must not wake the agent a million times"""
 CUT = "the log is cut here; {:015d} bytes that followed were counted, not kept\n"
 _CUT = re.compile(rb"the log is cut here; (\d{15}) bytes that followed were counted, not kept\n\Z")
 _CUT_BYTES = len(CUT.format(0))
@@ -110,9 +113,14 @@ class LogPipe:
         log.attach()
         self._read_fd, self.write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
+        try:
+            fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:  # the user's pipes have enough memory already: prints wait a little more often
+            pass
         self._null = -1
+        self._open = True
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._read_fd, self._read)
+        self._listen()
 
     def close_write_end(self) -> None:
         """The process has its copy."""
@@ -123,24 +131,35 @@ class LogPipe:
     def close(self) -> None:
         """Take what is left and end. Call it when the process is gone."""
         self.close_write_end()
-        for _ in range(SPLICE_BYTES // READ_BYTES):
-            if not self._read():
-                break
         self._loop.remove_reader(self._read_fd)
+        self._open = False
+        try:
+            for _ in range(PIPE_BYTES // READ_BYTES + 1):
+                if not self._take():
+                    break
+        except BlockingIOError:  # somebody has it open still
+            pass
         os.close(self._read_fd)
         if self._null >= 0:
             os.close(self._null)
         self._log.detach()
 
-    def _read(self) -> int:
-        """One piece; how many bytes it had. At the end of file the reader is switched off."""
+    def _listen(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._read_fd, self._read)
+
+    def _read(self) -> None:
+        self._loop.remove_reader(self._read_fd)
         try:
-            count = self._splice() if self._log.full else self._copy()
+            more = self._take()
         except BlockingIOError:
-            return 0
-        if not count:
-            self._loop.remove_reader(self._read_fd)
-        return count
+            more = 1
+        if more:
+            self._loop.call_later(PAUSE_S, self._listen)
+
+    def _take(self) -> int:
+        """One piece; how many bytes it had, 0 at the end of file."""
+        return self._splice() if self._log.full else self._copy()
 
     def _copy(self) -> int:
         data = os.read(self._read_fd, READ_BYTES)
@@ -151,7 +170,7 @@ class LogPipe:
     def _splice(self) -> int:
         if self._null < 0:
             self._null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        count = os.splice(self._read_fd, self._null, SPLICE_BYTES)
+        count = os.splice(self._read_fd, self._null, PIPE_BYTES)
         if count:
             self._log.lose(count)
         return count

@@ -36,7 +36,7 @@ SWEEP_PAUSE_S = 0.002
 
 
 class Frames(asyncio.Protocol):
-    """The agent's end of the socket. A frame longer than MAX_FRAME ends the connection, and so the process."""
+    """The agent's end of the socket. A frame over MAX_FRAME ends the connection and is reported as an empty one."""
 
     def __init__(self, on_frame: Callable[[bytes], None], on_lost: Callable[[], None]) -> None:
         self._on_frame = on_frame
@@ -60,10 +60,11 @@ class Frames(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
         buffer += data
-        while len(buffer) >= HEADER_BYTES:
+        while len(buffer) >= HEADER_BYTES and self._transport and not self._transport.is_closing():
             end = HEADER_BYTES + int.from_bytes(buffer[:HEADER_BYTES], "big")
             if end > MAX_FRAME:
                 self.close()
+                self._on_frame(b"")
                 return
             if len(buffer) < end:
                 return

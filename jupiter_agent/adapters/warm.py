@@ -34,6 +34,8 @@ from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
 from jupiter_agent.errors import JupiterError
 
 BACKOFF_S, BACKOFF_FACTOR, MAX_BACKOFF_S = 0.2, 4.0, 10.0
+HANG_UP_S = 0.2
+"""between the end of a pipe and the end of its process"""
 DRAIN_S = 5.0
 """for the kernel to end a process that was killed"""
 
@@ -116,7 +118,7 @@ class WarmProcess:
         self._storing: set[asyncio.Task[None]] = set()
         self._child: Child | None = None
         self._work = Path()
-        self._ready = False
+        self._ready = self._disturbed = False
         self._broken: Failure | None = None
         self._proven = False
         """this process was given an item: its end is the item's doing, not a reason to wait"""
@@ -156,7 +158,7 @@ class WarmProcess:
             self._log.detach()
 
     async def _live_once(self) -> None:
-        self._ready = self._proven = False
+        self._ready = self._proven = self._disturbed = False
         self._broken = None
         output = LogPipe(self._log)
         try:
@@ -230,7 +232,7 @@ class WarmProcess:
 
     def _ended(self, status: int) -> None:
         """Say so, and answer what was inside."""
-        why = describe_exit(status)
+        why = "disturbed its pipe to the agent" if self._disturbed else describe_exit(status)
         if self._ready:
             for attempt in self._running.values():
                 self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
@@ -294,8 +296,15 @@ class WarmProcess:
     # --- from the process ----------------------------------------------------------------------------------------
 
     def _on_hang_up(self) -> None:
-        if self._child and not self._child.ended.is_set():  # user code closed our socket, or sent too much
-            self._kill(self._child)
+        """It ends, or user code closed our socket."""
+        if self._child:
+            self._loop.call_later(HANG_UP_S, self._cut_off, self._child)
+
+    def _cut_off(self, child: Child) -> None:
+        if child is self._child and not child.ended.is_set():
+            self._disturbed = True
+            child.frames.close()
+            self._kill(child)
 
     def _on_frame(self, frame: bytes) -> None:
         if self._stopped.is_set():
@@ -303,7 +312,8 @@ class WarmProcess:
         try:
             answer = _decode(frame)
         except msgspec.MsgspecError:
-            self._on_hang_up()
+            if self._child:
+                self._cut_off(self._child)
             return
         if isinstance(answer, Ready):
             self._ready = True

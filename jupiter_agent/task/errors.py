@@ -16,6 +16,12 @@ class ContractError(Exception):
     """User code and its contract do not agree. The message says what was wrong and what would be right."""
 
 
+def a_type(value: object) -> str:
+    """`an int`, `a list`."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def last_line(error: BaseException, folder: str) -> str:
     """`file.py:LINE: ExceptionType: message`, the place being the innermost one inside the app's folder."""
     where = _place(error, folder)
@@ -27,7 +33,7 @@ def last_line(error: BaseException, folder: str) -> str:
 
 
 def print_trace(error: BaseException, folder: str) -> None:
-    """The full traceback to stderr, without the frames of this package."""
+    """The full traceback to stderr, from where it enters the app."""
     path = list(sys.path)
     sys.path[:] = [entry for entry in path if entry != folder]  # an app's own `tokenize.py` must not be met here
     try:
@@ -35,9 +41,9 @@ def print_trace(error: BaseException, folder: str) -> None:
     finally:
         sys.path[:] = path
     tb = error.__traceback__
-    ours = os.path.dirname(__file__)
-    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_code.co_filename.startswith(ours):
+    while tb is not None and not tb.tb_frame.f_code.co_filename.startswith(folder + "/"):
         tb = tb.tb_next
+    tb = tb or error.__traceback__
     traceback.print_exception(type(error), error, tb, file=sys.stderr)
     sys.stderr.flush()
 

@@ -1,15 +1,17 @@
 """What a task process does to itself before any user code runs: limits, no new privileges, and dying with its agent.
 
-Three ways to die with the agent, because user code may block any one of them:
+Three ways to die with the agent, because user code may block any one of them; each takes the whole process *group*:
 
-* the death signal (PR_SET_PDEATHSIG) ends this process, even inside C code that never returns;
-* the lifeline, a pipe only the agent can write to, ends the whole process *group*: its read end is armed with
-  F_SETOWN(-group) and F_SETSIG(SIGKILL), so the kernel itself kills every member when the writer vanishes;
-* the end of file on the frame socket ends a process that waits for work.
+* the lifeline, a pipe only the agent can write to: its read end is armed with F_SETOWN(-group) and F_SETSIG(SIGKILL),
+  so the kernel itself kills every member when the writer vanishes, even inside C code that never returns;
+* the death signal (PR_SET_PDEATHSIG), for the case that a child of the agent still holds the lifeline. It is not
+  SIGKILL: this process would die first, its armed end with it, and the rest of the group would live on;
+* the end of file on the frame socket, for a process that waits for work (serve.py).
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` would import enum
 import ctypes
 import fcntl
 import os
@@ -40,10 +42,16 @@ def harden(agent_pid: int, lifeline: int, limits: dict[str, Any]) -> None:
         pass
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    _signal.signal(_signal.SIGRTMAX, end_group)
+    prctl(PR_SET_PDEATHSIG, int(_signal.SIGRTMAX), 0, 0, 0)
     _arm(lifeline)
     if os.getppid() != agent_pid:  # it died before the death signal was asked for
-        os.killpg(0, SIGKILL)
+        end_group()
+
+
+def end_group(*_: object) -> None:
+    """The agent is gone, or wants no more: nothing of ours goes on."""
+    os.killpg(0, SIGKILL)
 
 
 def _limit(which: int, value: int | None) -> None:
@@ -70,4 +78,4 @@ def _arm(lifeline: int) -> None:
     except BlockingIOError:
         gone = False
     if gone:
-        os.killpg(0, SIGKILL)
+        end_group()

@@ -6,7 +6,7 @@ import os
 import sys
 from types import CodeType, ModuleType
 
-from jupiter_agent.task.errors import ContractError
+from jupiter_agent.task.errors import ContractError, a_type
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _check(module: ModuleType, script: str) -> Process:
         other = " (it defines `task`: that is the v5 contract)" if hasattr(module, "task") else ""
         raise ContractError(f"{script} defines no `process`{other}: write `def process(inputs, ctx)`")
     if not callable(process):
-        raise ContractError(f"`process` in {script} is a {type(process).__name__}, not a function")
+        raise ContractError(f"`process` in {script} is {a_type(process)}, not a function")
     code = getattr(process, "__code__", None)
     if isinstance(code, CodeType):
         _check_signature(process, code, script)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from jupiter_agent.task.errors import ContractError
+from jupiter_agent.task.errors import ContractError, a_type
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Outputs:
         if isinstance(value, os.PathLike):
             return self._from_path(os.path.abspath(os.fsdecode(value)), children, number)
         hint = "; encode it: text.encode()" if isinstance(value, str) else ""
-        what = f"process returned {_a(value)}" + (f" for {', '.join(children)}" if children else "")
+        what = f"process returned {a_type(value)}" + (f" for {', '.join(children)}" if children else "")
         raise ContractError(f"{what}: return bytes, a pathlib.Path, a dict of these by child, or None{hint}")
 
     def _from_bytes(self, data: bytes, children: list[str], number: int) -> Output:
@@ -238,11 +238,6 @@ class Outputs:
         fits = size <= self._inline and self._inlined + size <= MAX_INLINE_TOTAL
         self._inlined += size if fits else 0
         return fits
-
-
-def _a(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def copy(source: str, target: str) -> None:

@@ -13,6 +13,7 @@ import time
 
 from jupiter_agent.task.errors import ContractError, last_line, print_trace
 from jupiter_agent.task.frames import Pipe
+from jupiter_agent.task.harden import end_group
 from jupiter_agent.task.load import load
 from jupiter_agent.task.native import Context, Inputs, Outputs
 
@@ -91,7 +92,7 @@ class _Server:
             with self._read_lock:
                 request = self._pipe.read()
             if request is None:
-                leave(0)
+                end_group()
             answer = self._attempt(request, scratch)
             with self._write_lock:
                 self._pipe.write(answer)
