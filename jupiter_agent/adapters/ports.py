@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import socket
 
-from jupiter_agent.errors import UsageError
+from jupiter_agent.errors import UnreachableError, UsageError
 
 JOIN_PORT_OFFSET = 1
 """The join socket listens on the agent's port plus this."""
@@ -51,6 +51,19 @@ async def resolve(address: str) -> str:
     return format_address(str(found[0][4][0]), port)
 
 
+def numeric_now(address: str) -> str:
+    """As `resolve`, blocking. UnreachableError when the resolver does not know the host."""
+    known = numeric(address)
+    if known is not None:
+        return known
+    host, port = parse_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UnreachableError(f"the name {host} is unknown: {error}") from error
+    return format_address(str(found[0][4][0]), port)
+
+
 async def tcp_outcome(address: str, limit_s: float) -> str:
     """One plain TCP connect: open, refused or timeout (anything else that kept it from opening counts as timeout)."""
     loop = asyncio.get_running_loop()
@@ -67,11 +80,12 @@ async def tcp_outcome(address: str, limit_s: float) -> str:
 
 
 def tcp_check(address: str, limit_s: float) -> str:
-    """As `tcp_outcome`, blocking: for programs without a loop."""
+    """As `tcp_outcome`, blocking: for programs without a loop. UsageError for what is no address."""
+    where = parse_address(address)
     try:
-        with socket.create_connection(parse_address(address), timeout=limit_s):
+        with socket.create_connection(where, timeout=limit_s):
             return "open"
     except ConnectionRefusedError:
         return "refused"
-    except (OSError, UsageError, UnicodeError):
+    except (OSError, UnicodeError):
         return "timeout"
