@@ -87,7 +87,7 @@ class Client:
         """Upload a file or bytes into the agent's store; the SHA-256 (32 bytes), verified there."""
         with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source:
             digest = hashlib.file_digest(source, "sha256").digest()
-            size = source.seek(0, 2)  # in-memory files are digested without moving
+            size = source.seek(0, SEEK_END)  # in-memory files are digested without moving
 
             def once(link: Link) -> None:
                 source.seek(0)
