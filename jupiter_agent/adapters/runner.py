@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from jupiter_agent.adapters.answers import ObjectStore
 from jupiter_agent.adapters.limits import Limits
 from jupiter_agent.adapters.logs import TaskLog
 from jupiter_agent.adapters.processes import Spawner
 from jupiter_agent.adapters.sampling import TITLE, SampleRun
-from jupiter_agent.adapters.warm import ObjectStore, Surroundings, WarmProcess
+from jupiter_agent.adapters.warm import Surroundings, WarmProcess
 from jupiter_agent.core.effects import ProfileApp, StartRun, StartTask, StopTask
 from jupiter_agent.core.events import Event, Profiled, RunFailed, TaskDown
 from jupiter_agent.core.ids import is_item_name

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from jupiter_agent.adapters.answers import FOREIGN
 from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.processes import Child, Frames, describe_exit
-from jupiter_agent.adapters.warm import FOREIGN, Surroundings, process_setup
+from jupiter_agent.adapters.warm import Surroundings, process_setup
 from jupiter_agent.core.effects import ProfileApp
 from jupiter_agent.core.events import Profiled
 from jupiter_agent.core.ids import is_item_name

@@ -10,28 +10,37 @@ one answer, unless the task is stopped. What comes from the process is untrusted
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 import signal
-import stat
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
+from jupiter_agent.adapters.answers import (
+    FOREIGN,
+    Broken,
+    Done,
+    Failed,
+    ObjectStore,
+    Ready,
+    decode,
+    entries_of,
+    forged,
+    ingest,
+    inline,
+)
 from jupiter_agent.adapters.limits import Limits, environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.processes import Child, Frames, Spawner, describe_exit
 from jupiter_agent.core.effects import StartRun, StartTask
 from jupiter_agent.core.events import Event, RunDone, RunFailed, TaskDown, TaskUp
-from jupiter_agent.core.ids import HOME, is_item_name
-from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
-from jupiter_agent.errors import JupiterError
+from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.messages.jobs import INLINE_BYTES
 
 BACKOFF_S, BACKOFF_FACTOR, MAX_BACKOFF_S = 0.2, 4.0, 10.0
 HANG_UP_S = 0.2
@@ -41,19 +50,6 @@ DRAIN_S = 5.0
 
 Failure = tuple[str, str]
 """(kind, error) of RunFailed"""
-
-FOREIGN = (OSError, LookupError, JupiterError)
-"""what `bundles` and the object store raise for something they do not have"""
-
-
-class ObjectStore(Protocol):
-    """What the runner needs of the store. Everything but `path` is called from threads."""
-
-    def path(self, sha256: bytes) -> Path:
-        """Of a stored object, only to be read. FileNotFoundError or KeyError when it is not there."""
-
-    def ingest_file(self, path: Path) -> tuple[bytes, int]:
-        """Move a file into the store: (sha256, size)."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +61,6 @@ class Surroundings:
     bundles: Callable[[bytes], Path]
     objects: ObjectStore
     limits: Limits
-
-
-class Ready(Struct, array_like=True, tag="ready"):
-    """The script is loaded."""
-
-
-class Broken(Struct, array_like=True, tag="broken"):
-    """The script does not load; the process ends."""
-
-    kind: str
-    error: str
-
-
-class Done(Struct, array_like=True, tag="done"):
-    """A run gave outputs: (children, name, data or None, file number, size)."""
-
-    run: int
-    seconds: float
-    outputs: list[tuple[list[str], str, bytes | None, int, int]]
-
-
-class Failed(Struct, array_like=True, tag="failed"):
-    """A run failed."""
-
-    run: int
-    kind: str
-    error: str
-
-
-_decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed).decode
 
 
 @dataclass
@@ -268,7 +234,7 @@ class WarmProcess:
         while self._ready and self._queue and len(self._running) < max(1, self._spec.parallel):
             effect = self._queue.popleft()
             try:
-                entries = list(_entries(effect, self._around.objects))
+                entries = list(entries_of(effect, self._around.objects))
             except FOREIGN as error:
                 self._loop.call_soon(self._answer, effect.run, ("exit", f"an input is not in the store: {error}"))
                 continue
@@ -310,7 +276,7 @@ class WarmProcess:
         if self._stopped.is_set():
             return
         try:
-            answer = _decode(frame)
+            answer = decode(frame)
         except msgspec.MsgspecError:
             if self._child:
                 self._cut_off(self._child)
@@ -332,7 +298,7 @@ class WarmProcess:
         _cancel(attempt.timer)
         if isinstance(answer, Failed):
             self._answer(answer.run, (answer.kind, answer.error), attempt.effect.item)
-        elif error := _forged(answer, self._spec.children or [HOME]):
+        elif error := forged(answer, self._spec.children or [HOME]):
             self._answer(answer.run, ("contract", error), attempt.effect.item)
         elif any(data is None for _, _, data, _, _ in answer.outputs):
             task = self._loop.create_task(self._store(answer))
@@ -345,7 +311,7 @@ class WarmProcess:
     async def _store(self, answer: Done) -> None:
         out = self._work / "out"
         try:
-            objects = await self._loop.run_in_executor(None, _ingest, self._around.objects, out, answer)
+            objects = await self._loop.run_in_executor(None, ingest, self._around.objects, out, answer)
         except FOREIGN as error:
             self._answer(answer.run, ("exit", f"an output could not be stored: {error}"))
             return
@@ -362,47 +328,6 @@ def process_setup(limits: Limits, app_folder: Path, work: Path) -> dict[str, Any
         "work": str(work),
         "out": str(work / "out"),
     }
-
-
-def inline(name: str, data: bytes) -> Obj:
-    return Obj(name, hashlib.sha256(data).digest(), len(data), data)
-
-
-def _entries(effect: StartRun, objects: ObjectStore) -> Iterable[tuple[str, str, bytes | None, str]]:
-    """(key, name, data or None, path): the key is the parent, or `parent/name` when it gave several objects."""
-    for parent, given in effect.inputs:
-        for obj in given:
-            if not is_item_name(obj.name):
-                raise LookupError(f"{obj.name!r} is no file name")
-            key = parent if len(given) == 1 else f"{parent}/{obj.name}"
-            yield key, obj.name, obj.data, "" if obj.data is not None else str(objects.path(obj.sha256))
-
-
-def _forged(answer: Done, children: list[str]) -> str:
-    """What no honest task process sends."""
-    for named, name, data, _, _ in answer.outputs:
-        if not is_item_name(name):
-            return f"{name!r} is not a plain file name"
-        if not set(named) <= set(children):
-            return f"{named} are not all among the children {children}"
-        if data is not None and len(data) > INLINE_BYTES:
-            return f"{name} is too large to be sent inside a message"
-    return ""
-
-
-def _ingest(objects: ObjectStore, out: Path, answer: Done) -> list[tuple[list[str], Obj]]:
-    """In a thread: hash and move."""
-    taken = []
-    for children, name, data, number, _ in answer.outputs:
-        if data is not None:
-            taken.append((children, inline(name, data)))
-            continue
-        path = out / f"{answer.run}.{number}"
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise OSError(f"{path.name} is not a regular file")
-        sha256, size = objects.ingest_file(path)
-        taken.append((children, Obj(name, sha256, size)))
-    return taken
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

@@ -93,7 +93,7 @@ class Bench:
         self.runner.start_run(StartRun(self._runs, job, task, f"item{self._runs}", inputs))
         return self._runs
 
-    async def answer(self, run: int, wait_s: float = WAIT_S) -> RunDone | RunFailed:
+    async def answer(self, run: int, wait_s: float = WAIT_S) -> Any:
         return await self.event(lambda e: isinstance(e, RunDone | RunFailed) and e.run == run, wait_s)
 
     async def run(self, data: bytes | list[tuple[str, list[Obj]]] = b"", job: str = "j", task: str = "t") -> Any:

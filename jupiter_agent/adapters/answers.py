@@ -1,0 +1,101 @@
+"""What a warm process and the agent tell each other, and what the agent believes of it (user code can write, too)."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from jupiter_agent.core.effects import StartRun
+from jupiter_agent.core.ids import is_item_name
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
+from jupiter_agent.errors import JupiterError
+
+FOREIGN = (OSError, LookupError, JupiterError)
+"""what `bundles` and the object store raise for something they do not have"""
+
+
+class ObjectStore(Protocol):
+    """What the runner needs of the store. Everything but `path` is called from threads."""
+
+    def path(self, sha256: bytes) -> Path:
+        """Of a stored object, only to be read. FileNotFoundError or KeyError when it is not there."""
+
+    def ingest_file(self, path: Path) -> tuple[bytes, int]:
+        """Move a file into the store: (sha256, size)."""
+
+
+class Ready(Struct, array_like=True, tag="ready"):
+    """The script is loaded."""
+
+
+class Broken(Struct, array_like=True, tag="broken"):
+    """The script does not load; the process ends."""
+
+    kind: str
+    error: str
+
+
+class Done(Struct, array_like=True, tag="done"):
+    """A run gave outputs: (children, name, data or None, file number, size)."""
+
+    run: int
+    seconds: float
+    outputs: list[tuple[list[str], str, bytes | None, int, int]]
+
+
+class Failed(Struct, array_like=True, tag="failed"):
+    """A run failed."""
+
+    run: int
+    kind: str
+    error: str
+
+
+decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed).decode
+
+
+def inline(name: str, data: bytes) -> Obj:
+    return Obj(name, hashlib.sha256(data).digest(), len(data), data)
+
+
+def entries_of(effect: StartRun, objects: ObjectStore) -> Iterable[tuple[str, str, bytes | None, str]]:
+    """(key, name, data or None, path): the key is the parent, or `parent/name` when it gave several objects."""
+    for parent, given in effect.inputs:
+        for obj in given:
+            if not is_item_name(obj.name):
+                raise LookupError(f"{obj.name!r} is no file name")
+            key = parent if len(given) == 1 else f"{parent}/{obj.name}"
+            yield key, obj.name, obj.data, "" if obj.data is not None else str(objects.path(obj.sha256))
+
+
+def forged(answer: Done, children: list[str]) -> str:
+    """What no honest task process sends."""
+    for named, name, data, _, _ in answer.outputs:
+        if not is_item_name(name):
+            return f"{name!r} is not a plain file name"
+        if not set(named) <= set(children):
+            return f"{named} are not all among the children {children}"
+        if data is not None and len(data) > INLINE_BYTES:
+            return f"{name} is too large to be sent inside a message"
+    return ""
+
+
+def ingest(objects: ObjectStore, out: Path, answer: Done) -> list[tuple[list[str], Obj]]:
+    """In a thread: hash and move."""
+    taken = []
+    for children, name, data, number, _ in answer.outputs:
+        if data is not None:
+            taken.append((children, inline(name, data)))
+            continue
+        path = out / f"{answer.run}.{number}"
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError(f"{path.name} is not a regular file")
+        sha256, size = objects.ingest_file(path)
+        taken.append((children, Obj(name, sha256, size)))
+    return taken
