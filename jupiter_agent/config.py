@@ -102,6 +102,7 @@ class Config:
     join: tuple[str, ...] = _setting(_list, "TOKEN|HOST:PORT", "whom to join; may be given more than once", ())
     profile: str = _setting(_one_of(PROFILES), "|".join(PROFILES), "timing and byte budgets (default lan)", "lan")
     http: str = _setting(_optional_address, "HOST:PORT", "serve health and metrics here (default: off)")
+    http_token: str = _setting(_text, "TOKEN", "bearer token that lets other machines read health and metrics")
     token_file: str = _setting(_text, "FILE", "a file with the token to join with (its content is added to `join`)")
     log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
 

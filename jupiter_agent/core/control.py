@@ -27,6 +27,8 @@ from jupiter_agent.core.views import Row, explanation, job_row
 from jupiter_agent.errors import EXIT_OK, EXIT_UNREACHABLE, JupiterError, UsageError
 
 GATHER_S = 1.5
+ASK_ALL = 32
+"""Up to this many nodes are all asked for their jobs; of more only those that publish to have some."""
 FORWARD_S = 15.0
 LOG_BYTES = 256 * 1024
 HERE = "_here"
@@ -161,7 +163,8 @@ class Control:
             unique = {row["id"]: row for row in rows}
             return then(sorted(unique.values(), key=lambda row: (row["submitted_at"], row["id"])), at)
 
-        holders = {n for n in self.around.alive() if n != self.around.me and self._nodes.homed_jobs(n)}
+        others = [node for node in self.around.alive() if node != self.around.me]
+        holders = {node for node in others if len(others) <= ASK_ALL or self._nodes.homed_jobs(node)}
         return self.gather(holders, Call(0, "get", {"kind": "jobs", HERE: True}), together, now)
 
     def gather(self, nodes: set[str], call: Call, then: Then, now: float) -> list[Effect]:
@@ -244,7 +247,8 @@ class Control:
 
     def _considered(self, src: str, call: Call, now: float) -> list[Effect]:
         """What this node weighed when it decided where these tasks run."""
-        local = self.jobs.local.get(str(call.args.get("job", "")))
+        job = str(call.args.get("job", ""))
+        local = self.jobs.local.get(job) or self.jobs.past.get(job)
         tasks = [str(task) for task in call.args.get("tasks", ())]
         rows = explanation(local, self.around.name, tasks) if local else []
         return self._answer(src, call.seq, {"tasks": rows})

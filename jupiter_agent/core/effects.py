@@ -1,7 +1,7 @@
 """Effects: what a machine asks the outside to do. Frozen values; an adapter performs each and answers with an event.
 
-The order inside one batch is kept, with one promise on top: every `Append` of a batch is on disk (and synced, where one
-asks for it) before any later `Send` of that batch leaves the node.
+The order inside one batch is kept, with one promise on top: every `Append` of a batch is on disk (and synced, where
+one asks for it) before any later `Send` of that batch leaves the node.
 """
 
 from __future__ import annotations

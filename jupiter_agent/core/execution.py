@@ -68,6 +68,7 @@ class Execution:
         """numbers of the items that are over, as home said"""
         self._numbers: dict[str, Number] = {}
         self._started: set[str] = set()
+        self._up: set[str] = set()
         self._counts: dict[str, Counter[str]] = {}
         self._seconds: dict[str, float] = {}
         self._bundle_open = False
@@ -106,7 +107,12 @@ class Execution:
                 effects.append(StopTask(self._job.id, task))
         return effects + self.outbox.flush(now) + self._settle(now)
 
+    def on_task_up(self, task: str, now: float) -> None:
+        self._up.add(task)
+        self._report(now)
+
     def on_task_down(self, task: str, now: float) -> None:
+        self._up.discard(task)
         if task in self._counts:
             self._counts[task]["restarts"] += 1
             self._report(now)
@@ -159,9 +165,12 @@ class Execution:
             self._fired.pop((task, item), None)
         return effects
 
-    def stop(self) -> list[Effect]:
-        """The job is over: end its processes, forget its items."""
+    def stop(self, now: float) -> list[Effect]:
+        """The job is over: report for the last time, end its processes, forget its items."""
         effects: list[Effect] = [StopTask(self._job.id)]
+        self._report(now)
+        if self._counts and (report := self._next_report(now + REPORT_S)):
+            effects.append(Send(self._job.home.writer, report))
         for item in list(self._numbers):
             effects += self._free(item)
         self._queue.drop(self._job.id)
@@ -294,7 +303,7 @@ class Execution:
         queued, running = self._queue.counts(self._job.id, task)
         waiting = sum(1 for attempt in self._fetching if attempt.task == task)
         counts = self._counts[task]
-        state = "running" if running else "starting" if task not in self._started else "idle"
+        state = "running" if running else "idle" if task in self._up else "starting"
         return (
             task, state, queued + waiting, running, counts["done"], counts["failed"], counts["restarts"],
             self._seconds.get(task, 0.0),

@@ -241,7 +241,7 @@ class Home:
         self._spread_at, self._over_left = now, OVER_TIMES
         level = "info" if state == "completed" else "warning"
         notice = Notice(level, f"job {state}", {"job": self.job.id, "name": self.job.spec.name})
-        return [self._record("over", state), notice, *self._execution.stop()]
+        return [self._record("over", state), notice, *self._execution.stop(now)]
 
     # --- reports, time, journal ----------------------------------------------------------------------------------
 

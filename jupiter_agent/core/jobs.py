@@ -8,14 +8,15 @@ again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from jupiter_agent.core.effects import Effect, Notice, OpenBundle, Send
-from jupiter_agent.core.events import BundleOpened, ObjectStored, RunDone, RunFailed, TaskDown
+from jupiter_agent.core.events import BundleOpened, ObjectStored, RunDone, RunFailed, TaskDown, TaskUp
 from jupiter_agent.core.execution import Execution, start_run
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.job import Job, decode_spec
@@ -46,6 +47,7 @@ from jupiter_agent.core.wave import Wave
 from jupiter_agent.errors import PeerError
 
 REMEMBERED_ENDS = 10_000
+EXPLAINABLE = 64
 SIGNED = b"jupiter job spec\0"
 
 
@@ -67,8 +69,8 @@ class Jobs:
     def __init__(self, around: Surroundings, queue: RunQueue, transfers: Transfers) -> None:
         self.local: dict[str, Local] = {}
         self.queue, self.transfers = queue, transfers
-        self.dropped = 0
-        """messages that broke a rule"""
+        self.past: OrderedDict[str, Local] = OrderedDict()
+        """ended jobs that this node took part in, for `explain`"""
         self._around = around
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._bundles: dict[bytes, str] = {}
@@ -88,6 +90,23 @@ class Jobs:
             local.home = Home(job, execution, self._around, self.transfers)
         self.local[spec.id] = local
         return local
+
+    def restore(self, records: Iterable[Any], now: float) -> list[Effect]:
+        """Replay the journal of an earlier run of this agent: the jobs it is home of go on where they were."""
+        for record in records:
+            kind, job, what, value = record
+            if kind == "home" and what == "job":
+                signed, version = msgspec.convert(value, tuple[SignedSpec, HomeVersion])
+                self.create(signed, decode_spec(signed), version, now)
+            elif kind == "home" and job in self.local and (home := self.local[job].home):
+                home.restore(what, value)
+        effects: list[Effect] = []
+        for local in self._active():
+            effects += self.need_bundle(local, self._around.me, now) + local.execution.on_registers(now)
+            if local.home:
+                effects += local.home.resume(now)
+            effects += local.wave.step(now)
+        return effects
 
     def homes(self) -> list[Home]:
         return [local.home for local in self.local.values() if local.home]
@@ -225,8 +244,11 @@ class Jobs:
         if local is None or local.home:
             return []
         local.job.end(message.state)
-        effects = local.execution.stop()
+        effects = local.execution.stop(now)
         del self.local[message.job]
+        self.past[message.job] = local
+        while len(self.past) > EXPLAINABLE:
+            self.past.popitem(last=False)
         self._ended[message.job] = message.state
         while len(self._ended) > REMEMBERED_ENDS:
             self._ended.popitem(last=False)
@@ -270,6 +292,11 @@ class Jobs:
         if attempt and attempt.job in self.local:
             effects = self.local[attempt.job].execution.on_run_failed(attempt, event, now)
         return effects + self._start_runs()
+
+    def on_task_up(self, event: TaskUp, now: float) -> list[Effect]:
+        if event.job in self.local:
+            self.local[event.job].execution.on_task_up(event.task, now)
+        return []
 
     def on_task_down(self, event: TaskDown, now: float) -> list[Effect]:
         if event.job in self.local:

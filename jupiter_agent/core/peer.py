@@ -8,7 +8,7 @@ over real sockets and in virtual time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from random import Random
 from typing import Any
@@ -82,7 +82,15 @@ class Peer:
 
     def on_event(self, event: ev.Event, now: float) -> list[Effect]:
         """Take one event in; what it sends to this very node is taken in as well."""
-        return self._run([event], [], now)
+        effects = self._run([event], [], now)
+        if len(self.jobs.homes()) != self._published.get("jobs", {}).get("homed"):
+            self._publish_at = min(self._publish_at, now)
+        return effects
+
+    def restore(self, records: Iterable[Any], stored: Iterable[bytes], now: float) -> list[Effect]:
+        """Before the first event: what an earlier run of this agent left, in its journal and in its object store."""
+        self.transfers.stored.update(stored)
+        return self._run([], self.jobs.restore(records, now), now)
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -279,7 +287,7 @@ _EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
     ev.RunDone: lambda peer, event, now: peer.jobs.on_run_done(event, now),
     ev.RunFailed: lambda peer, event, now: peer.jobs.on_run_failed(event, now),
     ev.TaskDown: lambda peer, event, now: peer.jobs.on_task_down(event, now),
-    ev.TaskUp: lambda peer, event, now: [],
+    ev.TaskUp: lambda peer, event, now: peer.jobs.on_task_up(event, now),
 }
 
 _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] = {

@@ -45,7 +45,6 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     params: dict[str, str] = {}
     mapping: dict[str, str] | None = None
     ep: str = "auto"
-    samples: bool = False
     keep_open: bool = False
     inputs: list[dict[str, Any]] = []
 

@@ -125,11 +125,20 @@ class Wave:
         places = [(job.host(parent), job.spec.edge_bytes.get(f"{parent}>{task}", 0)) for parent in sources]
         known = [(host, float(size)) for host, size in places if host]
         scores = greedy_scores(candidates, known, self._transfer_s, Weights(**job.spec.weights))
+        hosts = [host for host, _ in known]
         self.considered[task] = [
-            Considered(self._around.name(score.node), score.cost_s, score.reasons) for score in scores[:EXPLAINED]
+            Considered(self._around.name(score.node), score.cost_s, self._named(score.reasons, hosts))
+            for score in scores[:EXPLAINED]
         ]
         best = scores[0]
-        return best.node, f"lowest cost {best.cost_s:.6g} s of {len(scores)}: " + "; ".join(best.reasons)
+        reasons = "; ".join(self._named(best.reasons, hosts))
+        return best.node, f"lowest cost {best.cost_s:.6g} s of {len(scores)}: {reasons}"
+
+    def _named(self, reasons: list[str], nodes: list[str]) -> list[str]:
+        """The same reasons with names of nodes instead of their ids."""
+        for node in nodes:
+            reasons = [reason.replace(node, self._around.name(node)) for reason in reasons]
+        return reasons
 
     def _candidate(self, node: str, seconds: float, committed: int) -> Candidate[str]:
         profile = self._around.profile(node)

@@ -14,6 +14,7 @@ from jupiter_agent.cli.ctl import intake, saving, waiting
 from jupiter_agent.cli.ctl.session import Session, session_of
 from jupiter_agent.cli.ctl.waiting import Job
 from jupiter_agent.cli.guard import say
+from jupiter_agent.core.app import AppSpec
 from jupiter_agent.errors import UsageError
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id, unique prefix of one, name or `last`.")]
@@ -48,11 +49,12 @@ def submit(
     started = session.clock.now()
     args: dict[str, Any] = {
         "app": app.resolve().name, "mapper": mapper, "name": name, "seed": seed, "params": parse_params(param or []),
-        "mapping": read_mapping(mapping) if mapping else None, "ep": ep.value, "samples": samples,
-        "keep_open": keep_open,
+        "mapping": read_mapping(mapping) if mapping else None, "ep": ep.value, "keep_open": keep_open,
     }  # fmt: skip
-    found = intake.collect(inputs or [])
-    bundle = pack(app)
+    spec, bundle = pack(app)
+    if samples and not spec.samples:
+        raise UsageError(f"{app} has no samples", "put files into its samples/ folder, or name some: --input PATH")
+    found = intake.collect([*(inputs or []), *(app / sample for sample in spec.samples if samples)])
     if results:
         _check_folder(results)
     args |= {**_bundle_fields(session, bundle), "inputs": intake.send(session.client, found)}
@@ -61,20 +63,20 @@ def submit(
         session.output.object("jobs", job)
         return 0
     left = None if timeout is None else max(0.0, timeout - (session.clock.now() - started))
-    closed = bool(found or samples) and not keep_open
+    closed = bool(found) and not keep_open
     return follow_to_end(session, job["id"], left, closed, watch, results)
 
 
-def pack(app: Path) -> bytes:
-    """The app's bundle; UsageError, with file and line, for an app that would be refused."""
+def pack(app: Path) -> tuple[AppSpec, bytes]:
+    """The app and its bundle; UsageError, with file and line, for an app that would be refused."""
     if not app.is_dir():
         raise UsageError(f"{app}: no such folder", "APP is the folder with app_config.yaml or configuration.txt")
     from jupiter_agent.adapters.bundle import check_folder, make_bundle
 
-    check_folder(app)
+    spec = check_folder(app)
     bundle = make_bundle(app)
     with bundle.file:
-        return bundle.file.read()
+        return spec, bundle.file.read()
 
 
 def _bundle_fields(session: Session, bundle: bytes) -> dict[str, Any]:

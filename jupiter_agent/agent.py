@@ -1,0 +1,294 @@
+"""The composition root: builds an agent's parts, wires them, starts them, drains and closes them.
+
+Start: lock the state folder, load keys, bind, restore, drive. Stop (SIGTERM, SIGINT): the machine drains and leaves,
+says `Halt`, and everything is closed in the opposite order. Nothing else in the package builds adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jupiter_agent import __version__
+from jupiter_agent.adapters.driver import Driver
+from jupiter_agent.adapters.journal import Journal
+from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, derive_access, encode_token, is_token
+from jupiter_agent.adapters.metrics import metrics_text
+from jupiter_agent.adapters.performer import Performer
+from jupiter_agent.adapters.remembered import Remembered
+from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
+from jupiter_agent.adapters.state import StateDir
+from jupiter_agent.adapters.zeromq import ZmqTransport
+from jupiter_agent.config import Config
+from jupiter_agent.core.effects import Effect, Halt
+from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
+from jupiter_agent.core.membership import PROFILES, Joined, Membership
+from jupiter_agent.core.messages.membership import Record
+from jupiter_agent.core.peer import Peer, PeerSettings
+from jupiter_agent.core.trust import Trust
+from jupiter_agent.errors import UsageError
+
+JOURNAL_SCHEMA = 1
+SAMPLE_S = 2.0
+REMEMBER_S = 10.0
+HEALTHY_S = 5.0
+
+log = logging.getLogger("jupiter")
+
+
+class Agent:
+    """One agent in this process. Is the transport's sink. Build it inside a running loop; `run` until it has left."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._halted: asyncio.Future[str] = self._loop.create_future()
+        self._state = StateDir(config.state_dir)
+        self._tasks: set[asyncio.Task[None]] = set()
+        try:
+            self._build()
+        except BaseException:
+            self._state.close()
+            raise
+
+    def _build(self) -> None:
+        config, state = self._config, self._state
+        token, addresses = joins(config)
+        keys = state.node_keys()
+        self._cluster = state.cluster_keys(token)
+        identity, authority = NodeIdentity(keys.seed), state.authority(self._cluster)
+        access = derive_access(self._cluster.join_secret)
+        self._network = ZmqTransport(self, keys.curve, access, config.bind)
+        self.address = advertised(config, self._network.address)
+        self._journal = Journal(state.path / "journal", JOURNAL_SCHEMA)
+        self._performer = Performer(identity.id, self._post, state.path, self._journal, self._on_effect)
+        self._performer.network = self._network
+        self._remembered = Remembered(state.path / "peers.json")
+        record = Record(
+            id=identity.id, name=config.name or "node", address=self.address, sign_key=identity.public,
+            curve_key=keys.curve.public, role="admin", boot=state.next_boot(), incarnation=0,
+            version=__version__, admission=self._remembered.admission,
+        )  # fmt: skip
+        now = self._loop.time()
+        self._started_at = time.time()
+        rng = random.Random()
+        trust = Trust(identity, authority)
+        seeds = [address for address in addresses if address != self.address]
+        membership = Membership(record, trust, PROFILES[config.profile], seeds, rng, now)
+        for seed in token.seeds if token else self._cluster.seeds:
+            membership.add_seed(seed, "token")
+        for address in self._remembered.addresses:
+            membership.add_seed(address, "remembered")
+        settings = PeerSettings(slots=max(8, 4 * cpus()))
+        self.machine = Peer(membership, identity, rng, self.token, settings)
+        self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
+
+    def token(self) -> str:
+        """What a newcomer needs: this cluster's fingerprint and join secret, and where to knock."""
+        members = self.machine.membership.members()
+        others = [members[node].record.address for node in self.machine.alive() if node in members]
+        seeds = tuple(dict.fromkeys([self.address, *others]))[:4]
+        return encode_token(Token(self._cluster.fingerprint, self._cluster.join_secret, seeds))
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> str:
+        """Until the agent has left; '' or why it had to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop)
+        self._write_file("token", self.token() + "\n")
+        self._performer.perform(
+            self.machine.restore(self._journal.replay(), self._performer.objects.digests(), self._loop.time())
+        )
+        self._spawn(self._sample())
+        self._spawn(self._remember())
+        if self._config.http:
+            await self._serve_http()
+        self._driver.start()
+        self._write_agent_file()
+        for notice in self._state.notices:
+            log.warning("%s", notice)
+        log.info("agent %s (%s) listens on %s", self._config.name, self.machine.me, self.address)
+        try:
+            return await self._halted
+        finally:
+            await self._close()
+
+    def _stop(self) -> None:
+        log.info("asked to stop: draining")
+        self._post(Stopping())
+
+    async def _close(self) -> None:
+        """In the opposite order of the start; what was sent last still leaves."""
+        for task in self._tasks:
+            task.cancel()
+        self._driver.stop()
+        self._remembered.save(self.machine.membership)
+        await self._performer.runner.close()
+        await asyncio.sleep(0.1)
+        self._network.close()
+        self._journal.close()
+        self._state.close()
+        log.info("agent %s has left", self._config.name)
+
+    async def _sample(self) -> None:
+        """Read the sensors every `SAMPLE_S`; the speed index is measured once, off the loop."""
+        speed = await asyncio.to_thread(speed_index)
+        sensors = Sensors(str(self._state.path), speed)
+        while True:
+            self._post(Sampled(sensors.read(), time.time() - self._loop.time()))
+            await asyncio.sleep(SAMPLE_S)
+
+    async def _remember(self) -> None:
+        while True:
+            await asyncio.sleep(REMEMBER_S)
+            self._remembered.save(self.machine.membership)
+
+    async def _serve_http(self) -> None:
+        from jupiter_agent.adapters.http import serve
+
+        checks = (self._healthy, lambda: self.machine.membership.joined, self._metrics)
+        self._http = await serve(self._config.http, checks, self._config.http_token)
+
+    def _healthy(self) -> bool:
+        return self._loop.time() - self._driver.last_turn < HEALTHY_S
+
+    def _metrics(self) -> str:
+        counters = {**self._network.counters(), **self._performer.counters}
+        return metrics_text(self.machine, counters, self._driver.backlog())
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _post(self, event: Any) -> None:
+        self._driver.post(event)
+
+    # --- effects that are the composition's own ----------------------------------------------------------------------
+
+    def _on_effect(self, effect: Effect) -> None:
+        if isinstance(effect, Halt):
+            self._driver.stop()
+            if not self._halted.done():
+                self._halted.set_result(effect.error)
+        elif isinstance(effect, Joined):
+            self._state.set_boot(effect.boot)
+            self._remembered.admission = effect.admission
+            self._remembered.save(self.machine.membership)
+            self._write_agent_file()
+
+    def _on_crash(self, error: BaseException) -> None:
+        """A broken invariant: leave a dump, and end rather than go on with a state nobody can trust."""
+        dump = "".join(traceback.format_exception(error))
+        log.critical("the agent stops: %s", dump)
+        self._write_file("crash.txt", dump)
+        if not self._halted.done():
+            self._halted.set_result(f"internal error: {type(error).__name__}: {error}")
+
+    def _write_agent_file(self) -> None:
+        content = {
+            "pid": os.getpid(), "name": self._config.name, "id": self.machine.me, "address": self.address,
+            "started_at": self._started_at, "boot": self.machine.boot,
+        }  # fmt: skip
+        self._write_file("agent.json", json.dumps(content) + "\n")
+
+    def _write_file(self, name: str, text: str) -> None:
+        """Replace a small file of the state folder, readable by its owner only."""
+        path = self._state.path / name
+        fresh = path.with_name(name + ".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        fresh.rename(path)
+
+    # --- Sink --------------------------------------------------------------------------------------------------------
+
+    def on_frame(self, src: str, frame: bytes) -> None:
+        self._performer.on_frame(src, frame)
+
+    def on_join(self, src: str, frame: bytes) -> None:
+        self._performer.on_join(src, frame)
+
+    def on_up(self, peer: str) -> None:
+        self._post(SessionUp(peer))
+
+    def on_down(self, peer: str, reason: str) -> None:
+        self._post(SessionDown(peer, reason))
+
+    def on_port(self, peer: str, outcome: str) -> None:
+        self._post(PortTested(peer, outcome))
+
+
+def joins(config: Config) -> tuple[Token | None, list[str]]:
+    """The token among `--join` and `--token-file` (at most one cluster's), and the plain addresses."""
+    given = list(config.join)
+    if config.token_file:
+        try:
+            given.append(Path(config.token_file).read_text().strip())
+        except OSError as error:
+            raise UsageError(f"cannot read the token file {config.token_file}: {error.strerror}") from error
+    tokens = [decode_token(each) for each in given if is_token(each)]
+    if len({token.join_secret for token in tokens}) > 1:
+        raise UsageError("the tokens are of different clusters", "give one")
+    return (tokens[0] if tokens else None), [each for each in given if not is_token(each)]
+
+
+def advertised(config: Config, bound: str) -> str:
+    """The address others reach this agent at: as told, else as bound; of a wildcard the host's own address."""
+    if config.advertise:
+        return config.advertise
+    host, _, port = bound.rpartition(":")
+    if host in ("0.0.0.0", "[::]", "*"):
+        host = own_address()
+    return f"{host}:{port}"
+
+
+def own_address() -> str:
+    """The address this host would use towards others; loopback when it has no route."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent: a route is looked up
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def set_up_logging(level: str) -> None:
+    """One line per record on stderr, with UTC time."""
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    log.handlers[:] = [handler]
+    log.setLevel(level.upper())
+    log.propagate = False
+
+
+def run_agent(config: Config) -> int:
+    """Run an agent until it has left; the process's exit code."""
+    import socket
+
+    set_up_logging(config.log_level)
+    if not config.name:
+        config = replace(config, name=socket.gethostname().partition(".")[0])
+
+    async def main() -> str:
+        return await Agent(config).run()
+
+    error = asyncio.run(main())
+    if error:
+        print(f"error: {error}", file=sys.stderr)
+    return 1 if error else 0
