@@ -106,6 +106,7 @@ class Agent:
         """Until the agent has left; '' or why it had to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._diagnose)
         self._write_file("token", self.token() + "\n")
         self._performer.perform(
             self.machine.restore(self._journal.replay(), self._performer.objects.digests(), self._loop.time())
@@ -195,6 +196,16 @@ class Agent:
         self._write_file("crash.txt", dump)
         if not self._halted.done():
             self._halted.set_result(f"internal error: {type(error).__name__}: {error}")
+
+    def _diagnose(self) -> None:
+        """SIGUSR1: write diagnostics.json, what is loaded and counted in this process."""
+        content = {
+            "modules": sorted({name.partition(".")[0] for name in sys.modules}),
+            "counters": {**self._network.counters(), **self._performer.counters},
+            "membership": dict(self.machine.membership.counters),
+            "backlog": self._driver.backlog(),
+        }
+        self._write_file("diagnostics.json", json.dumps(content, indent=1) + "\n")
 
     def _write_agent_file(self) -> None:
         content = {

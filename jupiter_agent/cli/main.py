@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jupiter_agent import __version__
-from jupiter_agent.cli import ctl, local
+from jupiter_agent.cli import bench, ctl, local
 from jupiter_agent.cli.guard import guarded
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(ctl.app, name="ctl")
 app.add_typer(local.app, name="local")
+app.command("bench")(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -297,7 +297,8 @@ class Execution:
             return None
         self._report_at = inf
         self._report_sequence += 1
-        return TaskReport(self._job.id, self._around.me, self._report_sequence, [self._row(t) for t in self._counts])
+        rows = [self._row(task) for task in self._counts]
+        return TaskReport(self._job.id, self._around.me, self._report_sequence, rows, self.outbox.moved_bytes)
 
     def _row(self, task: str) -> tuple[str, str, int, int, int, int, int, float]:
         queued, running = self._queue.counts(self._job.id, task)

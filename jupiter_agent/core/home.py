@@ -266,6 +266,12 @@ class Home:
         return [*effects, Notice("info", "job mapped", fields), self._record("mapped", self.mapped_at)]
 
     @property
+    def moved_bytes(self) -> int:
+        """Bytes of objects handed from one node to another for this job, as last reported."""
+        own = self._execution.outbox.moved_bytes
+        return own + sum(report.moved_bytes for node, report in self.reports.items() if node != self._around.me)
+
+    @property
     def makespan_s(self) -> float | None:
         """From submit to the last item that is over; None before the first."""
         ends = [item.finished_at for item in self.items.values() if item.finished_at is not None]

@@ -43,6 +43,8 @@ class Outbox:
         self._pending: dict[OutKey, Owed] = {}
         self._kept: dict[OutKey, Owed] = {}
         self._by_item: dict[str, set[OutKey]] = {}
+        self.moved_bytes = 0
+        """bytes of objects in parcels that another node confirmed"""
 
     def put(self, parcel: Parcel, now: float) -> list[Effect]:
         """Owe a parcel from now on; it leaves at once when its receiver's host is known. Twice is once."""
@@ -72,6 +74,8 @@ class Outbox:
         owed = self._pending.get(key)
         if owed is not None and owed.target == node:
             owed.boot = ack.boot
+            if node != self._around.me:
+                self.moved_bytes += sum(obj.size for obj in owed.parcel.objects)
             self._kept[key] = self._pending.pop(key)
 
     def free(self, item: str) -> list[Parcel]:

@@ -54,6 +54,7 @@ def job_detail(home: Home, name: NameOf) -> Row:
         "params": job.spec.params,
         "weights": job.spec.weights,
         "intake_open": home.intake_open,
+        "moved_bytes": home.moved_bytes,
         "controllers": {task: above or "home" for task, above in job.controllers.items()},
         "predicted_seconds": job.spec.seconds,
         "edge_bytes": job.spec.edge_bytes,

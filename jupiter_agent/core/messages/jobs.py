@@ -183,6 +183,8 @@ class TaskReport(Message, frozen=True, tag=38):
     sequence: int
     tasks: list[tuple[str, str, int, int, int, int, int, float]]
     """(task, state, queued, running, done, failed, restarts, seconds in runs)"""
+    moved_bytes: int = 0
+    """bytes of objects that this node handed to other nodes for the job"""
 
 
 class JobOver(Message, frozen=True, tag=39):
