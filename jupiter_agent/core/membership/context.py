@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from jupiter_agent.core.effects import Connect, Disconnect, Effect, Notice, Send
+from jupiter_agent.core.membership.effects import Joined
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
 from jupiter_agent.core.membership.settings import MembershipSettings
@@ -93,8 +94,11 @@ class Context:
         """A newer own record, signed and filed."""
         record = self.trust.signed(msgspec.structs.replace(self.view.record, **changes))
         member = self.view.members[self.me]
+        renewed = member.record.boot != record.boot
         member.record = record
         self.view.filed(member)
+        if renewed or not self.joined:
+            self.emit(Joined(record.boot, record.admission))
         return record
 
     def worse(self) -> None:

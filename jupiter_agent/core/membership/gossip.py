@@ -20,6 +20,9 @@ from jupiter_agent.errors import PeerError
 
 PULLS_PER_TICK = 20
 PULL_TRIES = 6
+PULLS_MAX = 4096
+HAS_MAX = 65536
+"""A digest of invented ids must not fill the memory."""
 
 
 class Gossip:
@@ -101,10 +104,11 @@ class Gossip:
             version = (line.boot, line.incarnation)
             if line.id == self._context.me:
                 mine = view.record
-                if version > (mine.boot, mine.incarnation) or line.state == DEAD:
-                    self._roster.refute(*version, now)
+                accused = line.state == DEAD or version > (mine.boot, mine.incarnation)
+                if accused and self._roster.refute(*version, now):
+                    self._want(wants, line.id, True, [], now)
                 continue
-            if link is not None:
+            if link is not None and len(link.has) < HAS_MAX:
                 link.has[line.id, ""] = (*version, line.state)
                 for key, number in line.keys.items():
                     link.has[line.id, key] = (line.boot_of_keys, number)
@@ -124,10 +128,11 @@ class Gossip:
         """Ask, unless the same was asked within the last second."""
         limit = now - self._context.settings.pull_s
         ask = [key for key in ([""] if record else []) + keys if self._pulls.get((peer, key), (limit, 0))[0] <= limit]
+        if not ask or len(self._pulls) >= PULLS_MAX:
+            return
         for key in ask:
             self._pulls[peer, key] = (now, self._pulls.get((peer, key), (now, 0))[1] + 1)
-        if ask:
-            wants.append(Want(peer, "" in ask, [key for key in ask if key]))
+        wants.append(Want(peer, "" in ask, [key for key in ask if key]))
 
     def _pull(self, peer: str, wants: list[Want]) -> None:
         if wants:
@@ -142,7 +147,7 @@ class Gossip:
         records: list[Record] = []
         values: list[Value] = []
         over = list(over or [])
-        for want in wants:
+        for want in {want.id: want for want in wants}.values():
             member = view.members.get(want.id)
             if member is not None and want.record:
                 records.append(member.record)

@@ -16,7 +16,6 @@ import msgspec
 from jupiter_agent.core.effects import Halt, SendJoin
 from jupiter_agent.core.events import JoinAnswered
 from jupiter_agent.core.membership.context import Context
-from jupiter_agent.core.membership.effects import Joined
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.messages.membership import Join, Refused, Welcome
@@ -32,6 +31,8 @@ BAD_RECORD = "the record is not in order"
 
 PASSING = frozenset({SELF, NOT_READY, NO_ISSUER})
 """Reasons that another seed, or a later try, may mend."""
+
+BOOT_MAX = 1 << 40
 
 INTRODUCE_S = 0.15
 """for our record to reach everybody from the sponsor before others are called"""
@@ -91,7 +92,6 @@ class Joiner:
         context = self._context
         context.rewrite(boot=boot, admission=admission)
         context.joined = True
-        context.emit(Joined(boot, admission))
 
     def _try_next(self) -> None:
         """Ask one seed that is not alive in our view; its failure brings the next at once."""
@@ -129,6 +129,8 @@ class Joiner:
         admitted = msgspec.structs.replace(record, admission=welcome.admission)
         if not authority.adopt(welcome.cluster_key, welcome.issuer_key) or not authority.verify_admission(admitted):
             raise PeerError("welcome: another cluster, or a false admission")
+        if welcome.boot > BOOT_MAX:
+            raise PeerError("welcome: no credible boot epoch")
         if not context.joined:
             self._enter(max(record.boot, welcome.boot + 1), welcome.admission)
         elif welcome.boot > record.boot:

@@ -256,7 +256,8 @@ class Membership:
     def _on_received(self, event: events.Received, now: float) -> None:
         context, src, message = self._context, event.src, event.message
         handler = self._on_message.get(type(message))
-        if handler is None or src in context.shunned or not context.joined:
+        shunned = src in context.shunned and not isinstance(message, m.Hello)
+        if handler is None or shunned or not context.joined:
             context.counters["dropped_unwanted"] += handler is not None
             return
         member = context.view.members.get(src)
@@ -278,6 +279,9 @@ class Membership:
     def _on_hello(self, src: str, message: m.Hello, now: float) -> None:
         mine = self._context.view.record.protocol
         if overlaps(message.protocol, mine):
+            if src in self._context.shunned:
+                self._context.shunned.discard(src)
+                self._context.view.dirty = True
             self._gossip.on_hello(src, message, now)
             return
         hint = f"we speak {mine[0]} to {mine[1]}, you {message.protocol[0]} to {message.protocol[1]}"
@@ -290,8 +294,9 @@ class Membership:
     def _shun(self, peer: str, hint: str) -> None:
         """No common protocol: the session ends and none is wanted, until one of us is replaced."""
         context = self._context
-        context.shunned.add(peer)
-        context.notice("error", "protocol refused", peer, hint=hint)
+        if peer not in context.shunned:
+            context.shunned.add(peer)
+            context.notice("error", "protocol refused", peer, hint=hint)
         link = context.links.get(peer)
         if link is not None:
             link.want = link.kept = False

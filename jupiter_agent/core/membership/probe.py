@@ -159,7 +159,8 @@ class Prober:
     def ask(self, peer: str, purpose: tuple[str, str], now: float) -> None:
         """One ping, over whatever session there is or can be opened; the purpose's handler gets the outcome."""
         until, purposes = self._asks.get(peer, (now + self._context.settings.ask_s, []))
-        self._asks[peer] = (until, [*purposes, purpose])
+        if purpose not in purposes:
+            self._asks[peer] = (until, [*purposes, purpose])
         link = self._context.links.get(peer)
         if link is not None and link.up:
             self._ping(link, now)

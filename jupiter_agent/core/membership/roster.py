@@ -8,14 +8,15 @@ and asked for a sign of life.
 
 from __future__ import annotations
 
-from jupiter_agent.core.effects import Forget, Learn
+from jupiter_agent.core.effects import Forget, Halt, Learn
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import MemberChanged
 from jupiter_agent.core.membership.flood import Flood
 from jupiter_agent.core.membership.member import Member
-from jupiter_agent.core.messages.membership import ALIVE, DEAD, LEFT, Buried, News, Record
+from jupiter_agent.core.messages.membership import ALIVE, DEAD, LEFT, Buried, Data, News, Record, Want
 
 TELL_S = 1.0
+TWIN_STEPS, TWIN_S = 3, 10.0
 
 
 class Roster:
@@ -25,6 +26,7 @@ class Roster:
         self._context, self._flood = context, flood
         self.hints: dict[str, str] = {}
         """address -> how it was found: seed, token, remembered"""
+        self._stepped: list[float] = []
 
     # --- records ---
 
@@ -81,11 +83,15 @@ class Roster:
             self._changed(member)
 
     def _about_me(self, record: Record, now: float) -> bool:
-        """A newer record of mine than mine: an earlier life of this node knew better. Step over it."""
+        """A newer record of mine than mine: an earlier life of this node knew better. Step over it; but one that keeps
+        stepping over me is no earlier life, it is another process with my key."""
         mine = self._context.view.record
         if _order(record) > _order(mine):
             self._context.trust.verify(record)
-            if record.boot > mine.boot:
+            self._stepped = [when for when in self._stepped if now - when < TWIN_S] + [now]
+            if len(self._stepped) > TWIN_STEPS:
+                self._context.emit(Halt(f"another agent runs with this node's identity at {record.address}"))
+            elif record.boot > mine.boot:
                 self.restate(now, boot=record.boot + 1, incarnation=0)
             else:
                 self.restate(now, incarnation=record.incarnation + 1)
@@ -138,16 +144,14 @@ class Roster:
         self._context.counters["refuted"] += 1
 
     def refute(self, boot: int, incarnation: int, now: float) -> bool:
-        """Somebody accuses this version of me: be newer. False if I am already."""
+        """Somebody accuses this version of me: be newer, if it is the present one. True if it is one I never wrote in
+        this life: then my own record of that version is wanted, for nobody's mere word moves my boot and
+        incarnation."""
         mine = self._context.view.record
-        if (boot, incarnation) < (mine.boot, mine.incarnation):
-            return False
-        self._context.worse()
-        if boot > mine.boot:
-            self.restate(now, boot=boot + 1, incarnation=0)
-        else:
+        if (boot, incarnation) == (mine.boot, mine.incarnation):
+            self._context.worse()
             self.restate(now, incarnation=incarnation + 1)
-        return True
+        return (boot, incarnation) > (mine.boot, mine.incarnation)
 
     def tell(self, member: Member, version: tuple[int, int], now: float) -> None:
         """Tell a member that this version of it is held dead, here or elsewhere; once a second at most."""
@@ -169,7 +173,8 @@ class Roster:
             self._context.counters["peer_error: speaks for another"] += 1
             return
         self.apply(message.record, src, now)
-        self.refute(message.boot, message.incarnation, now)
+        if self.refute(message.boot, message.incarnation, now):
+            self._context.send(src, Data([], [], [Want(self._context.me, True)]))
         self._context.send(src, News([self._context.view.record], []))
 
 

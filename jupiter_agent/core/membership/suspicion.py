@@ -47,7 +47,10 @@ class Suspicions:
         member = context.view.members.get(peer)
         if member is None or not member.present:
             return
-        claim = context.trust.signed_claim(Claim(kind, peer, *member.version, context.me))
+        claim = Claim(kind, peer, *member.version, context.me)
+        if self._known(member, claim):
+            return
+        claim = context.trust.signed_claim(claim)
         if self._on_kind[kind](member, claim, now):
             self._flood.claim(claim, context.me, now)
 

@@ -3,7 +3,7 @@ import pytest
 from membership_rig import Peer, Rig
 
 from jupiter_agent.core import events
-from jupiter_agent.core.effects import Connect, Disconnect, Forget, Learn
+from jupiter_agent.core.effects import Connect, Disconnect, Forget, Halt, Learn
 from jupiter_agent.core.membership import MemberChanged, MembershipSettings, ProfileChanged
 from jupiter_agent.core.messages.membership import (
     DEAD,
@@ -213,12 +213,51 @@ def test_what_changed_is_repeated_until_the_other_end_has_confirmed_it():
     assert rig.sent(Ack, one)[0].held == []
 
 
+def test_a_peer_that_confirms_what_was_never_said_is_still_told():
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    rig.receive(one, Ping(1, True, True, 0, 2**40))
+    rig.effects += rig.machine.publish("a", {"x": 1}, rig.now)
+    rig.clear()
+    rig.receive(one, Ping(2, True, True, 0, 0))
+    assert rig.sent(Ack, one)[0].held
+
+
+def test_a_digest_of_invented_ids_does_not_fill_the_memory():
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    for batch in range(80):
+        lines = [Held(f"{batch}-{i}", 1, 0, 0) for i in range(1000)]
+        rig.receive(one, Ping(batch, True, True, 0, 0, lines))
+    assert len(rig.machine._context.links[one.id].has) <= 65536
+    assert len(rig.machine._gossip._pulls) <= 4096
+
+
+def test_a_refused_peer_that_was_replaced_by_a_fitting_version_is_taken_back():
+    rig, one = Rig(), Peer("one")
+    rig.event(events.SessionUp(one.id))
+    rig.receive(one, Hello((2, 3), one.record, True, 0, []))
+    rig.receive(one, Hello((1, 3), one.record, True, 0, []))
+    assert rig.state(one) == "alive"
+
+
 def test_an_earlier_life_of_mine_with_a_higher_boot_is_stepped_over():
     rig, one = Rig(), Peer("one")
     rig.meet(one)
     mine = Peer("me").sign(boot=7, incarnation=3)
     rig.receive(one, News([mine], []))
     assert (rig.me.boot, rig.me.incarnation) == (8, 0)
+
+
+def test_another_process_with_my_key_stops_me_instead_of_a_race_of_boots():
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    for _ in range(4):
+        assert not rig.of(Halt)
+        twin = Peer("me").sign(boot=rig.me.boot + 1, address="elsewhere:7000")
+        rig.receive(one, News([twin], []))
+    assert "elsewhere:7000" in rig.of(Halt)[0].error
+    assert rig.me.boot == 7
 
 
 def test_reachable_means_a_session_or_a_fresh_ack():

@@ -19,6 +19,7 @@ from jupiter_agent.core.messages.membership import (
     Held,
     News,
     Ping,
+    Want,
 )
 
 
@@ -227,6 +228,22 @@ def test_a_refusal_an_age_after_the_last_word_is_no_evidence():
     assert REFUSED not in {claim.kind for claim in rig.claims()}
 
 
+def test_a_vouch_holds_for_a_while():
+    rig, (victim, one, two, *others) = cluster(6)
+    rig.receive(others[0], News([], [others[0].claims(VOUCHED, victim.record)]))
+    accuse(rig, victim, one, two, kind=REFUSED)
+    assert rig.machine.members()[victim.id].refusals == {}
+
+
+def test_right_after_a_pause_of_ours_a_refusal_is_no_evidence():
+    rig, (victim, *_) = cluster(6)
+    heard(rig, victim)
+    rig.pause_to(rig.now + 3.0)
+    rig.event(events.SessionDown(victim.id, "refused"))
+    rig.run_to(rig.now + 0.1)
+    assert rig.claims() == []
+
+
 # --- the dead and the deaths of others ---
 
 
@@ -250,6 +267,16 @@ def test_one_told_that_it_is_buried_answers_with_a_newer_record():
     rig.receive(one, Buried(rig.me.boot, rig.me.incarnation, one.record))
     assert rig.me.incarnation == 1
     assert rig.sent(News, one)[-1].records == [rig.me]
+
+
+def test_nobodys_mere_word_moves_my_boot_and_incarnation():
+    rig, (one, *_) = cluster(6)
+    rig.receive(one, Buried(2**40, 7, one.record))
+    rig.receive(one, Ping(1, True, True, 1, 0, [Held(rig.me.id, 5, 5, DEAD)]))
+    assert (rig.me.boot, rig.me.incarnation) == (1, 0)
+    assert Want(rig.me.id, True) in rig.sent(Data, one)[0].want, "but what I may have said in another life does"
+    rig.receive(one, Data([Peer("me").sign(boot=5, incarnation=5)], []))
+    assert (rig.me.boot, rig.me.incarnation) == (6, 0)
 
 
 def test_a_death_in_a_digest_is_told_to_the_member_if_it_answers_me():
