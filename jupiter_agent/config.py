@@ -103,7 +103,7 @@ class Config:
     profile: str = _setting(_one_of(PROFILES), "|".join(PROFILES), "timing and byte budgets (default lan)", "lan")
     http: str = _setting(_optional_address, "HOST:PORT", "serve health and metrics here (default: off)")
     http_token: str = _setting(_text, "TOKEN", "bearer token that lets other machines read health and metrics")
-    token_file: str = _setting(_text, "FILE", "a file with the token to join with (its content is added to `join`)")
+    token_file: str = _setting(_text, "FILE", "a file with the token to join with")
     log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
 
 
@@ -120,13 +120,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}", "the file is TOML: key = value, strings in quotes") from error
-
-
-def _read_token(path: str) -> str:
-    try:
-        return Path(path).expanduser().read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the token file {path}: {error}") from error
 
 
 def _merge(into: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
@@ -152,8 +145,6 @@ def load(flags: Mapping[str, Any], env: Mapping[str, str], config_file: Path | N
             _merge(values, {name: value}, f"--{name.replace('_', '-')}")
     values["name"] = values.get("name") or _host_name()
     values.setdefault("state_dir", default_state_dir(env))
-    if token_file := values.get("token_file"):
-        values["join"] = (*values.get("join", ()), _read_token(token_file))
     return Config(**values)
 
 

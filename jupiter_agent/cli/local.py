@@ -8,20 +8,29 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jupiter_agent.cli.guard import say
-from jupiter_agent.cli.local_cluster import LocalCluster
 from jupiter_agent.cli.output import Format, Output
 from jupiter_agent.cli.reach import LOCAL_DIR
 from jupiter_agent.errors import EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from jupiter_agent.cli.local_cluster import LocalCluster
 
 app = typer.Typer(rich_markup_mode=None, help="A cluster of agents on this machine.")
 
 Dir = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The cluster's folder: keys, logs, state.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="node1, node2, ...")]
+
+
+def _open(folder: Path) -> LocalCluster:
+    """Imported here: `jupiter ctl` has no use for what starting processes needs."""
+    from jupiter_agent.cli.local_cluster import LocalCluster
+
+    return LocalCluster(folder)
 
 
 class Signals:
@@ -54,7 +63,7 @@ def up(
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop them on Ctrl-C.")] = False,
 ) -> int:
     """Start agents node1..nodeN; returns when all see all. If it fails, no process is left."""
-    cluster, signals, began = LocalCluster(folder), Signals(), time.monotonic()
+    cluster, signals, began = _open(folder), Signals(), time.monotonic()
     with signals.caught():
         with cluster.lock():
             if running := [node.name for node in cluster.nodes if node.is_running]:
@@ -91,7 +100,7 @@ def _stay(cluster: LocalCluster, signals: Signals) -> None:
 @app.command()
 def down(folder: Dir = LOCAL_DIR) -> None:
     """Stop all agents and their tasks; their state stays in DIR."""
-    cluster = LocalCluster(folder)
+    cluster = _open(folder)
     if not cluster.nodes:
         say(f"no cluster in {folder}")
         return
@@ -106,13 +115,13 @@ def status(
     output: Annotated[Format, typer.Option("--output", "-o", help="What stdout shows.")] = Format.TABLE,
 ) -> None:
     """List the agents and whether they run."""
-    Output(output).items("local", [node.status() for node in LocalCluster(folder).nodes])
+    Output(output).items("local", [node.status() for node in _open(folder).nodes])
 
 
 @app.command()
 def kill(node: NodeName, folder: Dir = LOCAL_DIR) -> None:
     """SIGKILL one agent, as a crash would."""
-    cluster = LocalCluster(folder)
+    cluster = _open(folder)
     found = cluster.find(node)
     with cluster.lock():
         say(f"killed {node}" if cluster.kill(found) else f"{node} was not running")
@@ -121,7 +130,7 @@ def kill(node: NodeName, folder: Dir = LOCAL_DIR) -> None:
 @app.command()
 def start(node: NodeName, folder: Dir = LOCAL_DIR) -> None:
     """Start one agent again with the state it left; returns when it answers."""
-    cluster, signals = LocalCluster(folder), Signals()
+    cluster, signals = _open(folder), Signals()
     found = cluster.find(node)
     with signals.caught(), cluster.lock():
         if found.is_running:

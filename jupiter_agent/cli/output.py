@@ -159,7 +159,10 @@ def _rich_table(titles: list[str], rows: list[list[str]]) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for title in titles:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, no_wrap=True)
     for cells in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell.split(",")[0], "")) for cell in cells))
-    Console().print(table)
+    console = Console()
+    # A row that is too wide is for the terminal to wrap: cells cut short cannot be copied.
+    console.width = max(console.width, sum(max(map(len, column)) + 3 for column in zip(titles, *rows, strict=True)))
+    console.print(table, soft_wrap=True)

@@ -20,7 +20,8 @@ def text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{text(k)}={text(v)}" for k, v in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return ",".join(text(part) for part in value) or "-"
+        parts = [text(part) for part in value]
+        return ("; " if any(" " in part for part in parts) else ",").join(parts) or "-"
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value).translate(_CONTROL)

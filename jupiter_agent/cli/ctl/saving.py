@@ -6,9 +6,7 @@ refused. A file appears whole: written beside its place, then renamed.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +46,8 @@ def _write(session: Session, result: Mapping[str, Any], path: Path, folder: Path
     digest, size = _digest(result), int(result["size"])
     if _is_there(path, digest, size):
         return
+    import tempfile
+
     number, name = tempfile.mkstemp(dir=folder, prefix=".part-")
     try:
         with os.fdopen(number, "wb") as sink:
@@ -70,6 +70,8 @@ def _digest(result: Mapping[str, Any]) -> bytes:
 def _is_there(path: Path, digest: bytes, size: int) -> bool:
     if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
         return False
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest() == digest
 

@@ -34,13 +34,6 @@ def test_a_list_in_the_environment_has_commas_or_spaces() -> None:
     assert load({}, {"JUPITER_JOIN": "a:1, b:2 token"}).join == ("a:1", "b:2", "token")
 
 
-def test_the_token_in_a_file_is_one_more_to_join(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("secret\n")
-    assert load({"join": ["a:1"]}, {"JUPITER_TOKEN_FILE": str(tmp_path / "token")}).join == ("a:1", "secret")
-    with pytest.raises(UsageError, match="cannot read the token file"):
-        load({}, {"JUPITER_TOKEN_FILE": str(tmp_path / "none")})
-
-
 def test_an_unknown_key_of_the_file_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "agent.toml").write_text('state-dir = "/x"\n')
     with pytest.raises(UsageError, match="unknown key 'state-dir'") as caught:

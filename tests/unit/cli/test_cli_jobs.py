@@ -11,14 +11,17 @@ import pytest
 from cli_fakes import Ended, FakeCluster, Run, job
 
 from jupiter_agent.cli.ctl import jobs
+from jupiter_agent.core.app import AppSpec
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An app folder; what is in a bundle is tested elsewhere."""
-    monkeypatch.setattr(jobs, "pack", lambda folder: b"bundle of " + folder.name.encode())
-    (tmp_path / "example").mkdir()
+    """An app folder with one sample; what is in a bundle is tested elsewhere."""
+    spec = AppSpec("example", [], samples=["samples/s.png"])
+    monkeypatch.setattr(jobs, "pack", lambda folder: (spec, b"bundle of " + folder.name.encode()))
+    (tmp_path / "example" / "samples").mkdir(parents=True)
+    (tmp_path / "example" / "samples" / "s.png").write_text("s")
     return tmp_path / "example"
 
 
@@ -52,7 +55,7 @@ def test_submit_sends_bundle_and_inputs_first_and_prints_the_job(
     assert [cluster.blobs[item.pop("sha256")] for item in args["inputs"]] == [b"a.png", b"b.png"]
     assert args == {
         "app": "example", "size": 17, "mapper": "heft", "name": "n", "seed": 7, "params": {"k": "a=b"},
-        "mapping": {"detect": "node2"}, "ep": "off", "samples": False, "keep_open": False,
+        "mapping": {"detect": "node2"}, "ep": "off", "keep_open": False,
         "inputs": [{"name": "a.png", "size": 5}, {"name": "b.png", "size": 5}],
     }  # fmt: skip
     body = json.loads(ended.out)
@@ -64,13 +67,12 @@ def test_submit_sends_bundle_and_inputs_first_and_prints_the_job(
 def test_what_was_not_given_is_not_sent(cluster: FakeCluster, run: Run, app: Path) -> None:
     cluster.answers["submit"] = job()
     assert run("ctl", "submit", app, "-o", "name").out == "j-1f2e\n"
-    assert cluster.args("submit").keys() == {"app", "bundle", "size", "params", "ep", "samples", "keep_open", "inputs"}
+    assert cluster.args("submit").keys() == {"app", "bundle", "size", "params", "ep", "keep_open", "inputs"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["missing-app"], "missing-app: no such folder"),
         (["example", "--input", "missing.png"], "missing.png: no such file or folder"),
         (["example", "--input", "empty"], "empty: no file in this folder"),
         (["example", "--input", "in/a.png", "--input", "other/a.png"], "would be the same item"),
@@ -81,9 +83,9 @@ def test_what_was_not_given_is_not_sent(cluster: FakeCluster, run: Run, app: Pat
     ],
 )
 def test_a_wrong_argument_exits_2_before_anything_is_sent(
-    cluster: FakeCluster, run: Run, tmp_path: Path, inputs: Path, arguments: list[str], complaint: str
+    cluster: FakeCluster, run: Run, app: Path, tmp_path: Path, inputs: Path, arguments: list[str], complaint: str
 ) -> None:
-    for name in ("example", "empty", "other"):
+    for name in ("empty", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "other" / "a.png").write_text("x")
     ended = run("ctl", "submit", *arguments, "-o", "json")
@@ -97,9 +99,21 @@ def test_an_app_that_would_be_refused_exits_2_with_no_cluster_at_all(
 ) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "app_config.yaml").write_text("tasks: 7\n")
-    ended = run("ctl", "submit", "bad")
-    assert (ended.code, cluster.opened) == (2, 0)
-    assert "app_config.yaml" in ended.err
+    for folder, complaint in (("bad", "app_config.yaml"), ("missing", "missing: no such folder")):
+        ended = run("ctl", "submit", folder)
+        assert (ended.code, cluster.opened) == (2, 0)
+        assert complaint in ended.err
+
+
+def test_samples_are_inputs_and_an_app_without_any_says_so(
+    cluster: FakeCluster, run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.answers["submit"] = job()
+    assert run("ctl", "submit", app, "--samples").code == 0
+    assert [item["name"] for item in cluster.args("submit")["inputs"]] == ["s.png"]
+    monkeypatch.setattr(jobs, "pack", lambda folder: (AppSpec("example", []), b""))
+    ended = run("ctl", "submit", app, "--samples")
+    assert (ended.code, "has no samples" in ended.err) == (2, True)
 
 
 def test_submit_and_wait_prints_the_final_job_and_writes_the_results(
