@@ -17,7 +17,6 @@ from jupiter_agent.adapters.sessions import GOODBYE, HELLO, SOUND_S, Directory, 
 from jupiter_agent.core.ids import CLIENT_PREFIX
 
 DOMAIN = b"jupiter"
-_FAILED = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
 class Listener:
@@ -30,10 +29,12 @@ class Listener:
         self._serial = int.from_bytes(os.urandom(6), "big") << 16
         self._sessions: dict[bytes, tuple[str, Session]] = {}
         self._by_fd: dict[int, Session] = {}
+        self._spoke: set[int] = set()
+        """descriptors of open connections that delivered a frame"""
         self.port = 0
         """set by whoever binds the socket"""
         self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES)
-        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILED)
+        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         hub.loop.add_reader(self.socket.FD, hub.turn)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)
         hub.loop.call_soon(self._drain_events)  # the edge of before the reader was there
@@ -86,6 +87,7 @@ class Listener:
 
     def _begin(self, route: bytes, key: str, fd: int) -> Session | None:
         """A first frame. Whatever stood under this route or descriptor before has ended without our noticing."""
+        self._spoke.add(fd)
         owner = self._directory.owner_of(key)
         for old in (self._sessions.get(route, (key, None))[1], self._by_fd.get(fd)):
             if old is not None:
@@ -120,11 +122,13 @@ class Listener:
         events = monitor_events(self._monitor, 100)
         if events:
             self.drain(100)  # what a lost session still delivered comes before its loss
-        for event, fd, _ in events:
-            if event & _FAILED:
-                self._hub.counts["handshakes_failed"] += 1
-            elif fd in self._by_fd:
+        for _, fd, _ in events:
+            if fd in self._by_fd:
                 self._finish(self._by_fd[fd], "lost")
+            if fd in self._spoke:
+                self._spoke.discard(fd)
+            else:
+                self._hub.counts["handshakes_failed"] += 1
         if len(events) == 100:
             self._hub.loop.call_soon(self._drain_events)
         self._hub.touch()

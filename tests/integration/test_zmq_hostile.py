@@ -1,0 +1,297 @@
+"""What strangers and broken peers can do to the ports of an agent: little, and it is counted."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import zmq
+from transport_rigs import Node, ZmqRig, introduce, new_pair
+
+from jupiter_agent.adapters.curve import CurvePair
+from jupiter_agent.adapters.joining import BURST, JOIN_FRAME_BYTES
+from jupiter_agent.adapters.ports import join_address, parse_address
+from jupiter_agent.adapters.sessions import GOODBYE
+from jupiter_agent.errors import UsageError
+
+
+@pytest.fixture
+def rig() -> Iterator[ZmqRig]:
+    world = ZmqRig()
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    found: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield found
+    found.destroy(linger=0)
+
+
+def still_serves(rig: ZmqRig, node: Node) -> None:
+    """A member nobody has seen before gets through, and gets an answer, in reasonable time."""
+    other = rig.node(f"late{time.monotonic_ns()}")
+    introduce(node, other)
+    before = len(node.frames())
+    other.send(node, b"are you well?")
+    rig.run(lambda: len(node.frames()) == before + 1, 3.0)
+    node.send(other, b"yes")
+    rig.run(lambda: other.frames() == [b"yes"], 3.0)
+
+
+def dealer(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, pair: CurvePair, server_key: str
+) -> zmq.Socket[bytes]:
+    """A peer with the right keys and manners of its own."""
+    sock = context.socket(zmq.DEALER)
+    sock.linger = 0
+    sock.reconnect_ivl = 50
+    sock.curve_publickey, sock.curve_secretkey = pair.public.encode(), pair.secret.encode()
+    sock.curve_serverkey = server_key.encode()
+    sock.connect("tcp://" + address)
+    return sock
+
+
+def count(node: Node, name: str) -> int:
+    return node.transport.counters().get(name, 0)
+
+
+def test_garbage_and_plain_http_on_both_ports_are_counted_and_the_agent_serves_on(rig: ZmqRig) -> None:
+    a = rig.node("a")
+    for text in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", os.urandom(4096), b"\xff" + b"\0" * 8 + b"\x7f", b"\0" * 100):
+        for address in (a.address, join_address(a.address)):
+            with socket.create_connection(parse_address(address), 2) as stranger:
+                stranger.sendall(text)
+                rig.run_for(0.02)
+    rig.run(lambda: count(a, "handshakes_failed") >= 4, 5.0)
+    still_serves(rig, a)
+
+
+def test_connections_that_say_nothing_are_ended_and_do_not_keep_others_out(rig: ZmqRig) -> None:
+    a = rig.node("a")
+    silent = [socket.create_connection(parse_address(a.address), 2) for _ in range(40)]
+    still_serves(rig, a)
+    rig.run(lambda: count(a, "handshakes_failed") >= 40, 6.0)
+    for stranger in silent:
+        stranger.settimeout(2)
+        while stranger.recv(100):  # the greeting of libzmq, then the end
+            pass
+        stranger.close()
+
+
+def test_a_client_without_curve_is_not_let_in(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    a = rig.node("a")
+    sock = context.socket(zmq.DEALER)
+    sock.linger = 0
+    sock.connect("tcp://" + a.address)
+    sock.send(b"hello", zmq.NOBLOCK)
+    rig.run_for(0.5)
+    assert a.told == []
+    still_serves(rig, a)
+
+
+def test_an_unknown_key_is_refused_and_counted(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    a = rig.node("a")
+    sock = dealer(context, a.address, new_pair(), a.pair.public)
+    sock.send(b"hello")
+    rig.run(lambda: count(a, "dropped_unknown_key"), 3.0)
+    assert a.told == []
+
+
+def test_our_own_oversize_frame_is_dropped_and_counted_and_the_session_lives(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    introduce(a, b)
+    a.send(b, b"x" * ((1 << 20) + 1))
+    a.send(b, b"y" * (1 << 20))
+    rig.run(lambda: b.frames() == [b"y" * (1 << 20)])
+    assert count(a, "dropped_oversize") == 1
+
+
+def test_a_member_that_keeps_sending_oversize_frames_is_banned(
+    rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    a, pair = rig.node("a"), new_pair()
+    a.do("learn", "broken", "127.0.0.1:9", pair.public)
+    sock = dealer(context, a.address, pair, a.pair.public)
+
+    def loops() -> int:
+        try:
+            sock.send(b"x" * (2 << 20), zmq.NOBLOCK)  # libzmq ends the connection, the sender reconnects
+        except zmq.Again:
+            pass
+        return count(a, "bans")
+
+    rig.run(loops, 10.0)
+    rig.run(lambda: count(a, "dropped_banned"), 10.0)
+    assert a.frames() == []
+    still_serves(rig, a)
+
+
+def test_frames_of_several_parts_are_dropped_and_counted(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    a, pair = rig.node("a"), new_pair()
+    a.do("learn", "odd", "127.0.0.1:9", pair.public)
+    sock = dealer(context, a.address, pair, a.pair.public)
+    sock.send_multipart([b"one", b"two", b"three"])
+    sock.send_multipart([b"", b"no such word"])
+    sock.send(b"good")
+    rig.run(lambda: a.frames() == [b"good"])
+    assert count(a, "dropped_garbage") == 2
+
+
+def test_the_self_chosen_identity_of_a_connection_gives_nothing(
+    rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    a, b, pair = rig.node("a"), rig.node("b"), new_pair()
+    introduce(a, b)
+    a.do("learn", "odd", "127.0.0.1:9", pair.public)
+    sock = context.socket(zmq.DEALER)
+    sock.linger = 0
+    sock.routing_id = b"b"
+    sock.curve_publickey, sock.curve_secretkey = pair.public.encode(), pair.secret.encode()
+    sock.curve_serverkey = a.pair.public.encode()
+    sock.connect("tcp://" + a.address)
+    sock.send(b"I am b")
+    rig.run(lambda: a.heard("frame"))
+    assert a.told == [("up", "odd"), ("frame", "odd", b"I am b")]
+
+
+def test_a_flood_from_one_member_starves_neither_timers_nor_other_members(
+    rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    a, b, pair = rig.node("a"), rig.node("b"), new_pair()
+    introduce(a, b)
+    a.do("learn", "loud", "127.0.0.1:9", pair.public)
+    sock = dealer(context, a.address, pair, a.pair.public)
+    worst, last, end = 0.0, time.monotonic(), time.monotonic() + 1.0
+    b.send(a, b"ping")
+    while time.monotonic() < end:
+        try:
+            for _ in range(200):
+                sock.send(b"x" * 100, zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+        last = time.monotonic()
+        rig.run_for(0.001)
+        worst = max(worst, time.monotonic() - last)
+    assert ("frame", "b", b"ping") in a.told
+    assert worst < 0.25
+    assert count(a, "frames_in") > 1000
+
+
+def test_an_operator_is_a_client_that_is_answered_and_never_reported(
+    rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    a = rig.node("a")
+    sock = dealer(context, a.address, rig.access.operator, a.pair.public)
+    sock.send(b"call")
+    rig.run(lambda: a.frames() == [b"call"])
+    client = a.told[0][1]
+    assert a.told == [("frame", client, b"call")]
+    assert client.startswith("client:")
+    a.do("send", client, b"answer")
+    rig.run(lambda: sock.poll(0))
+    assert sock.recv() == b"answer"
+    sock.close()
+    rig.run(lambda: count(a, "sessions") == 0)
+    a.do("send", client, b"gone")
+    assert count(a, "dropped_unknown") == 1
+    assert a.heard("up") == a.heard("down") == 0
+
+
+def test_a_goodbye_ends_a_session_as_closed(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    a, pair = rig.node("a"), new_pair()
+    a.do("learn", "b", "127.0.0.1:9", pair.public)
+    sock = dealer(context, a.address, pair, a.pair.public)
+    sock.send(b"hi")
+    sock.send_multipart([b"", GOODBYE])
+    rig.run(lambda: a.heard("down"))
+    assert a.told == [("up", "b"), ("frame", "b", b"hi"), ("down", "b", "closed")]
+
+
+# --- the join socket -------------------------------------------------------------------------------------------
+
+
+def test_holders_of_the_join_secret_are_answered(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    answers: list[tuple[bytes | None, str]] = []
+    b.do("join_request", a.address, b"let me in", lambda frame, error: answers.append((frame, error)))
+    rig.run(lambda: answers)
+    assert answers == [(b"answer to let me in", "")]
+
+
+def test_another_join_secret_is_told_from_nobody_there(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    stranger = ZmqRig()
+    c = stranger.node("c")
+    answers: list[tuple[bytes | None, str]] = []
+    c.do("join_request", a.address, b"let me in", lambda frame, error: answers.append((frame, error)))
+    rig.stop(b)
+    c.do("join_request", b.address, b"let me in", lambda frame, error: answers.append((frame, error)))
+    c.do("join_request", "no.such.host.invalid:1", b"", lambda frame, error: answers.append((frame, error)))
+    for _ in range(100):
+        stranger.run_for(0.02)
+        rig.run_for(0.02)
+        if len(answers) == 3:
+            break
+    stranger.close()
+    assert sorted(answers, key=str) == [(None, "refused"), (None, "timeout"), (None, "unauthorised")]
+    assert a.told == []
+
+
+def test_a_member_key_does_not_open_the_join_socket(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    introduce(a, b)
+    sock = dealer(context, join_address(a.address), b.pair, rig.access.join_server.public)
+    sock.send(b"hello")
+    rig.run(lambda: count(a, "dropped_unknown_key"))
+    assert a.told == []
+
+
+def test_join_requests_are_rate_limited_and_small(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    a = rig.node("a")
+    sock = dealer(context, join_address(a.address), rig.access.join_client, rig.access.join_server.public)
+    for _ in range(int(BURST) * 3):
+        sock.send(b"again")
+    rig.run(lambda: count(a, "dropped_join_rate") > BURST)
+    assert a.heard("join") < BURST * 2
+    rig.run_for(0.2)
+    before = a.heard("join")
+    sock.send(b"x" * (JOIN_FRAME_BYTES * 2))
+    rig.run_for(0.3)
+    assert a.heard("join") == before
+    still_serves(rig, a)
+
+
+# --- ports -------------------------------------------------------------------------------------------------------
+
+
+def test_a_taken_port_is_refused_with_a_way_out(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    rig.stop(b)
+    b.address = a.address
+    port = parse_address(a.address)[1]
+    with pytest.raises(UsageError, match=f"port {port} on 127.0.0.1 is taken") as caught:
+        rig.restart(b)
+    assert "--bind" in caught.value.hint
+    b.address = f"127.0.0.1:{port - 1}"
+    with pytest.raises(UsageError, match="is taken"):  # its join socket would not fit
+        rig.restart(b)
+
+
+def test_free_ports_are_chosen_below_the_ephemeral_range(rig: ZmqRig) -> None:
+    ports = [parse_address(rig.node(name).address)[1] for name in "abcd"]
+    assert len(set(ports)) == 4
+    assert all(1024 < port < 32767 for port in ports)
+
+
+def test_an_address_of_another_machine_cannot_be_bound(rig: ZmqRig) -> None:
+    a = rig.node("a")
+    rig.stop(a)
+    for address in ("192.0.2.1:7000", "nonsense", "127.0.0.1:99999"):
+        a.address = address
+        with pytest.raises(UsageError):
+            rig.restart(a)
