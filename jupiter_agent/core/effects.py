@@ -141,6 +141,16 @@ class StartRun(Effect, frozen=True):
     """(parent task, its objects); an injected item's parent is `input`"""
 
 
+class Deliver(Effect, frozen=True):
+    """Put files into the queue of a task that is not run item by item (a home script); not answered."""
+
+    job: str
+    task: str
+    src: str
+    item: str
+    objects: list[Obj]
+
+
 class StopTask(Effect, frozen=True):
     """End the process group of (job, task), or of every task of the job with task ''. Its runs are not answered."""
 

@@ -105,6 +105,22 @@ class RunFailed(Event, frozen=True):
     error: str
 
 
+class Produced(Event, frozen=True):
+    """A home script or non-DAG task closed an output file for a child by itself: `obj.name` is the base name."""
+
+    job: str
+    task: str
+    child: str
+    obj: Obj
+
+
+class TaskEnded(Event, frozen=True):
+    """The function of a home script or non-DAG task returned; its outputs were all reported before."""
+
+    job: str
+    task: str
+
+
 class Profiled(Event, frozen=True):
     """What a sample run showed: seconds per task and bytes per edge (u, v); `complete` if the DAG ran to its end."""
 
