@@ -57,6 +57,8 @@ class Home:
         self.mapping_s: float | None = None
         self.mapped_at: float | None = None
         self.over_at: float | None = None
+        self.unplaceable = ""
+        """why no mapper could place the job"""
         self.reports: dict[str, TaskReport] = {}
         self._execution, self._around, self._transfers = execution, around, transfers
         self._queue: deque[str] = deque()

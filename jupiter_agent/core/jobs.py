@@ -198,7 +198,11 @@ class Jobs:
 
     def _on_digest(self, src: str, message: RegisterDigest, now: float) -> list[Effect]:
         local = self.local.get(message.job)
-        return local.wave.on_digest(src, message) if local else self._unknown(src, message.job)
+        if local is None:
+            return self._unknown(src, message.job)
+        if local.job.over:
+            return [Send(src, JobOver(local.job.id, local.job.home, local.job.over))]
+        return local.wave.on_digest(src, message)
 
     def _on_unknown(self, src: str, message: JobUnknown, now: float) -> list[Effect]:
         local = self.local.get(message.job)

@@ -58,7 +58,7 @@ class Nodes:
         for peer in members:
             if peer != self._me:
                 link = self._links.estimate(peer)
-                rows.append(self._link(self._me, peer, (link.latency_s, link.bandwidth_bps, link.samples)))
+                rows.append(self._link(self._me, peer, (link.latency_s, link.bytes_per_s, link.samples)))
                 rows[-1] |= {"source": link.source, "age_s": self._links.age_s(peer, now)}
         for src in members:
             published = (self._membership.board.get(src, "links") or {}) if src != self._me else {}
@@ -69,12 +69,12 @@ class Nodes:
     def _link(self, src: str, dst: str, measured: tuple[Any, Any, Any]) -> dict[str, Any]:
         members = self._membership.members()
         names = [members[node].record.name if node in members else node for node in (src, dst)]
-        latency, bandwidth, samples = measured
+        latency, bytes_per_s, samples = measured
         return {
             "src": names[0],
             "dst": names[1],
             "latency_s": latency,
-            "bandwidth_bps": bandwidth,
+            "bandwidth_bps": bytes_per_s and 8 * bytes_per_s,
             "loss": None,
             "age_s": None,
             "samples": samples,

@@ -238,6 +238,7 @@ class Submissions:
             return []
         if event.error:
             fields = {"job": event.job, "error": event.error, "reasons": event.reasons}
+            local.home.unplaceable = "; ".join([event.error, *event.reasons])
             return [Notice("error", "not placeable", fields), *local.home.cancel(now)]
         why = f"{local.job.spec.mapper} over {len(placement.nodes)} nodes in {event.seconds * 1000:.1f} ms"
         local.wave.considered |= placement.considered()

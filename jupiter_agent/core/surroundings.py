@@ -12,8 +12,7 @@ class LinkEstimate(Struct, frozen=True):
     """The directed link from this node to a peer. `source`: measured, transfer, estimated."""
 
     latency_s: float
-    bandwidth_bps: float
-    """bytes per second"""
+    bytes_per_s: float
     samples: int
     source: str
 

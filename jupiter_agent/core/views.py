@@ -7,6 +7,7 @@ from typing import Any
 
 from jupiter_agent.core.home import Home, Item
 from jupiter_agent.core.jobs import Local
+from jupiter_agent.errors import EXIT_UNPLACEABLE
 
 Row = dict[str, Any]
 NameOf = Callable[[str], str]
@@ -47,8 +48,10 @@ def job_detail(home: Home, name: NameOf) -> Row:
          "why": r.why}
         for r in job.registers.values()
     ]  # fmt: skip
+    verdict = {"exit_code": EXIT_UNPLACEABLE, "reason": home.unplaceable} if home.unplaceable else {}
     return {
         **job_row(home, name),
+        **verdict,
         "bundle": job.spec.bundle.hex(),
         "seed": job.spec.seed,
         "params": job.spec.params,

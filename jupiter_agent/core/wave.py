@@ -152,7 +152,7 @@ class Wave:
         me = self._around.me
         if me in (host, node):
             link = self._around.link(node if host == me else host)
-            return link.latency_s + size / link.bandwidth_bps
+            return link.latency_s + size / link.bytes_per_s
         published = self._around.links(host).get(node)
         return published[0] + size / published[1] if published and published[1] > 0 else None
 
