@@ -57,8 +57,11 @@ def size(value: Any) -> str:
 
 
 def rate(value: Any) -> str:
-    """Bytes per second; 0 and None are not measured."""
-    return f"{size(value)}/s" if _is_number(value) and value > 0 else "-"
+    """Bits per second; 0 and None are not measured."""
+    if not _is_number(value) or value <= 0:
+        return "-"
+    step = min(3, int(math.log10(value) // 3)) if value >= 1 else 0
+    return f"{value / 1000**step:.3g} {('bit', 'kbit', 'Mbit', 'Gbit')[step]}/s"
 
 
 def percent(value: Any) -> str:

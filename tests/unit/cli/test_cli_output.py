@@ -61,9 +61,9 @@ def test_output_options_may_follow_the_verb(cluster: FakeCluster, run: Run) -> N
 def test_tables_are_aligned_and_in_units_of_people(cluster: FakeCluster, run: Run) -> None:
     cluster.answers["get"] = {"items": [ROWS["links"], ROWS["links"] | {"src": "a-longer-name", "bandwidth_bps": None}]}
     assert run("ctl", "get", "links").out.splitlines() == [
-        "SRC             DST     LATENCY   BANDWIDTH   LOSS   AGE   SOURCE",
-        "node1           node2   400us     125 MB/s    1%     3s    measured",
-        "a-longer-name   node2   400us     -           1%     3s    measured",
+        "SRC             DST     LATENCY   BANDWIDTH    LOSS   AGE   SOURCE",
+        "node1           node2   400us     125 Mbit/s   1%     3s    measured",
+        "a-longer-name   node2   400us     -            1%     3s    measured",
     ]
 
 
