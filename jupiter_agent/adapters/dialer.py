@@ -21,7 +21,6 @@ from jupiter_agent.adapters.sessions import GOODBYE, HELLO, Hub, Session, Sessio
 
 REST_S = 0.1
 _EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
-_SILENT_ERRORS = (zmq.ENOTSOCK, zmq.ENOTSUP)
 
 
 class Dialer:
@@ -84,11 +83,10 @@ class Dialer:
     def hang_up(self, session: Session) -> None:
         """End a session politely: the other side hears that it was closed. The owner is not told."""
         if session.up and self._send(session, [session.route, b"", GOODBYE]):
-            self._release(session, REST_S)
-            self._hub.loop.call_later(REST_S, self._cut, session)  # lets the goodbye leave
+            connected = self._release(session, REST_S)
+            self._hub.loop.call_later(REST_S, self._cut, session, connected)  # lets the goodbye leave
         else:
-            self._release(session, 0.0)
-            self._cut(session)
+            self._cut(session, self._release(session, 0.0))
 
     def drain(self, limit: int) -> bool:
         """Take up to `limit` frames; whether more may be waiting."""
@@ -144,28 +142,29 @@ class Dialer:
             self._give_up(session, "lost" if session.up else "handshake")
 
     def _is_up(self, session: Session) -> None:
-        if not session.up and session.endpoint in self._by_endpoint:
+        if not session.up and self._by_endpoint.get(session.endpoint) is session:
             session.up = True
             self._send(session, [session.route, b"", HELLO])
             self._owner.session_up(session)
 
     def _give_up(self, session: Session, reason: str) -> None:
         if session.route in self._by_route:
-            self._release(session, 0.0)
-            self._cut(session)
+            self._cut(session, self._release(session, 0.0))
             self._owner.session_end(session, reason)
 
-    def _release(self, session: Session, extra_s: float) -> None:
-        """From here on monitor events for this endpoint mean nothing."""
-        if self._by_endpoint.get(session.endpoint) is session:
-            del self._by_endpoint[session.endpoint]
-            now = self._hub.loop.time()
-            if len(self._free_at) > 256:
-                self._free_at = {e: t for e, t in self._free_at.items() if t > now}
-            self._free_at[session.endpoint] = now + REST_S + extra_s
+    def _release(self, session: Session, extra_s: float) -> bool:
+        """From here on monitor events for this endpoint mean nothing. Whether this session had the endpoint."""
+        if self._by_endpoint.get(session.endpoint) is not session:
+            return False
+        del self._by_endpoint[session.endpoint]
+        now = self._hub.loop.time()
+        if len(self._free_at) > 256:
+            self._free_at = {e: t for e, t in self._free_at.items() if t > now}
+        self._free_at[session.endpoint] = now + REST_S + extra_s
+        return True
 
-    def _cut(self, session: Session) -> None:
-        if self._by_route.pop(session.route, None) is None or self._hub.closed:
+    def _cut(self, session: Session, connected: bool) -> None:
+        if self._by_route.pop(session.route, None) is None or self._hub.closed or not connected:
             return
         try:
             self._sock.disconnect(session.endpoint)

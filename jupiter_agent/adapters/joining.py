@@ -24,7 +24,8 @@ from jupiter_agent.adapters.curve import (
     readable,
 )
 from jupiter_agent.adapters.gate import ADMIT, REFUSE
-from jupiter_agent.adapters.ports import join_address, resolve, tcp_outcome
+from jupiter_agent.adapters.ports import join_address
+from jupiter_agent.adapters.reaching import resolve, tcp_outcome
 from jupiter_agent.adapters.sessions import Hub
 from jupiter_agent.errors import UsageError
 
@@ -116,15 +117,18 @@ class JoinRequest:
         self._hub = hub
         self._keys = keys
         self._address = address
-        self._release: list[Callable[[], None]] = []
+        self._release: list[Callable[[], object]] = []
 
     async def ask(self, frame: bytes) -> tuple[bytes | None, str]:
         """(answer, '') or (None, error), within `JOIN_LIMIT_S`. Reachability is judged before authorisation."""
         try:
             async with asyncio.timeout(JOIN_LIMIT_S):
-                address = await resolve(join_address(self._address))
-                outcome = await tcp_outcome(address, JOIN_LIMIT_S)
-                return await self._exchange(address, frame) if outcome == "open" else (None, outcome)
+                outcome = "timeout"
+                for address in await resolve(join_address(self._address)):
+                    outcome = await tcp_outcome(address, JOIN_LIMIT_S)
+                    if outcome == "open":
+                        return await self._exchange(address, frame)
+                return None, outcome
         except (TimeoutError, OSError, UsageError, UnicodeError):
             return None, "timeout"
         finally:

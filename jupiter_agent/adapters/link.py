@@ -20,7 +20,7 @@ from jupiter_agent.adapters.curve import (
     readable,
 )
 from jupiter_agent.adapters.keys import Token
-from jupiter_agent.adapters.ports import join_address, numeric_now, tcp_check
+from jupiter_agent.adapters.ports import first_open, join_address
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.membership import PROTOCOL_MAX, PROTOCOL_MIN, Iam, Who
 from jupiter_agent.core.wire import decode, encode
@@ -118,7 +118,7 @@ def ask_who(context: Context, address: str, token: Token, limit_s: float = HANDS
 def first_reachable(addresses: list[str]) -> list[str]:
     """The addresses from the first on where somebody listens. UnreachableError names all that were tried."""
     for at, address in enumerate(addresses):
-        if tcp_check(address, REACH_S) == "open":
+        if first_open(address, REACH_S):
             return addresses[at:]
     raise UnreachableError(
         f"no agent answers at {', '.join(addresses) or 'no address'}", "is it running? `jupiter local status`"
@@ -127,7 +127,7 @@ def first_reachable(addresses: list[str]) -> list[str]:
 
 def open_link(context: Context, address: str, token: Token) -> Link:
     """A session with the agent at `address`, authenticated as operator."""
-    if tcp_check(address, REACH_S) != "open":
+    where = first_open(address, REACH_S)
+    if where is None:
         raise UnreachableError(f"no agent answers at {address}")
-    where = numeric_now(address)
     return Link(context, where, token.access().operator, ask_who(context, where, token).curve_key)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 
-from jupiter_agent.errors import UnreachableError, UsageError
+from jupiter_agent.errors import UsageError
 
 JOIN_PORT_OFFSET = 1
 """The join socket listens on the agent's port plus this."""
@@ -41,51 +40,13 @@ def numeric(address: str) -> str | None:
         return None
 
 
-async def resolve(address: str) -> str:
-    """The numeric form of an address, asking the resolver off the loop. Raises OSError (unknown) or UsageError."""
-    known = numeric(address)
-    if known is not None:
-        return known
-    host, port = parse_address(address)
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return format_address(str(found[0][4][0]), port)
-
-
-def numeric_now(address: str) -> str:
-    """As `resolve`, blocking. UnreachableError when the resolver does not know the host."""
-    known = numeric(address)
-    if known is not None:
-        return known
-    host, port = parse_address(address)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise UnreachableError(f"the name {host} is unknown: {error}") from error
-    return format_address(str(found[0][4][0]), port)
-
-
-async def tcp_outcome(address: str, limit_s: float) -> str:
-    """One plain TCP connect: open, refused or timeout (anything else that kept it from opening counts as timeout)."""
-    loop = asyncio.get_running_loop()
-    try:
-        host, port = parse_address(address)
-        async with asyncio.timeout(limit_s):
-            transport, _ = await loop.create_connection(asyncio.Protocol, host, port)
-    except ConnectionRefusedError:
-        return "refused"
-    except (OSError, UsageError, UnicodeError):
-        return "timeout"
-    transport.abort()
-    return "open"
-
-
-def tcp_check(address: str, limit_s: float) -> str:
-    """As `tcp_outcome`, blocking: for programs without a loop. UsageError for what is no address."""
+def first_open(address: str, limit_s: float) -> str | None:
+    """One plain TCP connect, blocking: the address in numbers if somebody listens there (a name may stand for several),
+    else None. UsageError for what is no address."""
     where = parse_address(address)
     try:
-        with socket.create_connection(where, timeout=limit_s):
-            return "open"
-    except ConnectionRefusedError:
-        return "refused"
+        with socket.create_connection(where, timeout=limit_s) as connection:
+            host, port = connection.getpeername()[:2]
+            return format_address(host, port)
     except (OSError, UnicodeError):
-        return "timeout"
+        return None

@@ -130,7 +130,7 @@ class Directory:
 
     def drop_key(self, key: str) -> None:
         for table in (self._by_key, self._knocks, self._banned):
-            table.pop(key, None)  # type: ignore[attr-defined]
+            table.pop(key, None)
 
     def owner_of(self, key: str) -> str:
         """The peer id behind an authenticated key, CLIENT_PREFIX for an operator, '' for nobody we know."""

@@ -23,7 +23,8 @@ from jupiter_agent.adapters.dialer import Dialer
 from jupiter_agent.adapters.gate import Gate
 from jupiter_agent.adapters.joining import JOIN_DOMAIN, JOIN_PREFIX, JoinRequest, JoinSink, JoinSocket, OnAnswer
 from jupiter_agent.adapters.listener import DOMAIN, Listener
-from jupiter_agent.adapters.ports import format_address, numeric, parse_address, resolve, tcp_outcome
+from jupiter_agent.adapters.ports import format_address, numeric, parse_address
+from jupiter_agent.adapters.reaching import resolve, tcp_outcome
 from jupiter_agent.adapters.sessions import Directory, Hub, Peer, Session
 from jupiter_agent.adapters.transport import Sink
 from jupiter_agent.core.ids import CLIENT_PREFIX
@@ -215,12 +216,16 @@ class ZmqTransport:
             peer.failures += 1
         peer.not_before = self._hub.loop.time() + min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(peer.failures, 8))
         if not peer.is_up():
-            self._drop_backlog(peer, reason)
+            if peer.out is None:
+                self._drop_backlog(peer, reason)
             self._hub.report(self._sink.on_down, peer.id, reason)
             if peer.id in self._kept:
                 self._want(peer)
 
     def session_frame(self, session: Session, frame: bytes) -> None:
+        if session.peer not in self._directory.peers and session.peer not in self._clients:
+            self._counts["dropped_late"] += 1
+            return
         session.used = self._hub.loop.time()
         self._counts["frames_in"] += 1
         self._counts["bytes_in"] += len(frame)
@@ -271,7 +276,7 @@ class ZmqTransport:
                 self.session_end(session, "timeout")
                 return
             if peer.out is session:
-                self._dialer.dial(session, found, peer.key, handshake_s)
+                self._dialer.dial(session, found[peer.failures % len(found)], peer.key, handshake_s)
 
         self._spawn(resolve_and_dial())
 

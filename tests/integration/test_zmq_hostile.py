@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -11,7 +12,7 @@ import pytest
 import zmq
 from transport_rigs import Node, ZmqRig, introduce, new_pair
 
-from jupiter_agent.adapters.curve import CurvePair
+from jupiter_agent.adapters.curve import HEARTBEAT_S, STALLED_S, CurvePair
 from jupiter_agent.adapters.joining import BURST, JOIN_FRAME_BYTES
 from jupiter_agent.adapters.ports import join_address, parse_address
 from jupiter_agent.adapters.sessions import GOODBYE
@@ -210,6 +211,69 @@ def test_a_goodbye_ends_a_session_as_closed(rig: ZmqRig, context: zmq.Context[zm
     sock.send_multipart([b"", GOODBYE])
     rig.run(lambda: a.heard("down"))
     assert a.told == [("up", "b"), ("frame", "b", b"hi"), ("down", "b", "closed")]
+
+
+class Relay:
+    """A network path in between that can go silent: what is sent on it arrives nowhere, and nothing says so."""
+
+    def __init__(self, rig: ZmqRig, target: str) -> None:
+        self._target = parse_address(target)
+        self._paths: list[asyncio.Task[None]] = []
+        server = rig.loop.run_until_complete(asyncio.start_server(self._connected, "127.0.0.1", 0))
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        loop = asyncio.get_running_loop()
+        self._paths += [loop.create_task(self._pass(*way)) for way in ((reader, far_writer), (far_reader, writer))]
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    def silence(self) -> None:
+        """What is open now passes nothing any more; new connections work."""
+        for path in self._paths:
+            path.cancel()
+
+
+def test_a_session_that_went_silent_is_reopened_not_waited_for(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    relay = Relay(rig, b.address)
+    a.learn(b, address=relay.address)
+    b.learn(a)
+    a.do("connect", "b")
+    rig.run(lambda: a.heard("up") and b.heard("up"))
+    relay.silence()
+    rig.run(lambda: a.heard("down", "b", "lost"), HEARTBEAT_S + STALLED_S + 1.0)
+    rig.run(lambda: a.heard("up") == 2, 2.0)
+    a.send(b, b"back")
+    rig.run(lambda: b.frames() == [b"back"])
+    rig.run(lambda: count(b, "sessions") == 1, 10.0)  # the silent one ends at this side too
+
+
+def test_few_sessions_are_kept_open_on_demand_and_the_stalest_goes_first(rig: ZmqRig) -> None:
+    a = rig.node("a")
+    others = [rig.node(f"n{number}") for number in range(6)]
+    introduce(a, *others)
+    for other in others:
+        a.send(other, b"hi")
+        rig.run(other.frames)
+    rig.run(lambda: a.heard("down", "n0", "closed") and a.heard("down", "n1", "closed"), 0.3)
+    assert count(a, "sessions") == 4
+
+
+def test_each_session_costs_one_descriptor(rig: ZmqRig) -> None:
+    a = rig.node("a")
+    others = [rig.node(f"n{number}") for number in range(8)]
+    introduce(a, *others)
+    before = len(os.listdir("/proc/self/fd"))
+    for other in others:
+        a.do("connect", other.name)
+    rig.run(lambda: a.heard("up") == 8)
+    rig.run_for(0.1)
+    assert len(os.listdir("/proc/self/fd")) - before == 2 * 8  # both ends live in this process
 
 
 # --- the join socket -------------------------------------------------------------------------------------------
