@@ -39,7 +39,7 @@ class Nodes:
                     "state": str(member.state),
                     "reachable": node == self._me or member.reachable,
                     "address": member.record.address,
-                    "found_by": member.found_by,
+                    "found_by": "self" if node == self._me else member.found_by,
                     "role": member.record.role,
                     "boot": member.record.boot,
                     "incarnation": member.record.incarnation,
