@@ -130,25 +130,25 @@ class LocalCluster:
         try:
             content = json.loads((self.folder / "cluster.json").read_text("utf-8"))
             return [{"name": str(e["name"]), "bind": str(e["bind"])} for e in content["nodes"]]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(f"{self.folder}/cluster.json is damaged: {error}", "give another --dir") from error
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """One `jupiter local` at a time changes a folder."""
+        """One `jupiter local` at a time changes a folder. UsageError for what cannot be written in it meanwhile."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = (self.folder / "lock").open("w")
+            with (self.folder / "lock").open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UsageError(f"another `jupiter local` is at work in {self.folder}", "wait for it") from None
+                yield
         except OSError as error:
-            raise UsageError(f"cannot use {self.folder}: {error.strerror}", "give another --dir") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(f"another `jupiter local` is at work in {self.folder}", "wait for it") from None
-            yield
+            place = error.filename or self.folder
+            raise UsageError(f"cannot use {place}: {error.strerror}", "give another --dir") from error
 
     def find(self, name: str) -> Node:
         for node in self.nodes:
