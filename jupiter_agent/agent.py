@@ -108,9 +108,10 @@ class Agent:
             self._loop.add_signal_handler(number, self._stop)
         self._loop.add_signal_handler(signal.SIGUSR1, self._diagnose)
         self._write_file("token", self.token() + "\n")
-        self._performer.perform(
-            self.machine.restore(self._journal.replay(), self._performer.objects.digests(), self._loop.time())
-        )
+        stored = self._performer.objects.digests()
+        effects = self.machine.restore(self._journal.replay(), stored, self._loop.time())
+        self._journal.compact(self.machine.records())
+        self._performer.perform(effects)
         self._spawn(self._sample())
         self._spawn(self._remember())
         if self._config.http:

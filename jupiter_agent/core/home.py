@@ -11,6 +11,7 @@ Every change is a journal record first (`Append`), so a home that starts again r
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from math import inf
 from typing import Any
 
@@ -29,6 +30,15 @@ from jupiter_agent.errors import UsageError
 SPREAD_S = 0.1
 OVER_AGAIN_S = 2.0
 OVER_TIMES = 5
+
+
+Record = tuple[str, str, str, Any]
+"""(kind of machine, job id, what, value as plain data)"""
+
+
+def home_record(job: str, kind: str, value: Any) -> Record:
+    """One journal record of a job's home."""
+    return ("home", job, kind, msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
 class Item(msgspec.Struct):
@@ -305,7 +315,20 @@ class Home:
         return [Send(node, message) for node in others]
 
     def _record(self, kind: str, value: Any) -> Append:
-        return Append(("home", self.job.id, kind, msgspec.to_builtins(value, builtin_types=(bytes,))), sync=True)
+        return Append(home_record(self.job.id, kind, value), sync=True)
+
+    def records(self) -> Iterator[Record]:
+        """What a journal must hold to bring this home back: the shortest one."""
+        yield home_record(self.job.id, "job", (self.job.signed, self.job.home))
+        yield home_record(self.job.id, "registers", list(self.job.registers.values()))
+        for item in self.items.values():
+            yield home_record(self.job.id, "item", item)
+        if self.mapped_at is not None:
+            yield home_record(self.job.id, "mapped", self.mapped_at)
+        if not self.intake_open:
+            yield home_record(self.job.id, "close", None)
+        if self.job.over:
+            yield home_record(self.job.id, "over", self.job.over)
 
     def restore(self, kind: str, value: Any) -> None:
         """Apply one journal record (of this job) when the agent starts again."""

@@ -92,6 +92,10 @@ class Peer:
         self.transfers.stored.update(stored)
         return self._run([], self.jobs.restore(records, now), now)
 
+    def records(self) -> Iterable[Any]:
+        """What the journal must hold for `restore` to bring this state back."""
+        return (record for home in self.jobs.homes() for record in home.records())
+
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for machine in (self.membership, self.jobs, self.submissions, self.control):

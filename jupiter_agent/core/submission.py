@@ -18,6 +18,7 @@ import msgspec
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
+from jupiter_agent.core.home import home_record
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.jobs import Jobs, Local
 from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj
@@ -189,8 +190,7 @@ class Submissions:
         version = HomeVersion(1, self._around.me, self._around.boot)
         local = self._jobs.create(signed, spec, version, now)
         assert local.home is not None
-        record = ("home", spec.id, "job", msgspec.to_builtins((signed, version), builtin_types=(bytes,)))
-        effects: list[Effect] = [Append(record, sync=True)]
+        effects: list[Effect] = [Append(home_record(spec.id, "job", (signed, version)), sync=True)]
         effects += [Notice("info", "job accepted", {"job": spec.id, "name": spec.name, "mapper": mapper})]
         try:
             for name, obj, task in inputs:
