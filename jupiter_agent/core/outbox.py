@@ -70,9 +70,10 @@ class Outbox:
         return effects
 
     def on_received(self, node: str, ack: ParcelReceived) -> None:
+        """The receiver holds it. What an earlier life of the node held is lost: such words are too late."""
         key = (ack.item, ack.src, ack.dst, (ack.stamp, frozenset(ack.carried.items())))
         owed = self._pending.get(key)
-        if owed is not None and owed.target == node:
+        if owed is not None and owed.target == node and ack.boot >= self._boot(node):
             owed.boot = ack.boot
             if node != self._around.me:
                 self.moved_bytes += sum(obj.size for obj in owed.parcel.objects)

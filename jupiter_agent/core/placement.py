@@ -68,6 +68,7 @@ class Placement:
 
     def _solve(self) -> list[Effect]:
         self._due = inf
+        self._waiting.clear()
         return [Solve(self.job.id, self.job.spec.mapper, self.problem(), self.job.spec.seed)]
 
     def problem(self) -> dict[str, object]:
