@@ -102,7 +102,7 @@ class Execution:
                 params = {**spec.params, **self._job.tasks[task].params}
                 effects.append(StartTask(spec.id, self._job.tasks[task], spec.bundle, spec.app, params))
         for task in self._started - hosted:
-            if self._queue.counts(self._job.id, task) == (0, 0):
+            if not self._has_attempts(task):
                 self._started.discard(task)
                 effects.append(StopTask(self._job.id, task))
         return effects + self.outbox.flush(now) + self._settle(now)
@@ -125,8 +125,10 @@ class Execution:
         if parcel.dst != HOME and parcel.dst not in job.tasks:
             return []
         if job.host(parcel.dst) != self._around.me:
-            known = [job.registers[parcel.dst]] if parcel.dst in job.registers else []
+            known = [register for register in job.tellable(self._around.me) if register.task == parcel.dst]
             return [Send(src, Registers(job.id, job.home, known))]
+        if parcel.dst != HOME and parcel.dst not in self._joins:
+            return []
         ack = ParcelReceived(
             job.id, parcel.item, parcel.src, parcel.dst, parcel.stamp, parcel.carried, self._around.boot
         )
@@ -145,25 +147,25 @@ class Execution:
     def on_received(self, src: str, ack: ParcelReceived) -> None:
         self.outbox.on_received(src, ack)
 
-    def on_finished(self) -> list[Effect]:
+    def on_finished(self, now: float) -> None:
         """`finished` grew: free everything that was kept for the items in it."""
-        over = [item for item, number in self._numbers.items() if number in self.finished]
-        return [effect for item in over for effect in self._free(item)]
+        for item in [item for item, number in self._numbers.items() if number in self.finished]:
+            self._free(item, now)
 
-    def _free(self, item: str) -> list[Effect]:
+    def _free(self, item: str, now: float) -> None:
         self._numbers.pop(item, None)
         freed = self.outbox.free(item)
         for join in [*self._joins.values(), self.home_join]:
             freed += join.parcels(item)
             join.drop(item)
-        effects = [effect for parcel in freed for effect in self._transfers.release(parcel.objects)]
+        for parcel in freed:
+            self._transfers.release(parcel.objects, now)
         self._failures.pop(item, None)
         self._queue.drop_item(self._job.id, item)
         self._fetching = [attempt for attempt in self._fetching if attempt.item != item]
         self._retries = [(due, attempt) for due, attempt in self._retries if attempt.item != item]
         for task in self._joins:
             self._fired.pop((task, item), None)
-        return effects
 
     def stop(self, now: float) -> list[Effect]:
         """The job is over: report for the last time, end its processes, forget its items."""
@@ -172,7 +174,7 @@ class Execution:
         if self._counts and (report := self._next_report(now + REPORT_S)):
             effects.append(Send(self._job.home.writer, report))
         for item in list(self._numbers):
-            effects += self._free(item)
+            self._free(item, now)
         self._queue.drop(self._job.id)
         self._report_at = inf
         return effects
@@ -181,9 +183,9 @@ class Execution:
         if parcel.number is None or parcel.number in self.finished:
             return []
         self._numbers[parcel.item] = parcel.number
-        join = self.home_join if parcel.dst == HOME else self._joins.get(parcel.dst)
-        if join is None or not join.add(parcel):
-            return []
+        join = self.home_join if parcel.dst == HOME else self._joins[parcel.dst]
+        if not join.add(parcel):
+            return self._transfers.also_at(parcel.objects, src, now)
         effects = self._transfers.keep(parcel.objects, src, now)
         if parcel.dst == HOME:
             self.arrived_home.append(parcel.item)
@@ -229,6 +231,7 @@ class Execution:
 
     def on_run_done(self, attempt: Attempt, event: RunDone, now: float) -> list[Effect]:
         if attempt.parcels[0].number in self.finished or self._job.over:
+            self._transfers.discard([obj for _, obj in event.outputs], now)
             return []
         self._counts[attempt.task]["done"] += 1
         self._seconds[attempt.task] = self._seconds.get(attempt.task, 0.0) + event.seconds
@@ -310,6 +313,10 @@ class Execution:
             self._seconds.get(task, 0.0),
         )  # fmt: skip
 
+    def _has_attempts(self, task: str) -> bool:
+        held = [*self._fetching, *(attempt for _, attempt in self._retries)]
+        return any(self._queue.counts(self._job.id, task)) or any(attempt.task == task for attempt in held)
+
     def busy(self) -> bool:
         """Something here would be lost if the node left now: attempts, or parcels nobody confirmed."""
         running = any(sum(self._queue.counts(self._job.id, task)) for task in self._counts)
@@ -318,7 +325,8 @@ class Execution:
     def check(self) -> None:
         """Raise when something is kept for an item that is over, or the outbox is out of step."""
         self.outbox.check()
-        kept = {item for join in self._joins.values() for item in join.items()} | self.outbox.items()
+        joins = [*self._joins.values(), self.home_join]
+        kept = {item for join in joins for item in join.items()} | self.outbox.items()
         assert kept <= set(self._numbers), f"kept for items that are over: {kept - set(self._numbers)}"
 
 

@@ -100,11 +100,13 @@ class Home:
             chosen = self._name_for(name, obj, entries, (rename, planned))
             if chosen is None:
                 ignored.append(name)
+                self._transfers.discard([obj], now)
             else:
                 planned[chosen] = obj
         effects: list[Effect] = []
         for name, obj in planned.items():
-            effects += self._take_in(name, dict.fromkeys(entries, obj), now)
+            there = self.items[name].parts if name in self.items else {}
+            effects += self._take_in(name, {entry: obj for entry in entries if entry not in there}, now)
         return effects + self._admit(now), list(planned), ignored
 
     def _name_for(self, name: str, obj: Obj, entries: list[str], plan: tuple[bool, dict[str, Obj]]) -> str | None:
@@ -117,10 +119,8 @@ class Home:
             item = self.items.get(candidate)
             parts = item.parts if item else dict.fromkeys(entries, planned[candidate]) if candidate in planned else {}
             clash = [entry for entry in entries if entry in parts]
-            if not clash:
-                return candidate
             if all(parts[entry].sha256 == obj.sha256 for entry in clash):
-                return None
+                return candidate if len(clash) < len(entries) else None
             if not rename:
                 raise UsageError(f"item '{candidate}' is there with other bytes", "rename the file, or use --rename")
             n += 1
@@ -216,12 +216,17 @@ class Home:
     def _over(self, item: Item, now: float) -> list[Effect]:
         """The item is done, failed or cancelled: record it, free it everywhere, let the next one in."""
         item.finished_at = self._around.wall(now)
-        item.parts = {entry: Obj(obj.name, obj.sha256, obj.size) for entry, obj in item.parts.items()}
+        self._let_go(item, now)
         self._open.discard(item.name)
         effects: list[Effect] = [self._record("item", item)]
         self._execution.finished.add(item.number)
-        effects += self._execution.on_finished()
+        self._execution.on_finished(now)
         return effects + self._spread(now) + self._admit(now) + self._end_if_over(now)
+
+    def _let_go(self, item: Item, now: float) -> None:
+        """Its input is not needed any more; digest and size stay."""
+        self._transfers.release(list(item.parts.values()), now)
+        item.parts = {entry: Obj(obj.name, obj.sha256, obj.size) for entry, obj in item.parts.items()}
 
     def _spread(self, now: float) -> list[Effect]:
         self._spread_at = min(self._spread_at, now + SPREAD_S)
@@ -236,6 +241,7 @@ class Home:
         for item in self.items.values():
             if item.state in ("queued", "running"):
                 item.state, item.finished_at = "cancelled", self._around.wall(now)
+                self._let_go(item, now)
         self._queue.clear()
         self._open.clear()
         self.intake_open = False
@@ -338,7 +344,6 @@ class Home:
             self._last_number = max(self._last_number, item.number[1])
             if item.state in ("done", "failed", "cancelled"):
                 self._execution.finished.add(item.number)
-                self._transfers.stored.update(obj.sha256 for _, obj in item.results)
         elif kind == "registers":
             self.job.merge(msgspec.convert(value, list[Register]))
         elif kind == "close":
@@ -351,14 +356,24 @@ class Home:
             self.job.end(str(value))
 
     def resume(self, now: float) -> list[Effect]:
-        """After the journal is replayed: put the unfinished items into the DAG again."""
+        """After the journal is replayed: keep the results, and put the unfinished items into the DAG again."""
+        for item in self.items.values():
+            self._transfers.keep([obj for _, obj in item.results], self._around.me, now)
+            if item.state in ("queued", "running"):
+                item.state = "cancelled" if self.job.over else "queued"
         if self.job.over:
             return []
         for item in self.items.values():
-            if item.state in ("queued", "running"):
-                item.state = "queued"
+            if item.state == "queued":
+                self._transfers.keep(list(item.parts.values()), self._around.me, now)
                 self._queue.append(item.name)
         return self._admit(now) + self._end_if_over(now)
+
+    def abandon(self, now: float) -> None:
+        """The job is refused after all: nothing of it was told to anybody, nothing of it stays."""
+        self._execution.stop(now)
+        for item in self.items.values():
+            self._let_go(item, now)
 
     def check(self) -> None:
         """Raise when more items are open than allowed, or an open one is over."""

@@ -49,6 +49,8 @@ class Job:
         self.controllers: dict[str, str | None] = controllers(list(parents), parents)
         self.ranks = self.dag.upward_ranks(spec.seconds, spec.edge_bytes, MEAN_LATENCY_S, MEAN_INV_RATE)
         self.registers: dict[str, Register] = {}
+        self._named: dict[str, None] = {}
+        """nodes that some register named once"""
         self.changes = 0
         """how often a register changed here"""
         self.over = ""
@@ -95,6 +97,7 @@ class Job:
         for register in registers:
             if register.task not in self.tasks:
                 continue
+            self._named[register.node] = None
             mine = self.registers.get(register.task)
             if mine is None or register.version() > mine.version():
                 self.registers[register.task] = register
@@ -114,6 +117,7 @@ class Job:
         basis = max(self.basis(task), mine.basis if mine else 0)
         register = Register(task, node, basis, mine.epoch + 1 if mine else 1, writer[0], writer[1], why)
         self.registers[task] = register
+        self._named[node] = None
         self.changes += 1
         return register
 
@@ -132,9 +136,17 @@ class Job:
         ]
         return zlib.crc32(msgspec.msgpack.encode(known))
 
-    def participants(self) -> list[str]:
+    def hosts(self) -> list[str]:
         """Every node that a register or the home version names, in the order of the tasks."""
         return list(dict.fromkeys([*(register.node for register in self.registers.values()), self.home.writer]))
+
+    def participants(self) -> list[str]:
+        """The hosts, and whoever was one: after a partition nobody else tells them what they missed."""
+        return list(dict.fromkeys([*self.hosts(), *self._named]))
+
+    def tellable(self, me: str) -> list[Register]:
+        """What `me` tells others: home speaks of its own decisions only, everybody else of all it knows."""
+        return [r for r in self.registers.values() if me == r.writer or me != self.home.writer]
 
     def check(self) -> None:
         """Raise when a register names a task that does not exist or differs from its key."""

@@ -58,6 +58,8 @@ class Local(Struct):
     execution: Execution
     wave: Wave
     home: Home | None = None
+    settled: int = 0
+    """changes of registers that its machines were told of"""
 
 
 Handler = Callable[["Jobs", str, Any, float], list[Effect]]
@@ -82,13 +84,16 @@ class Jobs:
         return SignedSpec(encoded, self._around.me, self._around.sign(SIGNED + encoded))
 
     def create(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
-        """Take part in a job from now on; with its home machine if this node is it."""
+        """Take part in a job from now on. A home that lost its journal takes part in its own jobs like this."""
         job = Job(signed, spec, home)
         execution = Execution(job, self._around, self.queue, self.transfers)
-        local = Local(job, execution, Wave(job, self._around, now))
-        if home.writer == self._around.me:
-            local.home = Home(job, execution, self._around, self.transfers)
-        self.local[spec.id] = local
+        local = self.local[spec.id] = Local(job, execution, Wave(job, self._around, now))
+        return local
+
+    def create_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
+        """The same, with the home machine."""
+        local = self.create(signed, spec, home, now)
+        local.home = Home(local.job, local.execution, self._around, self.transfers)
         return local
 
     def restore(self, records: Iterable[Any], now: float) -> list[Effect]:
@@ -97,15 +102,16 @@ class Jobs:
             kind, job, what, value = record
             if kind == "home" and what == "job":
                 signed, version = msgspec.convert(value, tuple[SignedSpec, HomeVersion])
-                self.create(signed, decode_spec(signed), version, now)
+                self.create_home(signed, decode_spec(signed), version, now)
             elif kind == "home" and job in self.local and (home := self.local[job].home):
                 home.restore(what, value)
         effects: list[Effect] = []
-        for local in self._active():
-            effects += self.need_bundle(local, self._around.me, now) + local.execution.on_registers(now)
+        for local in self.local.values():
             if local.home:
                 effects += local.home.resume(now)
-            effects += local.wave.step(now)
+            if not local.job.over:
+                effects += self.need_bundle(local, self._around.me, now) + local.wave.step(now)
+                effects = self._settle(local, effects, now)
         return effects
 
     def homes(self) -> list[Home]:
@@ -125,7 +131,13 @@ class Jobs:
         return self.transfers.want(spec.bundle, spec.bundle_size, list(sources), now)
 
     def _settle(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
-        """What follows from any change of a job: home takes what arrived, and notices when the mapping is complete."""
+        """What follows from any change of a job: tasks that came here start, home takes what arrived and notices when
+        the mapping is complete."""
+        if local.settled != local.job.changes:
+            local.settled = local.job.changes
+            if local.job.hosted_by(self._around.me):
+                effects += self.need_bundle(local, local.job.home.writer, now)
+            effects += local.execution.on_registers(now)
         if local.home:
             arrived, local.execution.arrived_home = local.execution.arrived_home, []
             if arrived:
@@ -137,7 +149,7 @@ class Jobs:
         """Somebody came, went or started again: orphans, and parcels for a new boot."""
         effects: list[Effect] = []
         for local in self._active():
-            effects += local.execution.on_registers(now) + local.wave.step(now)
+            effects += local.wave.step(now) + local.execution.on_registers(now)
             effects = self._settle(local, effects, now)
         return effects
 
@@ -151,6 +163,16 @@ class Jobs:
         handler = _HANDLERS.get(type(message))
         return handler(self, src, message, now) if handler else None
 
+    def _find(self, src: str, job: str) -> Local | list[Effect]:
+        """A job that goes on here; else what to answer: it is over, or not known here."""
+        local = self.local.get(job)
+        if local is None:
+            over = self._ended.get(job)
+            return [Send(src, JobOver(job, HomeVersion(0, "", 0), over) if over else JobUnknown(job))]
+        if local.job.over:
+            return [] if src == self._around.me else [Send(src, JobOver(job, local.job.home, local.job.over))]
+        return local
+
     def _on_award(self, src: str, message: Award, now: float) -> list[Effect]:
         local = self._from_award(src, message, now)
         if isinstance(local, list):
@@ -160,16 +182,14 @@ class Jobs:
         effects: list[Effect] = [Send(src, Awarded(local.job.id, local.job.digest()))]
         if local.job.hosted_by(self._around.me):
             effects += self.need_bundle(local, src, now)
-        effects += local.wave.on_registers(src, won, now) + local.execution.on_registers(now)
+        effects += local.wave.on_registers(src, won, now)
         return self._settle(local, effects, now)
 
     def _from_award(self, src: str, message: Award, now: float) -> Local | list[Effect]:
         """The job an award is about; created when it is new and its spec is signed by a member."""
         spec = decode_spec(message.spec)
-        if spec.id in self._ended:
-            return [Send(src, JobOver(spec.id, message.home, self._ended[spec.id]))]
-        if spec.id in self.local:
-            return self.local[spec.id]
+        if spec.id in self._ended or spec.id in self.local:
+            return self._find(src, spec.id)
         if not self._around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
             raise PeerError(f"award of job {spec.id}: the spec is not signed by a member known here")
         return self.create(message.spec, spec, message.home, now)
@@ -180,9 +200,9 @@ class Jobs:
         return []
 
     def _on_registers(self, src: str, message: Registers, now: float) -> list[Effect]:
-        local = self.local.get(message.job)
-        if local is None:
-            return self._unknown(src, message.job)
+        local = self._find(src, message.job)
+        if isinstance(local, list):
+            return local
         local.job.merge_home(message.home)
         won = local.job.merge(message.registers)
         newer = [r for r in message.registers if local.job.registers.get(r.task, r).version() > r.version()]
@@ -193,34 +213,25 @@ class Jobs:
         if won:
             if any(register.node == self._around.me for register in won):
                 effects += self.need_bundle(local, src, now)
-            effects += local.wave.on_registers(src, won, now) + local.execution.on_registers(now)
+            effects += local.wave.on_registers(src, won, now)
         return self._settle(local, effects, now)
 
     def _on_digest(self, src: str, message: RegisterDigest, now: float) -> list[Effect]:
-        local = self.local.get(message.job)
-        if local is None:
-            return self._unknown(src, message.job)
-        if local.job.over:
-            return [Send(src, JobOver(local.job.id, local.job.home, local.job.over))]
-        return local.wave.on_digest(src, message)
+        local = self._find(src, message.job)
+        return local if isinstance(local, list) else local.wave.on_digest(src, message)
 
     def _on_unknown(self, src: str, message: JobUnknown, now: float) -> list[Effect]:
-        local = self.local.get(message.job)
-        if local is None:
+        if message.job not in self.local:
             return []
-        if local.job.over:
-            return [Send(src, JobOver(local.job.id, local.job.home, local.job.over))]
+        local = self._find(src, message.job)
+        if isinstance(local, list):
+            return local
         return local.wave.award(src, now) if src in local.job.participants() else []
 
-    def _unknown(self, src: str, job: str) -> list[Effect]:
-        if job in self._ended:
-            return [Send(src, JobOver(job, HomeVersion(0, "", 0), self._ended[job]))]
-        return [Send(src, JobUnknown(job))]
-
     def _on_parcel(self, src: str, message: Parcel, now: float) -> list[Effect]:
-        local = self.local.get(message.job)
-        if local is None:
-            return self._unknown(src, message.job)
+        local = self._find(src, message.job)
+        if isinstance(local, list):
+            return local
         return self._settle(local, local.execution.on_parcel(src, message, now), now)
 
     def _on_received(self, src: str, message: ParcelReceived, now: float) -> list[Effect]:
@@ -230,9 +241,9 @@ class Jobs:
 
     def _on_finished(self, src: str, message: Finished, now: float) -> list[Effect]:
         local = self.local.get(message.job)
-        if local is None or not local.execution.finished.merge(message.intervals):
-            return []
-        return local.execution.on_finished()
+        if local is not None and local.execution.finished.merge(message.intervals):
+            local.execution.on_finished(now)
+        return []
 
     def _on_item_failed(self, src: str, message: ItemFailed, now: float) -> list[Effect]:
         local = self.local.get(message.job)
@@ -288,6 +299,8 @@ class Jobs:
         if attempt and attempt.job in self.local:
             local = self.local[attempt.job]
             effects = self._settle(local, local.execution.on_run_done(attempt, event, now), now)
+        else:
+            self.transfers.discard([obj for _, obj in event.outputs], now)
         return effects + self._start_runs()
 
     def on_run_failed(self, event: RunFailed, now: float) -> list[Effect]:

@@ -188,7 +188,7 @@ class Submissions:
         )  # fmt: skip
         signed = self._jobs.sign(spec, msgspec.msgpack.encode(spec))
         version = HomeVersion(1, self._around.me, self._around.boot)
-        local = self._jobs.create(signed, spec, version, now)
+        local = self._jobs.create_home(signed, spec, version, now)
         assert local.home is not None
         effects: list[Effect] = [Append(home_record(spec.id, "job", (signed, version)), sync=True)]
         effects += [Notice("info", "job accepted", {"job": spec.id, "name": spec.name, "mapper": mapper})]
@@ -196,6 +196,7 @@ class Submissions:
             for name, obj, task in inputs:
                 effects += local.home.put([(name, obj)], task, False, now)[0]
         except UsageError as error:
+            local.home.abandon(now)
             del self._jobs.local[spec.id]
             self._end(submission, error)
             return []
@@ -211,6 +212,15 @@ class Submissions:
             return self._written(local, places, "as the user's mapping says", now)
         if local.job.spec.mapper in LIVE_WAVE:
             return self._settled(local, local.wave.step(now), now)
+        return self._place(local, now)
+
+    def resume(self, now: float) -> list[Effect]:
+        """After a restart: map centrally what was not mapped yet."""
+        unmapped = [local for local in self._jobs.local.values() if local.home and not local.job.registers]
+        central = [each for each in unmapped if not each.job.over and each.job.spec.mapper not in LIVE_WAVE]
+        return [effect for local in central for effect in self._place(local, now)]
+
+    def _place(self, local: Local, now: float) -> list[Effect]:
         self._count += 1
         placement = Placement(local.job, self._around, self._links.measured(), self._count)
         self._placements[local.job.id] = placement

@@ -2,7 +2,8 @@
 
 Small objects ride inside messages; the rest is fetched: a window of chunk requests to one source, the next source
 when it stalls or has nothing. The store verifies the digest before anything is called there. Every finished fetch is
-a free sample of the link (DESIGN.md, section 5).
+a free sample of the link (DESIGN.md, section 5). What nobody needs any longer stays for a while before it is dropped:
+the same bytes may be on their way into the store under the same name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jupiter_agent.core.messages.jobs import CHUNK_BYTES, Chunk, ChunkRequest, M
 WINDOW = 4
 STALL_S = 3.0
 PAUSE_S = 1.0
+LINGER_S = 5.0
 
 
 class _Fetch:
@@ -27,6 +29,8 @@ class _Fetch:
         self.sources = sources
         self.missing = list(range(0, size, CHUNK_BYTES))[::-1]
         self.asked: set[int] = set()
+        self.misses = 0
+        """answers `Missing` since the last chunk"""
         self.due = now
         self.began = now
 
@@ -46,6 +50,8 @@ class Transfers:
         self.moved_bytes = 0
         self._fetches: dict[bytes, _Fetch] = {}
         self._users: Counter[bytes] = Counter()
+        self._unused: dict[bytes, float] = {}
+        """when an object without users is dropped"""
         self._hints: dict[bytes, tuple[int, str]] = {}
         self._askers: dict[bytes, list[tuple[str, ChunkRequest]]] = {}
 
@@ -58,23 +64,31 @@ class Transfers:
         for obj in objects:
             if obj.data is None:
                 self._users[obj.sha256] += 1
+                self._unused.pop(obj.sha256, None)
                 if src == self._me:
                     self.stored.add(obj.sha256)
                 effects += self.want(obj.sha256, obj.size, [src], now)
         return effects
 
-    def release(self, objects: list[Obj]) -> list[Effect]:
-        """The other half of `keep`; the last one drops the object."""
-        effects: list[Effect] = []
+    def release(self, objects: list[Obj], now: float) -> None:
+        """The other half of `keep`; some time after the last one the object is dropped."""
         for obj in objects:
             if obj.data is None:
                 self._users[obj.sha256] -= 1
-                if self._users[obj.sha256] <= 0:
-                    del self._users[obj.sha256]
-                    self.stored.discard(obj.sha256)
-                    self._fetches.pop(obj.sha256, None)
-                    effects.append(DropObject(obj.sha256))
-        return effects
+        self.discard(objects, now)
+
+    def discard(self, objects: list[Obj], now: float) -> None:
+        """Those of these objects that nobody needs are dropped after a while."""
+        for obj in objects:
+            if obj.data is None and self._users[obj.sha256] <= 0:
+                del self._users[obj.sha256]
+                self._fetches.pop(obj.sha256, None)
+                self._unused[obj.sha256] = now + LINGER_S
+
+    def also_at(self, objects: list[Obj], src: str, now: float) -> list[Effect]:
+        """`src` has these as well: the source known before may be gone."""
+        missing = [obj for obj in objects if not self.has(obj)]
+        return [effect for obj in missing for effect in self.want(obj.sha256, obj.size, [src], now)]
 
     def want(self, sha256: bytes, size: int, sources: list[str], now: float) -> list[Effect]:
         """Fetch an object unless it is here; more sources may be named while it is under way."""
@@ -113,6 +127,7 @@ class Transfers:
         if len(message.data) != expected:
             return []
         fetch.asked.discard(message.offset)
+        fetch.misses = 0
         self.moved_bytes += len(message.data)
         effects: list[Effect] = [WriteChunk(message.sha256, message.size, message.offset, message.data)]
         if not fetch.missing and not fetch.asked:
@@ -122,13 +137,13 @@ class Transfers:
         return effects + self._ask(message.sha256, fetch, now)
 
     def on_missing(self, src: str, message: Missing, now: float) -> list[Effect]:
-        """This source does not have it (yet): try the next, after a pause when it was the only one."""
+        """This source does not have it (yet): try the next, after a pause when none of them has it."""
         fetch = self._fetches.get(message.sha256)
         if fetch is None or fetch.source != src:
             return []
-        only = len(fetch.sources) == 1
         self._turn(fetch)
-        if only:
+        fetch.misses += 1
+        if fetch.misses % len(fetch.sources) == 0:
             fetch.due = now + PAUSE_S
             return []
         return self._ask(message.sha256, fetch, now)
@@ -150,15 +165,21 @@ class Transfers:
     # --- time --------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        return min((fetch.due for fetch in self._fetches.values()), default=inf)
+        return min([*(fetch.due for fetch in self._fetches.values()), *self._unused.values()], default=inf)
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for sha256, fetch in list(self._fetches.items()):
-            if fetch.due <= now:
+            if sha256 in self.stored:  # made here meanwhile
+                del self._fetches[sha256]
+            elif fetch.due <= now:
                 if fetch.asked:
                     self._turn(fetch)
                 effects += self._ask(sha256, fetch, now)
+        for sha256 in [sha256 for sha256, due in self._unused.items() if due <= now]:
+            del self._unused[sha256]
+            self.stored.discard(sha256)
+            effects.append(DropObject(sha256))
         return effects
 
     def _turn(self, fetch: _Fetch) -> None:
@@ -178,6 +199,6 @@ class Transfers:
         return effects
 
     def check(self) -> None:
-        """Raise when an object is both here and on its way, or is counted below zero."""
-        assert not self.stored & set(self._fetches), "an object that is here is being fetched"
+        """Raise when an object is counted below zero, or about to be dropped while somebody needs it."""
         assert all(count > 0 for count in self._users.values()), "an object is used less than never"
+        assert not set(self._unused) & set(self._users), "an object that is needed is about to be dropped"

@@ -89,7 +89,7 @@ class Wave:
         for node in [*chain, self._job.home.writer]:
             if node and not self._around.is_gone(node):
                 return node
-        return min((node for node in self._job.participants() if not self._around.is_gone(node)), default=None)
+        return min((node for node in self._job.hosts() if not self._around.is_gone(node)), default=None)
 
     def _candidates(self, task: str) -> list[str]:
         pin = self._job.tasks[task].node
@@ -180,7 +180,7 @@ class Wave:
     def award(self, node: str, now: float) -> list[Effect]:
         """Tell a node that it takes part, again until it says so."""
         self._award_due[node] = now + AWARD_AGAIN_S
-        return [Send(node, Award(self._job.signed, self._job.home, self._tellable()))]
+        return [Send(node, Award(self._job.signed, self._job.home, self._job.tellable(self._around.me)))]
 
     def on_awarded(self, src: str, message: Awarded) -> None:
         self._award_due.pop(src, None)
@@ -197,15 +197,8 @@ class Wave:
     def on_digest(self, src: str, message: RegisterDigest) -> list[Effect]:
         if message.digest == self._job.digest():
             return []
-        told = self._tellable()
+        told = self._job.tellable(self._around.me)
         return [Send(src, Registers(self._job.id, self._job.home, told))] if told else []
-
-    def _tellable(self) -> list[Register]:
-        """Home speaks of its own decisions only; everybody else of all it knows."""
-        registers = list(self._job.registers.values())
-        if self._job.home.writer != self._around.me:
-            return registers
-        return [register for register in registers if register.writer == self._around.me]
 
     # --- time --------------------------------------------------------------------------------------------------
 
