@@ -27,16 +27,16 @@ from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.adapters.remembered import Remembered
 from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
-from jupiter_agent.adapters.state import StateDir
+from jupiter_agent.adapters.state import StateDir, has_cluster
 from jupiter_agent.adapters.zeromq import ZmqTransport
-from jupiter_agent.config import Config
+from jupiter_agent.config import Config, parse_address
 from jupiter_agent.core.effects import Effect, Halt
 from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
 from jupiter_agent.core.membership import PROFILES, Joined, Membership
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.peer import Peer, PeerSettings
 from jupiter_agent.core.trust import Trust
-from jupiter_agent.errors import UsageError
+from jupiter_agent.errors import EXIT_OK, JupiterError, UsageError
 
 JOURNAL_SCHEMA = 1
 SAMPLE_S = 2.0
@@ -52,7 +52,7 @@ class Agent:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._halted: asyncio.Future[str] = self._loop.create_future()
+        self._halted: asyncio.Future[Halt] = self._loop.create_future()
         self._state = StateDir(config.state_dir)
         self._tasks: set[asyncio.Task[None]] = set()
         try:
@@ -102,8 +102,8 @@ class Agent:
 
     # --- running ---------------------------------------------------------------------------------------------------
 
-    async def run(self) -> str:
-        """Until the agent has left; '' or why it had to stop."""
+    async def run(self) -> Halt:
+        """Until the agent has left, or had to stop; with the error then."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
         self._loop.add_signal_handler(signal.SIGUSR1, self._diagnose)
@@ -183,7 +183,7 @@ class Agent:
         if isinstance(effect, Halt):
             self._driver.stop()
             if not self._halted.done():
-                self._halted.set_result(effect.error)
+                self._halted.set_result(effect)
         elif isinstance(effect, Joined):
             self._state.set_boot(effect.boot)
             self._remembered.admission = effect.admission
@@ -196,7 +196,8 @@ class Agent:
         log.critical("the agent stops: %s", dump)
         self._write_file("crash.txt", dump)
         if not self._halted.done():
-            self._halted.set_result(f"internal error: {type(error).__name__}: {error}")
+            what = f"internal error: {type(error).__name__}: {error}"
+            self._halted.set_result(Halt(what, f"report it with {self._state.path}/crash.txt"))
 
     def _diagnose(self) -> None:
         """SIGUSR1: write diagnostics.json, what is loaded and counted in this process."""
@@ -253,7 +254,16 @@ def joins(config: Config) -> tuple[Token | None, list[str]]:
     tokens = [decode_token(each) for each in given if is_token(each)]
     if len({token.join_secret for token in tokens}) > 1:
         raise UsageError("the tokens are of different clusters", "give one")
-    return (tokens[0] if tokens else None), [each for each in given if not is_token(each)]
+    try:
+        addresses = [parse_address(each) for each in given if not is_token(each)]
+    except ValueError as error:
+        raise UsageError(f"--join: {error}, and no token either", "`jupiter ctl token` prints a cluster's") from None
+    if addresses and not tokens and not has_cluster(config.state_dir):
+        raise UsageError(
+            f"--join {addresses[0]}: an address is enough only for a node that holds its cluster's secret",
+            "give the token the first time: --join TOKEN, or JUPITER_TOKEN_FILE=FILE",
+        )
+    return (tokens[0] if tokens else None), addresses
 
 
 def advertised(config: Config, bound: str) -> str:
@@ -290,17 +300,17 @@ def set_up_logging(level: str) -> None:
 
 
 def run_agent(config: Config) -> int:
-    """Run an agent until it has left; the process's exit code."""
+    """Run an agent until it has left; the process's exit code. JupiterError when it cannot start, or must not go on."""
     import socket
 
     set_up_logging(config.log_level)
     if not config.name:
         config = replace(config, name=socket.gethostname().partition(".")[0])
 
-    async def main() -> str:
+    async def main() -> Halt:
         return await Agent(config).run()
 
-    error = asyncio.run(main())
-    if error:
-        print(f"error: {error}", file=sys.stderr)
-    return 1 if error else 0
+    halt = asyncio.run(main())
+    if halt.error:
+        raise JupiterError(halt.error, halt.hint, halt.exit_code)
+    return EXIT_OK

@@ -129,7 +129,8 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
         try:
             into[key] = SETTINGS[key].metadata["parse"](value)
         except (ValueError, TypeError) as error:
-            raise UsageError(f"{origin}: {key}: {error}") from error
+            place = origin if origin.startswith(("--", "JUPITER_")) else f"{origin}: {key}"
+            raise UsageError(f"{place}: {error}", SETTINGS[key].metadata["help"]) from error
 
 
 def load(flags: Mapping[str, Any], env: Mapping[str, str], config_file: Path | None = None) -> Config:

@@ -142,6 +142,11 @@ class StateDir:
             raise _unusable(self.path, error) from error
 
 
+def has_cluster(path: Path) -> bool:
+    """Whether this state folder belongs to a cluster already."""
+    return (path / CLUSTER_FILE).exists()
+
+
 def read_cluster(path: Path) -> ClusterKeys:
     """The cluster keys in a state folder, without opening it: for operators on the same machine. UsageError."""
     return _cluster_from(path / CLUSTER_FILE)

@@ -9,7 +9,27 @@ import os
 import sys
 from collections.abc import Callable
 
-from jupiter_agent.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, JupiterError
+from jupiter_agent.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TIMEOUT,
+    EXIT_UNAUTHORISED,
+    EXIT_UNPLACEABLE,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    JupiterError,
+)
+
+HINTS = {
+    EXIT_FAILED: "`jupiter ctl events` and the agents' logs may say more",
+    EXIT_USAGE: "--help shows what is meant",
+    EXIT_UNPLACEABLE: "`jupiter ctl get nodes` shows who is there",
+    EXIT_UNREACHABLE: "is it running? name another one: --peer HOST:PORT",
+    EXIT_UNAUTHORISED: "say where the key is: --token-file FILE or --dir DIR",
+    EXIT_TIMEOUT: "it may still be done: look again later",
+}
+"""For errors that bring no hint of their own: there is one with every error."""
 
 
 def say_error(message: str, hint: str = "") -> None:
@@ -50,7 +70,7 @@ def _show_traceback() -> None:
 
 def _report(error: Exception) -> int:
     if isinstance(error, JupiterError):
-        say_error(error.message, error.hint)
+        say_error(error.message, error.hint or HINTS.get(error.exit_code, HINTS[EXIT_FAILED]))
         return error.exit_code
     if format_message := getattr(error, "format_message", None):  # the argument parser under typer
         context = getattr(error, "ctx", None)

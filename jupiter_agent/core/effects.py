@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import Obj, TaskSpec
+from jupiter_agent.errors import EXIT_FAILED
 
 
 class Effect(Struct, frozen=True):
@@ -204,3 +205,6 @@ class Halt(Effect, frozen=True):
     """The agent has left and drained (or must not go on, with an error): end the process."""
 
     error: str = ""
+    hint: str = ""
+    exit_code: int = EXIT_FAILED
+    """when there is an error"""

@@ -1,6 +1,6 @@
-"""Fixtures of the end-to-end tests. One cluster of five is shared by the tests that kill nobody; the others get their own.
+"""Fixtures of the end-to-end tests. Tests that kill nobody share one cluster of five; the others get their own.
 
-Nothing outlives the session: after it every process that works below its folders, or that inherited its mark, is an error.
+Nothing outlives the session: a process that works below its folders or inherited its mark is an error then.
 """
 
 from __future__ import annotations

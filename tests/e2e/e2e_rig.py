@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ JUPITER, JUPITER_AGENT = str(BIN / "jupiter"), str(BIN / "jupiter-agent")
 EXAMPLE = Path(__file__).resolve().parents[2] / "app_specific_files" / "example"
 
 MARK = "E2E_TESTS_OF"
-"""in the environment of everything these tests start; agents pass it on to nobody, and tasks are found by where they work"""
+"""in the environment of all that these tests start; tasks, whose environment is scrubbed, are found by where they work"""
 
 T = TypeVar("T")
 
@@ -149,9 +150,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
+_ports = iter(range(12000 + os.getpid() % 1000 * 4, 20000, 4))
+
+
 def free_port() -> int:
-    """A free port below the kernel's own, whose neighbour is free too."""
-    for port in range(18000 + os.getpid() % 500 * 2, 20000, 2):
+    """A free port below the kernel's own and `local up`'s; the three after it are not given to others."""
+    for port in _ports:
         with socket.socket() as one, socket.socket() as two:
             try:
                 one.bind(("127.0.0.1", port))
@@ -331,10 +335,12 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 """(metric name, labels) -> value"""
 
 
+LABEL = r'\w+="(?:[^"\\\n]|\\["\\n])*"'
+SAMPLE = r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(" + LABEL + "(?:," + LABEL + r")*)\})? (\S+)"
+
+
 def parse_metrics(text: str) -> Samples:
     """Prometheus text, format 0.0.4, taken strictly: HELP, TYPE, then the samples of that family, once each."""
-    import re
-
     samples: Samples = {}
     families: dict[str, str] = {}
     current = ""
@@ -349,15 +355,14 @@ def parse_metrics(text: str) -> Samples:
             assert not families[current]
             families[current] = type_line[2]
         else:
-            sample = re.fullmatch(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:\w+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (\S+)', line)
+            sample = re.fullmatch(SAMPLE, line)
             assert sample, f"not a sample: {line!r}"
             assert sample[1] == current, f"{sample[1]} among the samples of {current}"
             assert families[current], "no TYPE"
             labels = tuple(re.findall(r'(\w+)="((?:[^"\\\n]|\\["\\n])*)"', sample[2] or ""))
             assert (sample[1], labels) not in samples, f"{line!r} comes twice"
             value = float(sample[3])
-            assert value == value and abs(value) != float("inf")
-            assert value >= 0, line
+            assert 0 <= value < float("inf"), line
             samples[sample[1], labels] = value
     return samples
 
@@ -367,13 +372,18 @@ def parse_metrics(text: str) -> Samples:
 ECHO = "def process(inputs, ctx):\n    return b''.join(inputs[name] for name in sorted(inputs))\n"
 
 
-def make_app(folder: Path, tasks: Mapping[str, str | tuple[str, str]], scripts: Mapping[str, str] | None = None) -> Path:
-    """An app. `tasks`: name -> its children, or (children, more YAML such as 'timeout_s: 2'). Scripts echo by default."""
+Tasks = Mapping[str, str | tuple[str, str]]
+"""name -> its children, or (its children, more YAML such as 'timeout_s: 2')"""
+
+
+def make_app(folder: Path, tasks: Tasks, scripts: Mapping[str, str] | None = None) -> Path:
+    """An app; a task without a script echoes."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["application:", "  tasks:", "    dag_tasks:"]
     for name, said in tasks.items():
         children, more = (said, "") if isinstance(said, str) else said
-        lines.append(f"      - {{name: {name}, base_script: {name}.py, children: [{children}]{', ' + more if more else ''}}}")
+        rest = f", {more}" if more else ""
+        lines.append(f"      - {{name: {name}, base_script: {name}.py, children: [{children}]{rest}}}")
         (folder / f"{name}.py").write_text((scripts or {}).get(name, ECHO))
     (folder / "app_config.yaml").write_text("\n".join(lines) + "\n")
     return folder

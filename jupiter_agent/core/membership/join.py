@@ -19,11 +19,12 @@ from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.messages.membership import Join, Refused, Welcome
-from jupiter_agent.errors import PeerError
+from jupiter_agent.errors import EXIT_FAILED, EXIT_UNAUTHORISED, PeerError
 
 SELF = "this is me"
 NOT_READY = "not a member myself yet"
 NO_ISSUER = "cannot admit: the cluster's issuer key is not here"
+SECRET = "the join secret is not this cluster's"
 PROTOCOL = "no common protocol version"
 NAME_TAKEN = "the name is taken by a living member"
 ID_IN_USE = "the same node is alive at another address"
@@ -120,7 +121,7 @@ class Joiner:
         if isinstance(event.message, Refused):
             self._refused(seed, event.message)
         elif event.error == "unauthorised":
-            self._refused(seed, Refused("the join secret is not this cluster's", "check the token"))
+            self._refused(seed, Refused(SECRET, "check the token"))
         self._try_next()
 
     def _welcomed(self, seed: Seed, welcome: Welcome, now: float) -> None:
@@ -152,7 +153,8 @@ class Joiner:
         if refused.reason in PASSING:
             return
         if context.view.size() == 1:
-            context.emit(Halt(f"{seed.address} refused us: {refused.reason} {refused.hint}".strip()))
+            code = EXIT_UNAUTHORISED if refused.reason == SECRET else EXIT_FAILED
+            context.emit(Halt(f"{seed.address} refused us: {refused.reason}", refused.hint, code))
         if refused.reason != self._refusal:
             self._refusal = refused.reason
             context.notice("error", "join refused", address=seed.address, reason=refused.reason, hint=refused.hint)

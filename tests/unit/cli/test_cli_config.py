@@ -49,9 +49,9 @@ def test_a_wrong_file_is_a_usage_error(tmp_path: Path, content: str) -> None:
 
 
 def test_an_error_names_the_layer_it_is_in() -> None:
-    with pytest.raises(UsageError, match="JUPITER_BIND: bind: 'here' is not HOST:PORT"):
+    with pytest.raises(UsageError, match="JUPITER_BIND: 'here' is not HOST:PORT"):
         load({}, {"JUPITER_BIND": "here"})
-    with pytest.raises(UsageError, match="--name: name: 'a_b' is not a node name"):
+    with pytest.raises(UsageError, match="--name: 'a_b' is not a node name"):
         load({"name": "a_b"}, {})
 
 

@@ -333,6 +333,14 @@ def test_errors_of_the_agent_become_exit_codes_and_a_hint(
     assert ended.err == f"error: {error.message}\nhint: {error.hint}\n"
 
 
+@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 77])
+def test_an_error_without_a_hint_of_its_own_gets_one(cluster: FakeCluster, run: Run, code: int) -> None:
+    cluster.answers["describe"] = JupiterError("oops", "", code)
+    ended = run("ctl", "describe", "job", "x")
+    assert ended.code == code
+    assert ended.err.startswith("error: oops\nhint: ")
+
+
 def test_what_nobody_expected_is_one_line_and_a_traceback_only_on_request(
     cluster: FakeCluster, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
