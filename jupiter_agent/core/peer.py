@@ -154,9 +154,9 @@ class Peer:
         """Calls and uploads to control, job messages to the jobs, the rest to membership."""
         message = event.message
         handler = _MESSAGES.get(type(message))
-        if handler is not None:
-            return handler(self, event.src, message, now)
         try:
+            if handler is not None:
+                return handler(self, event.src, message, now)
             effects = self.jobs.on_message(event.src, message, now)
         except PeerError as error:
             self.refused += 1
@@ -246,6 +246,9 @@ class Peer:
         member = self.membership.members().get(node)
         return member is not None and str(member.state) in GONE
 
+    def knows(self, node: str) -> bool:
+        return node in self.membership.members()
+
     def name(self, node: str) -> str:
         member = self.membership.members().get(node)
         return member.record.name if member else node
@@ -298,7 +301,7 @@ _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] 
     Call: lambda peer, src, message, now: peer.control.on_call(src, message, now),
     Answer: lambda peer, src, message, now: peer.control.on_answer(src, message, now),
     BlobWrite: lambda peer, src, message, now: peer.control.uploads.on_blob(src, message, now),
-    LogChunk: lambda peer, src, message, now: peer.control.on_log(message, now),
+    LogChunk: lambda peer, src, message, now: peer.control.on_log(src, message, now),
     jm.LinksWanted: Peer._on_links_wanted,
     jm.Links: lambda peer, src, message, now: peer.submissions.on_links(src, message, now),
 }

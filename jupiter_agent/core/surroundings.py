@@ -33,6 +33,9 @@ class Surroundings(Protocol):
     def is_gone(self, node: str) -> bool:
         """Known to be dead or to have left."""
 
+    def knows(self, node: str) -> bool:
+        """A member of any state, as far as known here."""
+
     def name(self, node: str) -> str:
         """A node's name, or its id when the name is not known (yet)."""
 

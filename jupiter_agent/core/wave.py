@@ -31,6 +31,8 @@ PARENTS_WAIT_S = 2.0
 AWARD_AGAIN_S = 1.0
 DIGEST_S = 1.0
 DIGEST_CALM_S = 5.0
+STRANGER_S = 15.0
+"""A register may name a node that was never heard of here; after so long it counts as lost."""
 EXPLAINED = 12
 """Candidates kept per decision for `explain`."""
 
@@ -53,6 +55,9 @@ class Wave:
         self._award_due: dict[str, float] = {}
         self._decide_at: dict[str, float] = {}
         self._last_look = now
+        self._strangers: dict[str, float] = {}
+        """hosts that no member record is known of -> when they count as lost"""
+        self._now = now
         self._digest_at = now + DIGEST_S * (0.5 + around.rng.random())
 
     # --- deciding ----------------------------------------------------------------------------------------------
@@ -61,13 +66,14 @@ class Wave:
         """Decide what is this node's to decide: unmapped children of tasks hosted here, orphans it must repair."""
         if self._job.over:
             return []
+        self._look_for_strangers(now)
         written = []
         for task in self._job.dag.order:
             register = self._job.registers.get(task)
             if register is None:
                 if self._may_decide(task, now):
                     written += self._decide(task)
-            elif self._around.is_gone(register.node) and self._repairer(task) == self._around.me:
+            elif self._is_lost(register.node) and self._repairer(task) == self._around.me:
                 written += self._decide(task, again=f"{self._around.name(register.node)} is gone; ")
         return self.announce(written, now)
 
@@ -87,9 +93,18 @@ class Wave:
         """The one node that reassigns a task whose node is gone."""
         chain = [self._job.host(above) for above in self._job.ancestry(task)]
         for node in [*chain, self._job.home.writer]:
-            if node and not self._around.is_gone(node):
+            if node and not self._is_lost(node):
                 return node
-        return min((node for node in self._job.hosts() if not self._around.is_gone(node)), default=None)
+        return min((node for node in self._job.hosts() if not self._is_lost(node)), default=None)
+
+    def _look_for_strangers(self, now: float) -> None:
+        unknown = [node for node in self._job.hosts() if not self._around.knows(node)]
+        self._strangers = {node: self._strangers.get(node, now + STRANGER_S) for node in unknown}
+        self._now = now
+
+    def _is_lost(self, node: str) -> bool:
+        """Gone; or nobody here has heard of it for long, as after a restart of all nodes but this one."""
+        return self._around.is_gone(node) or self._strangers.get(node, inf) <= self._now
 
     def _candidates(self, task: str) -> list[str]:
         pin = self._job.tasks[task].node
