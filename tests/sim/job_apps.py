@@ -14,6 +14,8 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
+import msgspec
+
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.dag import Dag
 from jupiter_agent.core.ids import HOME
@@ -61,7 +63,7 @@ class Recipe:
             return None
         if kind == ROUTER:
             chosen = [child for bit, child in enumerate(self.dag.out_edges(task)) if choice >> bit & 1]
-            return {child: content for child in chosen}
+            return dict.fromkeys(chosen, content)
         return content
 
     def function(self, task: str) -> Function:
@@ -98,12 +100,7 @@ def make(
     recipe = Recipe(edges, kinds or {}, chancy or set(), size)
     parents = {task.name: recipe.dag.parents(task.name) for task in recipe.tasks}
     change = options.pop("tasks", lambda task: {})
-    tasks = [
-        TaskSpec(
-            **{"name": t.name, "script": t.script, "children": t.children, "parents": parents[t.name], **change(t)}
-        )
-        for t in recipe.tasks
-    ]
+    tasks = [msgspec.structs.replace(t, parents=parents[t.name], **change(t)) for t in recipe.tasks]
     name = options.pop("name", "app-" + _digest(edges, kinds, sorted(chancy or ()), size)[:8])
     functions = {task.name: recipe.function(task.name) for task in tasks}
     spec = AppSpec(name, tasks, **options)

@@ -1,4 +1,4 @@
-"""What the simulated jobs need around a Grid: forming it, waiting for a job, looking for what is left behind, faults."""
+"""What the simulated jobs need around a Grid: forming it, waiting for a job, finding what is left, faults."""
 
 from __future__ import annotations
 

@@ -118,8 +118,8 @@ def test_every_register_is_written_by_the_host_of_the_tasks_controller(seed, map
 def test_three_jobs_at_once_do_not_disturb_each_other():
     grid = formed()
     jobs = []
-    for home, shape, mapper in [("node2", "diamond", "heft"), ("node4", "wide", "wave-greedy"), ("node2", "sinks", "wave-random")]:  # fmt: skip
-        app, recipe = make(SHAPES[shape], seconds=0.1)
+    for home, edges, mapper in [("node2", DIAMOND, "heft"), ("node4", WIDE, "wave-greedy"), ("node2", SINKS, "heft")]:
+        app, recipe = make(edges, seconds=0.1)
         jobs.append((home, grid.submit(home, app, ITEMS, mapper=mapper)["id"], recipe))
     for home, job, recipe in jobs:
         assert finish(grid, home, job) == "completed"
