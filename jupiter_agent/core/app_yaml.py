@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from difflib import get_close_matches
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from jupiter_agent.core.app_text import MAX_WARNINGS, decode, did_you_mean, shown, wrong
 from jupiter_agent.errors import UsageError
 
-MAX_BYTES = 256 * 1024
 MAX_MERGED = 100
-MAX_WARNINGS = 100
 _NULL, _BOOL, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "merge"))
-
-
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """`did you mean 'x'?`, or which words there are."""
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else "known here: " + ", ".join(known) if known else ""
 
 
 class YamlFile:
@@ -33,19 +25,14 @@ class YamlFile:
     def __init__(self, content: bytes, name: str) -> None:
         self.name = name
         self.warnings: list[str] = []
-        if len(content) > MAX_BYTES:
-            raise UsageError(f"{name}:1: the file has {len(content)} bytes, {MAX_BYTES} are allowed")
+        text = decode(content, name)
         try:
-            root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise UsageError(f"{name}:{line}: not UTF-8 text", "save the file in UTF-8") from error
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = " ".join(filter(None, [error.context, error.problem]))
             raise UsageError(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {what}", _SYNTAX_HINT) from error
         except yaml.reader.ReaderError as error:
-            text = content.decode("utf-8-sig")
             line = text.count("\n", 0, error.position) + 1
             raise UsageError(f"{name}:{line}: not YAML: {error.reason}", _SYNTAX_HINT) from error
         except (RecursionError, ValueError, OverflowError) as error:  # too deep; an escape that is no character
@@ -59,11 +46,11 @@ class YamlFile:
 
     def wrong(self, node: Node, what: str, hint: str = "") -> UsageError:
         """The error to raise for this node."""
-        return UsageError(f"{self.at(node)}: {_shown(what)}", _shown(hint))
+        return wrong(self.at(node), what, hint)
 
     def warn(self, node: Node, what: str) -> None:
         if len(self.warnings) < MAX_WARNINGS:
-            self.warnings.append(f"{self.at(node)}: {_shown(what)}")
+            self.warnings.append(f"{self.at(node)}: {shown(what)}")
 
     def mapping(self, node: Node | None, what: str, known: Collection[str] | None = None) -> dict[str, Node]:
         """Its keys; nulls are left out, null or no node at all is empty. Keys that are not `known` give a warning."""
@@ -155,12 +142,6 @@ class YamlFile:
 
 def is_null(node: Node) -> bool:
     return bool(node.tag == _NULL)
-
-
-def _shown(text: str) -> str:
-    """Fit for one line on a terminal, whatever the file holds."""
-    text = "".join(char if char.isprintable() else "?" for char in text[:401])
-    return text if len(text) <= 400 else text[:400] + "..."
 
 
 _SYNTAX_HINT = "check indentation, colons and quotes of this line and the one above"

@@ -1,7 +1,11 @@
 """The DAG of an app as the rest asks for it: order, edges, entries, sinks, and which stamps travel on which edge.
 
-`home` is both ends: the source of injected items (the parent of every entry) and the last join (the child of every
+`home` is both ends: the source of what enters (it feeds every `sources` task) and the last join (the child of every
 sink). Where it is asked for as a parent it is the source, as a child the sink; the two are different vertices here.
+
+What enters: injected items go to `entries`, what tasks beside the DAG send goes to `fed`, and a task that is neither
+and has no parent gets a token, or it would wait for ever. All of them have an in-edge from home, after those of their
+parents.
 
 Carry sets (DESIGN.md, section 7, rule 3): on edge (u, v) travel the stamps of those ancestors of u, u and the source
 included, that reach v or something after v, home included, by several paths: only there can two attempts of one
@@ -12,7 +16,7 @@ cost O(edges) operations on ints of as many bits as there are tasks.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import TaskSpec
@@ -22,9 +26,15 @@ Edge = tuple[str, str]
 
 
 class Dag:
-    """Built from tasks in file order; `TaskSpec.parents` is not read. UsageError: taken name, unknown child, cycle."""
+    """Built from tasks in file order; `TaskSpec.parents` is not read. UsageError: taken name, unknown child, cycle.
 
-    def __init__(self, tasks: Sequence[TaskSpec]) -> None:
+    `entries`: tasks that get injected items; None means every task without a parent. `fed`: tasks that get files from
+    tasks beside the DAG. Both may have parents, too.
+    """
+
+    def __init__(
+        self, tasks: Sequence[TaskSpec], entries: Collection[str] | None = None, fed: Collection[str] = ()
+    ) -> None:
         self._out: dict[str, list[str]] = {}
         for task in tasks:
             if task.name in self._out or task.name == HOME:
@@ -39,8 +49,21 @@ class Dag:
                 self._parents[child].append(name)
         self.order: list[str] = _topological(self._children, self._parents)
         """topological, ties in file order"""
-        self.entries: list[str] = [name for name, parents in self._parents.items() if not parents]
-        """tasks without a parent, in file order: every one gets every injected item"""
+        roots = {name for name, parents in self._parents.items() if not parents}
+        for name in [*(entries or ()), *fed]:
+            if name not in self._out:
+                raise UsageError(f"home feeds the unknown task '{name}'")
+        meant = roots if entries is None else set(entries)
+        self.entries: list[str] = [name for name in self._out if name in meant]
+        """in file order: every one gets every injected item, unless the item was put for one of them"""
+        fed_roots = meant.union(fed)
+        self.sources: list[str] = [name for name in self._out if name in roots or name in fed_roots]
+        """in file order: entries, fed tasks and other tasks without a parent; home sends each data or a token"""
+        self.unreachable: list[str] = [name for name in self.sources if name not in fed_roots]
+        """tasks without a parent that are neither entry nor fed: they get tokens only"""
+        self._in = dict(self._parents)
+        for name in self.sources:
+            self._in[name] = [*self._parents[name], HOME]
         self.sinks: list[str] = [name for name, out in self._out.items() if HOME in out]
         """tasks that deliver to home, in file order; a task without children has an implicit edge to home"""
         self.carry: dict[Edge, frozenset[str]] = {}
@@ -58,12 +81,12 @@ class Dag:
         return self._children[task]
 
     def in_edges(self, task: str) -> list[str]:
-        """Whence an item's data or tokens must come: parents, `[home]` for an entry; for `home` the sinks."""
-        return self.sinks if task == HOME else self._parents[task] or [HOME]
+        """Whence an item's data or tokens must come: parents, then home for a source; for `home` the sinks."""
+        return self.sinks if task == HOME else self._in[task]
 
     def out_edges(self, task: str) -> list[str]:
-        """Whereto a run's manifest goes: children as written, home among them; for `home` the entries."""
-        return self.entries if task == HOME else self._out[task]
+        """Whereto a run's manifest goes: children as written, home among them; for `home` the sources."""
+        return self.sources if task == HOME else self._out[task]
 
     def upward_ranks(
         self, seconds: Mapping[str, float], edge_bytes: Mapping[str, float], latency_s: float, inv_rate: float

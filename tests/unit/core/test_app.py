@@ -156,10 +156,9 @@ def test_mappers_of_the_original_get_our_names(theirs: str, ours: str) -> None:
 
 
 def test_unknown_keys_are_warned_about_with_their_line_and_the_nearest_known_one() -> None:
-    app = parse(GOOD.replace("timeout_s", "timeout") + "  port_mappings: ['9000:8000']\n")
-    assert app.warnings[0].startswith("app_config.yaml:18: port_mappings is ignored")
+    app = parse(GOOD.replace("timeout_s", "timeout"))
     assert (
-        app.warnings[1] == "app_config.yaml:11: unknown key 'timeout' in a task is ignored (did you mean 'timeout_s'?)"
+        app.warnings[0] == "app_config.yaml:11: unknown key 'timeout' in a task is ignored (did you mean 'timeout_s'?)"
     )
 
 
@@ -186,11 +185,6 @@ def test_a_missing_config_names_what_is_there_instead() -> None:
         with pytest.raises(UsageError, match=r"app_config.yaml:1: missing in demo") as caught:
             parse_app("demo", files, lambda name: b"")
         assert hint in caught.value.hint
-
-
-def test_a_v4_folder_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"app_config.yaml:1: .*configuration.txt.* v4 .*not supported yet"):
-        parse_app("demo", {"configuration.txt", "scripts/config.json"}, lambda name: b"")
 
 
 @pytest.mark.parametrize(
@@ -275,11 +269,17 @@ def test_the_hint_for_an_underscore_is_the_name_without_it() -> None:
         ("{name: a, base_script: t.py, params: [b]}", "params must be a mapping", ""),
         ("{name: a, base_script: t.py, params: {k: [b]}}", "param k must be a plain value", ""),
         ('{name: a, base_script: t.py, params: {k: "\\uD800"}}', "param k holds half a character", ""),
-        (
-            "{name: a, command: [./detect, --k, 3]}",
-            "'a' runs a command (./detect --k 3): commands are not supported",
-            "",
-        ),
+        ("{name: a, command: ./t.py --k 3}", "the command of 'a' is a shell line", "command: [./t.py, --k, 3]"),
+        ('{name: a, command: "cat x | wc"}', "the command of 'a' is a shell line", "[sh, script.sh]"),
+        ('{name: a, command: "echo \'x"}', "the command of 'a' is a shell line", "command: [echo, 'x]"),
+        ("{name: a, command: []}", "the command of 'a' is empty", "[./program"),
+        ("{name: a, command: ['']}", "the command of 'a' is empty", "[./program"),
+        ('{name: a, command: [t, "\\0"]}', "the command of 'a' cannot be run", ""),
+        ("{name: a, command: {run: x}}", "command must be a list", ""),
+        ("{name: a, command: [t.py], base_script: t.py}", "task 'a' has both a command and a base_script", ""),
+        ("{name: a, command: [./t.px, --k]}", "task 'a' runs './t.px', no file of", "did you mean 't.py'?"),
+        ("{name: a, command: [../t.py]}", "task 'a' runs '../t.py', no file of", "build it"),
+        ("{name: a, base_script: t.py, replay: -1}", "replay must be a whole number from 0", ""),
         ("{<<: 3, name: a}", "'<<' merges mappings only", ""),
         ("{[a]: 3, name: a}", "a key must be a plain word", ""),
     ],
@@ -324,18 +324,23 @@ def test_a_child_named_twice_is_warned_about() -> None:
 @pytest.mark.parametrize(
     ("section", "what"),
     [
-        ("home: {base_script: home.py, children: [a]}", "home scripts are not supported yet"),
-        ("nondag_tasks: [{name: x, base_script: t.py}]", "non-DAG tasks are not supported yet"),
+        ("home: {base_script: home.py, children: [a]}", "no script 'home.py'"),
+        ("home: {base_script: t.py, children: [a]}", "'t.py' defines 'process', and home is not run by items"),
+        ("nondag_tasks: [{name: x, base_script: t.py}]", "'t.py' defines 'process', and a non-DAG task is not run"),
+        ("nondag_tasks: [{name: x, command: [ls]}]", "the non-DAG task 'x' runs a command"),
+        ("nondag_tasks: [{name: x}]", "task 'x' has no base_script"),
+        ("nondag_tasks: [{name: a, base_script: u.py}]", "a second task 'a'"),
+        ("nondag_tasks: [{name: x, base_script: u.py, children: [y]}]", "task 'x' names the unknown child 'y'"),
         ("home: {children: [x]}", "home names the unknown child 'x'"),
-        ("home: {children: [a, b]}", "home's child 'b' has parents of its own (a)"),
-        ("home: {children: [c]}", "task 'a' can never get an item"),
+        ("home: home.py", "home must be a mapping"),
     ],
 )
 def test_what_home_cannot_do_is_refused_and_not_ignored(section: str, what: str) -> None:
     names = "".join(
         f"  - {{name: {n}, base_script: t.py, children: {c}}}\n" for n, c in (("a", "b"), ("b", ""), ("c", ""))
     )
-    message, hint = refusal("application:\n tasks:\n  " + section + "\n  dag_tasks:\n" + names)
+    v5 = b"def task(q, pathin, pathout, task_name): ..."
+    message, hint = refusal("application:\n tasks:\n  " + section + "\n  dag_tasks:\n" + names, **{"u.py": v5})
     assert what in message
     assert message.startswith("app_config.yaml:")
     assert hint
@@ -383,10 +388,10 @@ def test_a_script_that_binds_process_is_native(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["def task(q, pathin, pathout, name): ...", "import jupiter_utils\ntask = 1"])
-def test_a_script_that_binds_task_is_v5_and_not_run_yet(source: str) -> None:
+def test_a_script_that_binds_task_is_v5(source: str) -> None:
     assert contract(source.encode(), "t.py") == "v5"
-    message, _ = tasks_refusal("{name: a, base_script: u.py}", **{"u.py": source.encode()})
-    assert "app_config.yaml:3: 'u.py' defines 'task' (Jupiter v5)" in message
+    app = tasks("{name: a, base_script: u.py}", **{"u.py": source.encode()})
+    assert (app.tasks[0].contract, app.contract) == ("v5", "v5")
 
 
 @pytest.mark.parametrize(
@@ -400,6 +405,8 @@ def test_a_script_that_binds_task_is_v5_and_not_run_yet(source: str) -> None:
         (b"def process(i): ...", "u.py:1: 'process' must take two arguments"),
         (b"def process(i, c, d): ...", "u.py:1: 'process' must take two arguments"),
         (b"def process(i, c, *, d): ...", "u.py:1: 'process' must take two arguments"),
+        (b"def task(onefile, pathin, pathout): ...", "u.py:1: 'task' must take four arguments: q, pathin"),
+        (b"async def task(q, i, o, n): ...", "u.py:1: 'task' must not be async"),
         (b"x = 1\ndef process(i, c:", "u.py:2: not Python"),
         (b"\xff\xfe", "u.py:1: not Python"),
         (b"a\x00b", "u.py:1: not Python"),

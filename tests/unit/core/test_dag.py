@@ -29,11 +29,11 @@ def random_dag(rng: random.Random, size: int) -> list[TaskSpec]:
     return tasks
 
 
-def brute_force(tasks: list[TaskSpec]) -> tuple[dict, dict]:
+def brute_force(tasks: list[TaskSpec], fed: set[str] = frozenset()) -> tuple[dict, dict]:
     """The same sets from the list of all paths; SOURCE and SINK are different vertices."""
     out = {t.name: [c if c != "home" else "SINK" for c in t.children] or ["SINK"] for t in tasks}
     has_parent = {c for children in out.values() for c in children}
-    out["SOURCE"] = [name for name in out if name not in has_parent]
+    out["SOURCE"] = [name for name in out if name not in has_parent or name in fed]
     paths: collections.Counter = collections.Counter()
 
     def walk(start: str, at: str) -> None:
@@ -101,6 +101,46 @@ def test_carry_sets_equal_the_ones_counted_path_by_path() -> None:
         dag, (carry, need) = Dag(tasks), brute_force(tasks)
         assert dag.carry == carry
         assert dag.need == need
+
+
+def test_carry_sets_count_the_paths_of_what_home_feeds_besides() -> None:
+    rng = random.Random(8)
+    for _ in range(300):
+        tasks = random_dag(rng, rng.randint(1, 8))
+        names = [t.name for t in tasks]
+        entries = rng.sample(names, rng.randint(0, len(names)))
+        fed = rng.sample(names, rng.randint(0, min(2, len(names))))
+        dag, (carry, need) = Dag(tasks, entries, fed), brute_force(tasks, {*entries, *fed})
+        assert dag.carry == carry
+        assert dag.need == need
+        assert all((v in dag.out_edges(u)) for u, v in carry)
+        assert {u for u, v in carry if v == "home"} == set(dag.in_edges("home"))
+        assert all(set(dag.in_edges(v)) == {u for u, w in carry if w == v} for v in names)
+
+
+def test_named_entries_get_items_and_other_sources_tokens() -> None:
+    tasks = [TaskSpec("a", children=["c"]), TaskSpec("b", children=["c"]), TaskSpec("c"), TaskSpec("d")]
+    dag = Dag(tasks, entries=["c", "a"], fed=["d", "c"])
+    assert dag.entries == ["a", "c"]
+    assert dag.sources == dag.out_edges("home") == ["a", "b", "c", "d"]
+    assert dag.unreachable == ["b"]
+    assert dag.in_edges("c") == ["a", "b", "home"]
+    assert dag.in_edges("b") == ["home"]
+    assert dag.parents("c") == ["a", "b"]
+    assert dag.carry["home", "c"] == {"home"}
+
+
+def test_without_named_entries_every_task_without_a_parent_is_one() -> None:
+    dag = Dag([TaskSpec("a", children=["c"]), TaskSpec("b"), TaskSpec("c")], fed=["c"])
+    assert (dag.entries, dag.sources, dag.unreachable) == (["a", "b"], ["a", "b", "c"], [])
+    dag = Dag([TaskSpec("a", children=["c"]), TaskSpec("b"), TaskSpec("c")], entries=[])
+    assert (dag.entries, dag.sources, dag.unreachable) == ([], ["a", "b"], ["a", "b"])
+
+
+def test_home_feeds_known_tasks_only() -> None:
+    for given in ({"entries": ["x"]}, {"fed": ["x"]}):
+        with pytest.raises(UsageError, match="home feeds the unknown task 'x'"):
+            Dag([TaskSpec("a")], **given)
 
 
 def test_order_is_topological_and_ties_follow_the_file() -> None:
