@@ -89,7 +89,7 @@ class Agent:
             membership.add_seed(seed, "token")
         for address in self._remembered.addresses:
             membership.add_seed(address, "remembered")
-        settings = PeerSettings(slots=max(8, 4 * cpus()))
+        settings = PeerSettings(slots=max(8, 4 * cpus()), wall_offset_s=self._started_at - now)
         self.machine = Peer(membership, identity, rng, self.token, settings)
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
 

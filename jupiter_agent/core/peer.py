@@ -39,9 +39,10 @@ GONE = ("dead", "left")
 
 
 class PeerSettings(Struct, frozen=True):
-    """`slots`: attempts at once on this node."""
+    """`slots`: attempts at once on this node. `wall_offset_s`: wall minus loop clock, at first."""
 
     slots: int = 8
+    wall_offset_s: float = 0.0
     drain_s: float = DRAIN_S
 
 
@@ -70,7 +71,7 @@ class Peer:
         """messages that broke a rule of a job machine"""
         self._identity = identity
         self._settings = settings
-        self._wall_offset_s = 0.0
+        self._wall_offset_s = settings.wall_offset_s
         self._resources: dict[str, Any] = {}
         self._published: dict[str, Any] = {}
         self._publish_at = inf

@@ -181,7 +181,7 @@ class Wave:
         effects: list[Effect] = [
             Notice(
                 "info", "task mapped",
-                {"job": self._job.id, "task": r.task, "node": self._around.name(r.node), "why": r.why},
+                {"job": self._job.id, "task": r.task, "to": self._around.name(r.node), "why": r.why},
             )
             for r in written
         ]  # fmt: skip

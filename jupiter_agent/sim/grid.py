@@ -23,9 +23,12 @@ from jupiter_agent.core.ids import CLIENT_PREFIX
 from jupiter_agent.core.membership import Membership, MembershipSettings
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Chunk, Missing, Obj
-from jupiter_agent.core.peer import Peer
+from jupiter_agent.core.peer import Peer, PeerSettings
 from jupiter_agent.sim.cluster import Cluster, Node, Seat
 from jupiter_agent.sim.trust import fake_member
+
+WALL_OFFSET_S = 1_000_000.0
+"""Wall clock minus virtual time"""
 
 Outputs = bytes | dict[str, bytes] | None
 Function = Callable[[dict[str, bytes]], Outputs]
@@ -81,7 +84,7 @@ class Grid(Cluster[Peer]):
         def build(boot: int, rng: random.Random, now: float) -> Peer:
             record = msgspec.structs.replace(draft, boot=boot)
             membership = Membership(record, trust, MembershipSettings(), addresses, rng, now)
-            peer = Peer(membership, trust.identity, rng, lambda: "token")
+            peer = Peer(membership, trust.identity, rng, lambda: "token", PeerSettings(wall_offset_s=WALL_OFFSET_S))
             self.network.after(0.0, lambda: self._started(name, peer, disk))
             return peer
 
@@ -92,7 +95,7 @@ class Grid(Cluster[Peer]):
         if node.running and node.machine is peer:
             node.perform(peer.restore(list(disk.journal), list(disk.objects), self.now))
             values = {"cpus": 2, "speed": self.speeds[name], "load": 0.0, "memory_used": 0.1}
-            node.give(ev.Sampled(values, 1_000_000.0))
+            node.give(ev.Sampled(values, WALL_OFFSET_S))
 
     def add_peers(self, count: int) -> list[str]:
         """node1..nodeN, each knowing node1 as its seed; run until all see all."""
