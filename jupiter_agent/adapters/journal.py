@@ -209,7 +209,7 @@ class Journal:
             raise
 
 
-_DAMAGE_HINT = "restore it, or move the folder aside: move the folder aside to start without it"
+_DAMAGE_HINT = "restore it, or move the folder aside to start without it"
 
 
 def _header(schema: int, flags: int) -> bytes:
