@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from jupiter_agent.core.call_shapes import check_args, check_body
 from jupiter_agent.core.effects import Effect, ReadLog, Send
 from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
@@ -39,16 +40,16 @@ Then = Callable[[list[Any], float], list[Effect]]
 class _Gathering:
     """Answers of several nodes on their way into one."""
 
-    def __init__(self, waiting: set[str], due: float, then: Then) -> None:
-        self.waiting, self.due, self.then = waiting, due, then
+    def __init__(self, verb: str, waiting: set[str], due: float, then: Then) -> None:
+        self.verb, self.waiting, self.due, self.then = verb, waiting, due, then
         self.bodies: list[Any] = []
 
 
 class _Forwarded:
     """A call passed on to another node."""
 
-    def __init__(self, client: str, seq: int, verb: str, due: float) -> None:
-        self.client, self.seq, self.verb, self.due = client, seq, verb, due
+    def __init__(self, client: str, call: Call, node: str, due: float) -> None:
+        self.client, self.seq, self.verb, self.node, self.due = client, call.seq, call.verb, node, due
 
 
 class _Parked:
@@ -82,6 +83,7 @@ class Control:
             verb = _VERBS.get(call.verb)
             if verb is None:
                 raise UsageError(f"this agent does not know '{call.verb}'", "is it older than your command line?")
+            check_args(call.verb, call.args)
             return verb(self, src, call, now)
         except JupiterError as error:
             return [refusal(src, call.seq, error)]
@@ -171,7 +173,7 @@ class Control:
         if not nodes:
             return then([], now)
         self._seq += 1
-        self._gatherings[self._seq] = _Gathering(set(nodes), now + GATHER_S, then)
+        self._gatherings[self._seq] = _Gathering(call.verb, set(nodes), now + GATHER_S, then)
         return [Send(node, Call(self._seq, call.verb, call.args)) for node in sorted(nodes)]
 
     def _at_home(self, src: str, call: Call, ref: str, now: float) -> list[Effect]:
@@ -210,7 +212,7 @@ class Control:
     def forward(self, src: str, call: Call, node: str, now: float) -> list[Effect]:
         """Ask `node`, and pass its answer on to `src`."""
         self._seq += 1
-        self._forwarded[self._seq] = _Forwarded(src, call.seq, call.verb, now + FORWARD_S)
+        self._forwarded[self._seq] = _Forwarded(src, call, node, now + FORWARD_S)
         return [Send(node, Call(self._seq, call.verb, call.args))]
 
     def park(self, src: str, call: Call, missing: dict[bytes, int], now: float) -> list[Effect]:
@@ -234,13 +236,14 @@ class Control:
     def _read_log(self, src: str, call: Call, now: float) -> list[Effect]:
         """Read a log that is kept here."""
         self._seq += 1
-        self._forwarded[self._seq] = _Forwarded(src, call.seq, "log", now + FORWARD_S)
+        self._forwarded[self._seq] = _Forwarded(src, call, self.around.me, now + FORWARD_S)
         offset, length = int(call.args.get("offset", 0)), int(call.args.get("length", LOG_BYTES))
         names = str(call.args.get("job", "")), str(call.args.get("task") or "")
         return [ReadLog(self.around.me, self._seq, *names, max(0, offset), max(0, min(length, LOG_BYTES)))]
 
-    def on_log(self, message: LogChunk, now: float) -> list[Effect]:
-        forwarded = self._forwarded.pop(message.seq, None)
+    def on_log(self, src: str, message: LogChunk, now: float) -> list[Effect]:
+        """What this node's own log store read."""
+        forwarded = self._forwarded.pop(message.seq, None) if src == self.around.me else None
         if forwarded is None:
             return []
         return self._answer(forwarded.client, forwarded.seq, {"data": message.data, "end": message.end})
@@ -265,17 +268,22 @@ class Control:
     # --- answers of other agents, time ---------------------------------------------------------------------------
 
     def on_answer(self, src: str, answer: Answer, now: float) -> list[Effect]:
-        forwarded = self._forwarded.pop(answer.seq, None)
-        if forwarded is not None:
+        """PeerError for a body that is not what the verb gives: then it counts as not answered."""
+        forwarded = self._forwarded.get(answer.seq)
+        if forwarded is not None and forwarded.node == src:
             if forwarded.verb == "results" and answer.exit_code == EXIT_OK:
+                check_body(forwarded.verb, answer.body)
                 for item in answer.body["items"]:
                     for row in item["results"]:
                         self.jobs.transfers.hint(bytes.fromhex(row["sha256"]), row["size"], src)
+            del self._forwarded[answer.seq]
             fields = (answer.exit_code, answer.body, answer.error, answer.hint)
             return [Send(forwarded.client, Answer(forwarded.seq, *fields))]
         gathering = self._gatherings.get(answer.seq)
         if gathering is None or src not in gathering.waiting:
             return []
+        if answer.exit_code == EXIT_OK:
+            check_body(gathering.verb, answer.body)
         gathering.waiting.discard(src)
         if answer.exit_code == EXIT_OK:
             gathering.bodies.append(answer.body)

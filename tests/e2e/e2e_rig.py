@@ -24,7 +24,7 @@ JUPITER, JUPITER_AGENT = str(BIN / "jupiter"), str(BIN / "jupiter-agent")
 EXAMPLE = Path(__file__).resolve().parents[2] / "app_specific_files" / "example"
 
 MARK = "E2E_TESTS_OF"
-"""in the environment of all that these tests start; tasks, whose environment is scrubbed, are found by where they work"""
+"""in the environment of all that these tests start; tasks have another one, and are found by where they work"""
 
 T = TypeVar("T")
 
@@ -218,13 +218,17 @@ class Cluster:
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("*/agent.json"))
 
-    def call(self, node: str, verb: str, **args: Any) -> Any:
-        """Ask one agent through the client, without a process for it."""
+    def client(self, node: str) -> Client:
+        """A client of this agent alone; the same as long as the agent stays where it is."""
         client = self._clients.get(node)
         if client is None or client.address != self.address(node):
             token = (self.folder / "token").read_text().strip()
             client = self._clients[node] = Client.open([self.address(node)], token)
-        return client.call(verb, args, 10.0)
+        return client
+
+    def call(self, node: str, verb: str, **args: Any) -> Any:
+        """Ask one agent, without a process for it."""
+        return self.client(node).call(verb, args, 10.0)
 
     def states(self, node: str) -> dict[str, str]:
         """name -> state of the members, as this node sees them."""
