@@ -5,13 +5,17 @@ Nothing outlives the session: a process that works below its folders or inherite
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from e2e_rig import MARK, Agent, Cluster, living, marked
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +28,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left, f"left running: {left}"
+
+
+def fresh(base: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder of a test's own, not made yet."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[5:45].strip("-")
+    return base / f"{next(_numbers)}-{name}"
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +51,7 @@ def make_cluster(base: Path, request: pytest.FixtureRequest) -> Iterator[Callabl
     made: list[Cluster] = []
 
     def make(nodes: int = 0) -> Cluster:
-        own = Cluster(base / f"{request.node.name[:40].replace('[', '-').rstrip(']')}-{len(made)}")
+        own = Cluster(fresh(base, request))
         made.append(own)
         return own.up(nodes) if nodes else own
 
@@ -55,7 +65,7 @@ def make_cluster(base: Path, request: pytest.FixtureRequest) -> Iterator[Callabl
 def make_agent(base: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Agent]]:
     """Agents started by hand: make_agent(name, *flags, **environment)."""
     made: list[Agent] = []
-    folder = base / request.node.name[:40].replace("[", "-").rstrip("]")
+    folder = fresh(base, request)
     folder.mkdir()
 
     def make(name: str, *args: object, **env: str) -> Agent:
