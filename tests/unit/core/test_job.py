@@ -1,0 +1,114 @@
+import pytest
+from job_rig import CHAIN, DIAMOND, VERSION, job_spec, make_job, place, reg, signed
+
+from jupiter_agent.core.job import decode_spec
+from jupiter_agent.core.messages.jobs import HomeVersion, SignedSpec
+from jupiter_agent.errors import PeerError
+
+
+def test_a_spec_survives_the_wire_and_garbage_is_a_peers_mistake():
+    spec = job_spec(DIAMOND)
+    assert decode_spec(signed(spec)) == spec
+    with pytest.raises(PeerError, match="does not decode"):
+        decode_spec(SignedSpec(b"garbage", "n", b""))
+
+
+def test_the_higher_register_wins_whatever_comes_first():
+    older, newer = reg("a", "n1", epoch=1), reg("a", "n2", epoch=2)
+    one, two = make_job(CHAIN), make_job(CHAIN)
+    assert one.merge([older, newer]) == [older, newer]
+    assert two.merge([newer, older]) == [newer]
+    assert one.registers == two.registers == {"a": newer}
+    assert one.digest() == two.digest()
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher"),
+    [
+        (reg("a", "n1", basis=1, epoch=9), reg("a", "n2", basis=2, epoch=1)),
+        (reg("a", "n1", writer="x"), reg("a", "n2", writer="y")),
+        (reg("a", "n1", boot=1), reg("a", "n2", boot=2)),
+    ],
+)
+def test_the_basis_counts_first_then_epoch_writer_and_boot(lower, higher):
+    job = make_job(CHAIN)
+    job.merge([higher, lower])
+    assert job.registers["a"] == higher
+
+
+def test_registers_of_unknown_tasks_are_ignored():
+    job = make_job(CHAIN)
+    assert job.merge([reg("x", "n1")]) == []
+    assert (job.registers, job.changes) == ({}, 0)
+    job.check()
+
+
+def test_what_is_written_wins_over_what_is_known_here():
+    job = place(make_job(CHAIN), a="n1")
+    job.merge([reg("b", "n1", epoch=7, basis=3)])
+    mine = job.write("b", "n2", ("n1", 4), "because")
+    assert (mine.basis, mine.epoch, mine.writer, mine.boot) == (3, 8, "n1", 4)
+    assert job.host("b") == "n2"
+
+
+def test_a_write_is_based_on_the_controllers_epoch():
+    job = make_job(CHAIN)
+    job.merge([reg("a", "n1", epoch=5)])
+    assert job.write("b", "n2", ("n1", 1), "").basis == 5
+    assert job.write("a", "n2", ("home1", 1), "").basis == VERSION.epoch
+
+
+def test_who_decides_is_the_host_of_the_controller_and_home_for_entries():
+    job = place(make_job(DIAMOND), a="n1", b="n2")
+    assert {task: job.controller_host(task) for task in job.tasks} == {
+        "a": "home1",
+        "b": "n1",
+        "c": "n1",
+        "d": "n2",
+    }
+    assert job.ancestry("d") == ["b", "a"]
+
+
+def test_a_job_is_mapped_when_every_task_has_a_register():
+    job = place(make_job(CHAIN), a="n1")
+    assert not job.mapped
+    place(job, b="n1")
+    assert job.mapped
+    assert job.hosted_by("n1") == ["a", "b"]
+
+
+def test_former_hosts_stay_participants_but_are_no_hosts():
+    job = place(make_job(CHAIN), a="n1", b="n2")
+    job.merge([reg("b", "n3", epoch=2), reg("a", "n9", epoch=0)])
+    assert job.hosts() == ["n1", "n3", "home1"]
+    assert set(job.participants()) == {"n1", "n2", "n3", "n9", "home1"}
+
+
+def test_home_tells_only_what_it_wrote():
+    job = make_job(CHAIN)
+    mine, other = reg("a", "n1"), reg("b", "n2", writer="n1")
+    job.merge([mine, other])
+    assert job.tellable("home1") == [mine]
+    assert job.tellable("n1") == [mine, other]
+
+
+def test_an_ended_job_stays_ended_and_cancelled_beats_completed():
+    job = make_job(CHAIN)
+    assert job.end("completed")
+    assert not job.end("failed")
+    assert job.end("cancelled")
+    assert not job.end("completed")
+    assert job.over == "cancelled"
+
+
+def test_only_a_higher_home_version_is_taken():
+    job = make_job(CHAIN)
+    assert not job.merge_home(VERSION)
+    assert job.merge_home(HomeVersion(2, "n1", 1))
+    assert job.host("home") == "n1"
+
+
+def test_the_digest_tells_registers_and_home_apart():
+    jobs = [make_job(CHAIN), place(make_job(CHAIN), a="n1"), place(make_job(CHAIN), a="n2"), make_job(CHAIN)]
+    jobs[3].merge_home(HomeVersion(2, "n1", 1))
+    assert len({job.digest() for job in jobs}) == 4

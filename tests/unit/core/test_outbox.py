@@ -1,0 +1,99 @@
+from math import inf
+
+from job_rig import CHAIN, Around, make_job, parcel, place, reg, sent
+
+from jupiter_agent.core.messages.jobs import Parcel, ParcelReceived
+from jupiter_agent.core.outbox import RESEND_MAX_S, Outbox
+
+
+def ack(p: Parcel, boot: int = 1) -> ParcelReceived:
+    return ParcelReceived(p.job, p.item, p.src, p.dst, p.stamp, p.carried, boot)
+
+
+def receivers(effects: list) -> list[str]:
+    return [node for node, _ in sent(effects, Parcel)]
+
+
+def box(**hosts: str) -> tuple[Outbox, Around]:
+    around = Around()
+    return Outbox(place(make_job(CHAIN), **hosts), around), around
+
+
+def test_a_parcel_waits_until_its_receivers_host_is_known():
+    outbox, _ = box()
+    assert outbox.put(parcel("a", "b"), 0.0) == []
+    assert outbox.next_deadline() == inf
+    place(outbox._job, b="n2")
+    assert receivers(outbox.flush(1.0)) == ["n2"]
+
+
+def test_the_same_parcel_is_owed_once():
+    outbox, _ = box(b="n2")
+    assert receivers(outbox.put(parcel("a", "b"), 0.0)) == ["n2"]
+    assert outbox.put(parcel("a", "b"), 0.0) == []
+    outbox.on_received("n2", ack(parcel("a", "b")))
+    assert outbox.put(parcel("a", "b"), 0.0) == []
+
+
+def test_it_is_sent_again_ever_more_slowly_until_it_is_received():
+    outbox, _ = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    times = []
+    while outbox.next_deadline() < 40.0:
+        times.append(outbox.next_deadline())
+        assert receivers(outbox.flush(times[-1])) == ["n2"]
+    assert times[:4] == [1.0, 3.0, 7.0, 15.0]
+    assert times[4] - times[3] == RESEND_MAX_S
+    assert outbox.flush(times[-1] + 0.5) == []
+    outbox.on_received("n2", ack(parcel("a", "b")))
+    assert (outbox.next_deadline(), outbox.unreceived()) == (inf, 0)
+
+
+def test_it_goes_to_the_new_host_at_once_when_the_receiver_moved_even_if_received():
+    outbox, _ = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    outbox.on_received("n2", ack(parcel("a", "b")))
+    outbox._job.merge([reg("b", "n3", epoch=2)])
+    assert receivers(outbox.flush(0.5)) == ["n3"]
+    outbox.on_received("n2", ack(parcel("a", "b")))
+    assert outbox.unreceived() == 1, "the old host's word does not count"
+
+
+def test_it_is_sent_again_when_its_host_restarted():
+    outbox, around = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    outbox.on_received("n2", ack(parcel("a", "b")))
+    assert outbox.flush(0.5) == []
+    around.boots["n2"] = 2
+    assert receivers(outbox.flush(1.0)) == ["n2"]
+    outbox.on_received("n2", ack(parcel("a", "b"), boot=2))
+    assert outbox.flush(2.0) == []
+
+
+def test_a_receipt_from_before_a_restart_that_is_known_already_does_not_count():
+    outbox, around = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    around.boots["n2"] = 2
+    outbox.on_received("n2", ack(parcel("a", "b"), boot=1))
+    assert outbox.unreceived() == 1
+
+
+def test_nothing_is_sent_to_a_host_that_is_gone_until_it_is_back():
+    outbox, around = box(b="n2")
+    around.gone.add("n2")
+    assert outbox.put(parcel("a", "b"), 0.0) == []
+    assert outbox.next_deadline() == inf
+    around.gone.clear()
+    assert receivers(outbox.flush(9.0)) == ["n2"]
+
+
+def test_freeing_an_item_gives_its_parcels_back_and_leaves_the_others():
+    outbox, _ = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    outbox.put(parcel("a", "home"), 0.0)
+    outbox.put(parcel("a", "b", item="other"), 0.0)
+    outbox.on_received("n2", ack(parcel("a", "b")))
+    assert sorted(p.dst for p in outbox.free("i")) == ["b", "home"]
+    assert outbox.free("i") == []
+    assert outbox.items() == {"other"}
+    outbox.check()
