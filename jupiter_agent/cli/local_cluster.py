@@ -14,17 +14,13 @@ import contextlib
 import fcntl
 import json
 import os
-import random
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from jupiter_agent.cli import procfs, reach
+from jupiter_agent.cli import ports, procfs, reach
+from jupiter_agent.cli.local_node import Node
 from jupiter_agent.cli.reach import Caller, Where
 from jupiter_agent.config import did_you_mean
 from jupiter_agent.errors import JupiterError, UsageError
@@ -33,89 +29,8 @@ START_LIMIT_S = 30.0
 STOP_LIMIT_S = 10.0
 KILL_LIMIT_S = 3.0
 POLL_S = 0.03
-LOG_LINES = 8
-PORTS = range(20000, 32000, 2)
-"""Below 32768, where the kernel takes the ports of clients from."""
-
-AGENT = (sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main")
-"""How an agent is started: without a shell, so its pid is the agent's own."""
-
-PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG")
-
 Check = Callable[[], None]
 """Called while waiting; raises KeyboardInterrupt when the user wants to stop."""
-
-
-class Node:
-    """One agent: its folder, its process if it runs."""
-
-    def __init__(self, folder: Path, name: str, bind: str) -> None:
-        self.name = name
-        self.bind = bind
-        self.folder = folder / name
-        self._popen: subprocess.Popen[bytes] | None = None
-        self._log_from = 0
-
-    @property
-    def started(self) -> procfs.Started | None:
-        return procfs.load(self.folder / "agent.pid")
-
-    @property
-    def is_running(self) -> bool:
-        return procfs.is_running(self.started, self.folder)
-
-    @property
-    def agent(self) -> dict[str, Any]:
-        """agent.json of this node, {} when it has never run."""
-        return reach.read_agent_file(self.folder) or {}
-
-    @property
-    def is_up(self) -> bool:
-        """The running process itself has written where it listens."""
-        started = self.started
-        return started is not None and self.agent.get("pid") == started.pid
-
-    def status(self) -> dict[str, Any]:
-        running = self.is_running
-        started = self.started
-        return {
-            "name": self.name, "id": self.agent.get("id"), "pid": started.pid if started and running else None,
-            "address": self.agent.get("address") or self.bind, "state_dir": str(self.folder), "running": running,
-        }  # fmt: skip
-
-    def spawn(self, token_file: Path | None) -> None:
-        """Start the agent, detached: its own session, none of our files."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("JUPITER_") or k in PASSED_ON}
-        if token_file:
-            environment["JUPITER_TOKEN_FILE"] = str(token_file)
-        command = [*AGENT, "run", "--name", self.name, "--bind", self.bind, "--state-dir", str(self.folder)]
-        with (self.folder / "agent.log").open("ab") as log:
-            self._log_from = log.tell()
-            self._popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=self.folder, env=environment, start_new_session=True,
-            )  # fmt: skip
-        # Not reaped before `check_alive`, so the number is its own even if it has ended already.
-        procfs.Started(self._popen.pid, procfs.start_ticks(self._popen.pid) or 0).save(self.folder / "agent.pid")
-
-    def check_alive(self) -> None:
-        """JupiterError with the last lines of the log when the process we started has ended."""
-        if self._popen is None or (code := self._popen.poll()) is None:
-            return
-        with (self.folder / "agent.log").open("rb") as log:
-            log.seek(self._log_from)
-            lines = log.read()[-8192:].decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-        raise JupiterError(
-            "\n".join([f"{self.name} ended at start with {code}", *lines]), f"see {self.folder}/agent.log"
-        )
-
-    def signal(self, *numbers: signal.Signals) -> bool:
-        return procfs.send_signal(self.started, self.folder, *numbers)
-
-    def reap(self) -> None:
-        if self._popen is not None:
-            self._popen.poll()
 
 
 class LocalCluster:
@@ -161,8 +76,8 @@ class LocalCluster:
         """Decide who listens where: as before where that is still free."""
         before = {node.name: node.bind for node in self.nodes}
         names = [f"node{number}" for number in range(1, count + 1)]
-        kept = {name: before[name] for name in names if name in before and _is_free(_port(before[name]))}
-        free = _free_ports({_port(bind) for bind in kept.values()})
+        kept = {name: before[name] for name in names if name in before and ports.is_free(ports.port_of(before[name]))}
+        free = ports.free_ports({ports.port_of(bind) for bind in kept.values()})
         self.nodes = [Node(self.folder, name, kept.get(name) or f"127.0.0.1:{next(free)}") for name in names]
         content = {"nodes": [{"name": node.name, "bind": node.bind} for node in self.nodes]}
         (self.folder / "cluster.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
@@ -272,29 +187,3 @@ class _View:
         except JupiterError:
             return set()
         return {str(item["name"]) for item in items if item.get("state") == "alive"}
-
-
-def _port(bind: str) -> int:
-    return int(bind.rpartition(":")[2])
-
-
-def _is_free(port: int) -> bool:
-    """An agent needs PORT and PORT+1."""
-    for number in (port, port + 1):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as zmq does: TIME_WAIT is no obstacle
-            try:
-                probe.bind(("127.0.0.1", number))
-            except OSError:
-                return False
-    return True
-
-
-def _free_ports(taken: set[int]) -> Iterator[int]:
-    """From a random place on, so that two clusters started at once rarely want the same."""
-    begin = random.randrange(len(PORTS))
-    for index in range(len(PORTS)):
-        port = PORTS[(begin + index) % len(PORTS)]
-        if port not in taken and _is_free(port):
-            yield port
-    raise UsageError("no free ports between 20000 and 32000", "stop something")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cli_fakes import FakeCluster, Run
 
-from jupiter_agent.cli import local, local_cluster, procfs
+from jupiter_agent.cli import local, local_cluster, local_node, procfs
 
 FAKE_AGENT = Path(__file__).with_name("fake_agent.py")
 
@@ -22,7 +22,7 @@ FAKE_AGENT = Path(__file__).with_name("fake_agent.py")
 @pytest.fixture
 def folder(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cluster folder whose agents are fakes that all see each other; nothing of them outlives the test."""
-    monkeypatch.setattr(local_cluster, "AGENT", (sys.executable, "-S", str(FAKE_AGENT)))
+    monkeypatch.setattr(local_node, "AGENT", (sys.executable, "-S", str(FAKE_AGENT)))
     monkeypatch.setattr(local_cluster, "STOP_LIMIT_S", 0.3)
     monkeypatch.setenv("JUPITER_JOIN", "a-cluster-of-the-user")
     names = [{"name": f"node{number}", "state": "alive"} for number in range(1, 4)]
