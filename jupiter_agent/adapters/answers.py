@@ -11,13 +11,15 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from jupiter_agent.core.effects import StartRun
 from jupiter_agent.core.ids import is_item_name
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
 from jupiter_agent.errors import JupiterError
 
 FOREIGN = (OSError, LookupError, JupiterError)
 """what `bundles` and the object store raise for something they do not have"""
+
+NO_RUN = 0
+"""stands for the run in the file names of outputs that belong to none"""
 
 
 class ObjectStore(Protocol):
@@ -57,16 +59,46 @@ class Failed(Struct, array_like=True, tag="failed"):
     error: str
 
 
-decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed).decode
+class Window(Struct, array_like=True, tag="window"):
+    """Up to `runs` runs may be inside at once."""
+
+    runs: int
+
+
+class Back(Struct, array_like=True, tag="back"):
+    """This run was not begun; the process is about to end."""
+
+    run: int
+
+
+class Made(Struct, array_like=True, tag="made"):
+    """An output that belongs to no run; fields as in `Done.outputs`."""
+
+    children: list[str]
+    name: str
+    data: bytes | None
+    number: int
+    size: int
+
+
+class Ended(Struct, array_like=True, tag="ended"):
+    """The function of a home script or non-DAG task returned; the process ends."""
+
+
+decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed | Window | Back | Made | Ended).decode
+
+
+Inputs = list[tuple[str, list[Obj]]]
+"""as in `StartRun`"""
 
 
 def inline(name: str, data: bytes) -> Obj:
     return Obj(name, hashlib.sha256(data).digest(), len(data), data)
 
 
-def entries_of(effect: StartRun, objects: ObjectStore) -> Iterable[tuple[str, str, bytes | None, str]]:
+def entries_of(inputs: Inputs, objects: ObjectStore) -> Iterable[tuple[str, str, bytes | None, str]]:
     """(key, name, data or None, path): the key is the parent, or `parent/name` when it gave several objects."""
-    for parent, given in effect.inputs:
+    for parent, given in inputs:
         for obj in given:
             if not is_item_name(obj.name):
                 raise LookupError(f"{obj.name!r} is no file name")
@@ -74,9 +106,9 @@ def entries_of(effect: StartRun, objects: ObjectStore) -> Iterable[tuple[str, st
             yield key, obj.name, obj.data, "" if obj.data is not None else str(objects.path(obj.sha256))
 
 
-def forged(answer: Done, children: list[str]) -> str:
+def forged(answer: Done | Made, children: list[str]) -> str:
     """What no honest task process sends."""
-    for named, name, data, _, _ in answer.outputs:
+    for named, name, data, _, _ in outputs_of(answer):
         if not is_item_name(name):
             return f"{name!r} is not a plain file name"
         if not set(named) <= set(children):
@@ -86,14 +118,21 @@ def forged(answer: Done, children: list[str]) -> str:
     return ""
 
 
-def ingest(objects: ObjectStore, out: Path, answer: Done) -> list[tuple[list[str], Obj]]:
+def outputs_of(answer: Done | Made) -> list[tuple[list[str], str, bytes | None, int, int]]:
+    if isinstance(answer, Done):
+        return answer.outputs
+    return [(answer.children, answer.name, answer.data, answer.number, answer.size)]
+
+
+def ingest(objects: ObjectStore, out: Path, answer: Done | Made) -> list[tuple[list[str], Obj]]:
     """In a thread: hash and move."""
     taken = []
-    for children, name, data, number, _ in answer.outputs:
+    run = answer.run if isinstance(answer, Done) else NO_RUN
+    for children, name, data, number, _ in outputs_of(answer):
         if data is not None:
             taken.append((children, inline(name, data)))
             continue
-        path = out / f"{answer.run}.{number}"
+        path = out / f"{run}.{number}"
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OSError(f"{path.name} is not a regular file")
         sha256, size = objects.ingest_file(path)

@@ -31,6 +31,10 @@ class Limits:
     """to import the script and report ready"""
     grace_s: float = 0.5
     """between SIGTERM and SIGKILL"""
+    held_s: float = 30.0
+    """how long a v5 task may hold files while it waits for more; then they count as done"""
+    namespaces: bool = True
+    """v4 and v5 tasks see /centralized_scheduler and /jupiter in a mount namespace, where the kernel lets us"""
 
     def for_process(self) -> dict[str, int | None]:
         """As the process applies them to itself (task/harden.py)."""

@@ -22,7 +22,7 @@ from jupiter_agent.adapters.logs import TaskLog
 from jupiter_agent.adapters.processes import Spawner
 from jupiter_agent.adapters.sampling import TITLE, SampleRun
 from jupiter_agent.adapters.warm import Surroundings, WarmProcess
-from jupiter_agent.core.effects import ProfileApp, StartRun, StartTask, StopTask
+from jupiter_agent.core.effects import Deliver, ProfileApp, StartRun, StartTask, StopTask
 from jupiter_agent.core.events import Event, Profiled, RunFailed, TaskDown
 from jupiter_agent.core.ids import is_item_name
 from jupiter_agent.core.messages.jobs import TaskSpec
@@ -71,6 +71,11 @@ class Runner:
             process.run(effect)
         else:
             self._soon(RunFailed(effect.run, "exit", f"{effect.task} of job {effect.job} has no process here"))
+
+    def deliver(self, effect: Deliver) -> None:
+        process = self._tasks.get((effect.job, effect.task))
+        if process:
+            process.deliver(effect)
 
     def stop_task(self, effect: StopTask) -> None:
         """Its log stays. A stopped job's sample run ends, too."""

@@ -16,7 +16,8 @@ from jupiter_agent.adapters.answers import FOREIGN
 from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.processes import Child, Frames, describe_exit
-from jupiter_agent.adapters.warm import Surroundings, process_setup
+from jupiter_agent.adapters.setup import process_setup
+from jupiter_agent.adapters.warm import Surroundings
 from jupiter_agent.core.effects import ProfileApp
 from jupiter_agent.core.events import Profiled
 from jupiter_agent.core.ids import is_item_name
@@ -84,8 +85,8 @@ class SampleRun:
             self._errors.append(str(error))
         if not self._stopped:
             complete = self._finished and not self._errors
-            error = "; ".join(self._errors)
-            self._around.post(Profiled(self.effect.job, self._seconds, self._edge_bytes, complete, error))
+            why = "; ".join(self._errors)
+            self._around.post(Profiled(self.effect.job, self._seconds, self._edge_bytes, complete, why))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +125,7 @@ class SampleRun:
         name, path = self._sample(folder, work)
         tasks = [
             {"name": t.name, "script": t.script, "contract": t.contract, "children": t.children, "parents": t.parents,
-             "params": t.params}
+             "params": t.params, "command": t.command, "extra": t.extra}
             for t in self._tasks.values()
         ]  # fmt: skip
         return {

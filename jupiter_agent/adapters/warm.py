@@ -10,24 +10,26 @@ one answer, unless the task is stopped. What comes from the process is untrusted
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from jupiter_agent.adapters.answers import (
     FOREIGN,
+    Back,
     Broken,
     Done,
+    Ended,
     Failed,
+    Made,
     ObjectStore,
     Ready,
+    Window,
     decode,
     entries_of,
     forged,
@@ -36,15 +38,18 @@ from jupiter_agent.adapters.answers import (
 )
 from jupiter_agent.adapters.limits import Limits, environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
+from jupiter_agent.adapters.made import MadeQueue
 from jupiter_agent.adapters.processes import Child, Frames, Spawner, describe_exit
-from jupiter_agent.core.effects import StartRun, StartTask
-from jupiter_agent.core.events import Event, RunDone, RunFailed, TaskDown, TaskUp
+from jupiter_agent.adapters.setup import serve_setup
+from jupiter_agent.core.effects import Deliver, StartRun, StartTask
+from jupiter_agent.core.events import Event, Produced, RunDone, RunFailed, TaskDown, TaskEnded, TaskUp
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.messages.jobs import INLINE_BYTES
+from jupiter_agent.core.messages.jobs import Obj
 
 BACKOFF_S, BACKOFF_FACTOR, MAX_BACKOFF_S = 0.2, 4.0, 10.0
 HANG_UP_S = 0.2
 """between the end of a pipe and the end of its process"""
+MAX_ROOM = 64
 DRAIN_S = 5.0
 """for the kernel to end a process that was killed"""
 
@@ -84,7 +89,12 @@ class WarmProcess:
         self._storing: set[asyncio.Task[None]] = set()
         self._child: Child | None = None
         self._work = Path()
-        self._ready = self._disturbed = False
+        self._made: MadeQueue | None = None
+        self._backs: list[StartRun] = []
+        self._deliveries: deque[Deliver] = deque()
+        self._room = 1
+        """runs that may be inside at once"""
+        self._ready = self._disturbed = self._finished = False
         self._broken: Failure | None = None
         self._proven = False
         """this process was given an item: its end is the item's doing, not a reason to wait"""
@@ -101,6 +111,13 @@ class WarmProcess:
             self._queue.append(effect)
             self._dispatch()
 
+    def deliver(self, effect: Deliver) -> None:
+        if self._finished:
+            self._log.note(f"{len(effect.objects)} files from {effect.src} came after the script had ended")
+            return
+        self._deliveries.append(effect)
+        self._dispatch()
+
     async def stop(self) -> None:
         """SIGTERM, the grace, SIGKILL; then its folder is removed."""
         self._stopped.set()
@@ -116,9 +133,9 @@ class WarmProcess:
     async def _live(self) -> None:
         self._log.attach()
         try:
-            while not self._stopped.is_set():
+            while not self._stopped.is_set() and not self._finished:
                 await self._live_once()
-                if self._failures:
+                if self._failures and not self._finished:
                     await self._back_off()
         finally:
             self._log.detach()
@@ -126,6 +143,7 @@ class WarmProcess:
     async def _live_once(self) -> None:
         self._ready = self._proven = self._disturbed = False
         self._broken = None
+        self._room = max(1, self._spec.parallel) if self._spec.contract != "v5" else 1
         output = LogPipe(self._log)
         try:
             child = await self._start(output)
@@ -144,6 +162,8 @@ class WarmProcess:
         output.close()
         if self._storing:
             await asyncio.wait(self._storing)
+        if self._made:
+            await self._made.drain()
         await self._loop.run_in_executor(None, shutil.rmtree, self._work, True)
         self._ended(status)
 
@@ -160,20 +180,8 @@ class WarmProcess:
             )
         finally:
             output.close_write_end()
-        frames.send(
-            {
-                "mode": "serve",
-                "contract": spec.contract,
-                "job": job,
-                "task": spec.name,
-                "script": spec.script,
-                "children": spec.children,
-                "params": {**spec.params, **self.effect.params},
-                "parallel": max(1, spec.parallel),
-                "inline_bytes": INLINE_BYTES,
-                **process_setup(around.limits, folder, self._work),
-            }
-        )
+        self._made = MadeQueue(around.objects, self._work / "out", self._produced, self._log.note)
+        frames.send(serve_setup(self.effect, around.limits, folder, self._work))
         return child
 
     def _end(self, child: Child) -> None:
@@ -203,8 +211,10 @@ class WarmProcess:
             for attempt in self._running.values():
                 self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
             self._running.clear()
-            self._failures = 0 if self._proven else self._failures + 1
-            self._down(why)
+            self._queue.extendleft(reversed(self._backs))
+            self._backs.clear()
+            self._failures = 0 if self._proven or self._finished else self._failures + 1
+            self._down(self._broken[1] if self._broken else why)
         else:
             kind = "exit" if status < 0 else "error"
             self._lost(self._broken or (kind, f"{self._spec.script}: the process {why} while loading"), why)
@@ -224,17 +234,21 @@ class WarmProcess:
         self._down(f"{failure[1]}" if failure[1] else why)
 
     def _down(self, error: str) -> None:
-        if not self._stopped.is_set():
+        if self._finished and not self._stopped.is_set():
+            self._around.post(TaskEnded(self.effect.job, self._spec.name))
+        elif not self._stopped.is_set():
             self._log.note(f"the process ended: {error}")
             self._around.post(TaskDown(self.effect.job, self._spec.name, error))
 
     # --- runs ----------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        while self._ready and self._queue and len(self._running) < max(1, self._spec.parallel):
+        while self._ready and self._deliveries:
+            self._hand_over(self._deliveries.popleft())
+        while self._ready and self._queue and len(self._running) < self._room:
             effect = self._queue.popleft()
             try:
-                entries = list(entries_of(effect, self._around.objects))
+                entries = list(entries_of(effect.inputs, self._around.objects))
             except FOREIGN as error:
                 self._loop.call_soon(self._answer, effect.run, ("exit", f"an input is not in the store: {error}"))
                 continue
@@ -245,6 +259,16 @@ class WarmProcess:
             self._proven = True
             assert self._child
             self._child.frames.send([effect.run, effect.item, entries])
+
+    def _hand_over(self, effect: Deliver) -> None:
+        try:
+            entries = list(entries_of([(effect.src, effect.objects)], self._around.objects))
+        except FOREIGN as error:
+            self._log.note(f"files from {effect.src} could not be delivered: {error}")
+            return
+        assert self._child
+        self._proven = True
+        self._child.frames.send(["deliver", entries])
 
     def _expire(self, run: int) -> None:
         self._running[run].late = True
@@ -286,8 +310,10 @@ class WarmProcess:
             self._around.post(TaskUp(self.effect.job, self._spec.name))
         elif isinstance(answer, Broken):
             self._broken = (answer.kind, answer.error)
-        else:
+        elif isinstance(answer, Done | Failed):
             self._on_answer(answer)
+        else:
+            self._on_other(answer)
         self._dispatch()
 
     def _on_answer(self, answer: Done | Failed) -> None:
@@ -308,6 +334,25 @@ class WarmProcess:
             objects = [(children, inline(name, data or b"")) for children, name, data, _, _ in answer.outputs]
             self._around.post(RunDone(answer.run, objects, answer.seconds))
 
+    def _on_other(self, answer: Window | Back | Made | Ended) -> None:
+        """What only v5 tasks say."""
+        if isinstance(answer, Window):
+            self._room = min(max(self._room, answer.runs), MAX_ROOM)
+        elif isinstance(answer, Ended):
+            self._ready, self._finished = False, True
+        elif isinstance(answer, Back):
+            attempt = self._running.pop(answer.run, None)
+            if attempt and not attempt.late:
+                _cancel(attempt.timer)
+                self._backs.append(attempt.effect)
+        elif self._made:
+            self._proven = True
+            self._made.add(answer, self._spec.children or [HOME])
+
+    def _produced(self, child: str, obj: Obj) -> None:
+        if not self._stopped.is_set():
+            self._around.post(Produced(self.effect.job, self._spec.name, child, obj))
+
     async def _store(self, answer: Done) -> None:
         out = self._work / "out"
         try:
@@ -317,17 +362,6 @@ class WarmProcess:
             return
         if not self._stopped.is_set():
             self._around.post(RunDone(answer.run, objects, answer.seconds))
-
-
-def process_setup(limits: Limits, app_folder: Path, work: Path) -> dict[str, Any]:
-    """The part of the setup frame that every mode needs (task/main.py)."""
-    return {
-        "agent_pid": os.getpid(),
-        "limits": limits.for_process(),
-        "app_folder": str(app_folder.resolve()),
-        "work": str(work),
-        "out": str(work / "out"),
-    }
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

@@ -16,6 +16,10 @@ class ContractError(Exception):
     """User code and its contract do not agree. The message says what was wrong and what would be right."""
 
 
+class RunError(Exception):
+    """A run failed, and the message says all there is to say: no trace is printed."""
+
+
 def a_type(value: object) -> str:
     """`an int`, `a list`."""
     name = type(value).__name__

@@ -37,6 +37,11 @@ class Pipe:
         while rest:
             rest = rest[os.write(self.fd, rest) :]
 
+    def buffered(self) -> bool:
+        """Whether `read` would return without waiting."""
+        have = len(self._buffer)
+        return have >= HEADER_BYTES and have >= HEADER_BYTES + int.from_bytes(self._buffer[:HEADER_BYTES], "big")
+
     def _take(self, count: int) -> bytes:
         buffer = self._buffer
         while len(buffer) < count:

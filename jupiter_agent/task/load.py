@@ -20,9 +20,13 @@ PROCESS_ARGUMENTS = 2
 
 
 def load(folder: str, script: str) -> Process:
-    """The script's `process`. Raises ContractError, or whatever the script raises while it is imported.
+    """The script's `process`. Raises ContractError, or whatever the script raises while it is imported."""
+    return _check(load_module(folder, script), script)
 
-    `sys.path[0]` is the app's folder, so sibling modules import; `__name__` is the script's stem, never `__main__`.
+
+def load_module(folder: str, script: str) -> ModuleType:
+    """The script as a module. `sys.path[0]` is the app's folder, so sibling modules import; `__name__` is the script's
+    stem, never `__main__`.
     """
     path = os.path.join(folder, script)
     if not script or os.path.isabs(script) or ".." in script.split("/") or not os.path.isfile(path):
@@ -30,7 +34,7 @@ def load(folder: str, script: str) -> Process:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     sys.argv = [path]
-    return _check(_run(path), script)
+    return _run(path)
 
 
 def _run(path: str) -> ModuleType:
@@ -58,18 +62,21 @@ def _check(module: ModuleType, script: str) -> Process:
     if not callable(process):
         raise ContractError(f"`process` in {script} is {a_type(process)}, not a function")
     code = getattr(process, "__code__", None)
-    if isinstance(code, CodeType):
-        _check_signature(process, code, script)
+    where = f"{script}:{code.co_firstlineno}: `process`" if isinstance(code, CodeType) else ""
+    check_arguments(process, where, "process(inputs, ctx)", PROCESS_ARGUMENTS)
     return process  # type: ignore[no-any-return]
 
 
-def _check_signature(process: Any, code: CodeType, script: str) -> None:
-    where = f"{script}:{code.co_firstlineno}: `process`"
+def check_arguments(function: Any, where: str, call: str, count: int) -> None:
+    """ContractError when a plain function cannot be called as `call`, with `count` arguments."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return
     if code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
         raise ContractError(f"{where} is async: make it a plain function, and call asyncio.run inside")
     if code.co_flags & CO_GENERATOR:
         raise ContractError(f"{where} is a generator: return the value, or a dict of children, instead of yielding")
-    given = code.co_argcount - (1 if hasattr(process, "__self__") else 0)
-    least = given - len(process.__defaults__ or ())
-    if least > PROCESS_ARGUMENTS or (given < PROCESS_ARGUMENTS and not code.co_flags & CO_VARARGS):
-        raise ContractError(f"{where} takes {given} arguments: it is called as `process(inputs, ctx)`")
+    given = code.co_argcount - (1 if hasattr(function, "__self__") else 0)
+    least = given - len(function.__defaults__ or ())
+    if least > count or (given < count and not code.co_flags & CO_VARARGS):
+        raise ContractError(f"{where} takes {given} arguments: it is called as `{call}`")

@@ -5,7 +5,10 @@ The first frame is the setup, a map:
     mode          serve, or profile
     agent_pid     to notice an agent that died before the death signal was asked for
     limits        {address_space, nofile, processes}: bytes or counts, None to leave one alone
-    job, task, script, contract, children, params, parallel        of the task (mode serve)
+    job, task, script, command, contract, children, params, extra, parallel        of the task (mode serve)
+    environ       variables to be set
+    held_s        see ledger.py
+    namespaces    whether paths may be shown in a mount namespace
     tasks, sample, sample_name                            of the app (mode profile)
     app_folder    of the unpacked bundle
     work          this process's private folder: HOME and TMPDIR are `home` in it, scratch folders `0`, `1`, ...
@@ -29,6 +32,7 @@ def main() -> None:
     if setup is None:
         return
     harden(setup["agent_pid"], lifeline, setup["limits"])
+    os.environ.update(setup.get("environ", {}))
     for slot in range(setup["parallel"]):
         os.makedirs(os.path.join(setup["work"], str(slot)), exist_ok=True)
     os.chdir(os.path.join(setup["work"], "0") if setup["parallel"] == 1 else setup["work"])

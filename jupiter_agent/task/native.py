@@ -204,7 +204,7 @@ class Outputs:
         if isinstance(value, bytes | bytearray | memoryview):
             return self._from_bytes(bytes(value), children, number)
         if isinstance(value, os.PathLike):
-            return self._from_path(os.path.abspath(os.fsdecode(value)), children, number)
+            return self.from_path(os.path.abspath(os.fsdecode(value)), children, number)
         hint = "; encode it: text.encode()" if isinstance(value, str) else ""
         what = f"process returned {a_type(value)}" + (f" for {', '.join(children)}" if children else "")
         raise ContractError(f"{what}: return bytes, a pathlib.Path, a dict of these by child, or None{hint}")
@@ -216,12 +216,13 @@ class Outputs:
             file.write(data)
         return (children, self._task, None, number, len(data))
 
-    def _from_path(self, path: str, children: list[str], number: int) -> Output:
-        name = os.path.basename(path)
+    def from_path(self, path: str, children: list[str], number: int, name: str = "") -> Output:
+        """A file as an object named like it, or `name`; one in the scratch folder is moved."""
+        name = name or os.path.basename(path)
         if not os.path.isfile(path):
             raise ContractError(f"process returned the path {path}, which is not a file")
         if len(name) > MAX_NAME or not name.isprintable():
-            raise ContractError(f"process returned a file with the name {name!r}: use a plain, shorter one")
+            raise ContractError(f"{self._task} gave a file with the name {name!r}: use a plain, shorter one")
         size = os.path.getsize(path)
         if self._fits(size):
             with open(path, "rb") as file:

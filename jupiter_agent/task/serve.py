@@ -3,6 +3,9 @@
 The agent sends the setup, a map (see main.py), and then per run [run, item, [[key, name, data or None, path], ...]].
 The process answers ["ready"], or ["broken", kind, error] when the script does not load (it then ends), and per run
 ["done", run, seconds, outputs] or ["failed", run, kind, error].
+
+What one run is depends on the contract; v5 tasks, which ask for their files themselves, have a loop of their own
+(v5.py).
 """
 
 from __future__ import annotations
@@ -11,25 +14,31 @@ import os
 import sys
 import time
 
-from jupiter_agent.task.errors import ContractError, last_line, print_trace
+from jupiter_agent.task.errors import ContractError, RunError, last_line, print_trace
 from jupiter_agent.task.frames import Pipe
 from jupiter_agent.task.harden import end_group
-from jupiter_agent.task.load import load
-from jupiter_agent.task.native import Context, Inputs, Outputs
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from jupiter_agent.task.load import Process
+    from jupiter_agent.task.native import Output
+
+    Entries = list[tuple[str, str, bytes | None, str]]
+    Work = Callable[[int, str, Entries, str], tuple[float, list[Output]]]
+    """(run, item, entries, scratch folder) -> (seconds inside the task, outputs)"""
 
 
 def serve(pipe: Pipe, setup: dict[str, Any]) -> None:
     """Load, say so, and work. Returns when there is nothing left to read."""
     try:
-        if setup["contract"] != "native":
-            raise ContractError(f"tasks of the {setup['contract']} contract are not run here")
-        process = load(setup["app_folder"], setup["script"])
+        if setup["contract"] == "v5":
+            from jupiter_agent.task.v5 import load as load_v5
+
+            go_on = load_v5(pipe, setup)
+        else:
+            go_on = _Server(pipe, setup, work_of(setup)).run
     except SystemExit as stop:
         fail_load(pipe, "error", f"{setup['script']}: SystemExit: {stop.code}")
     except ContractError as error:
@@ -39,7 +48,41 @@ def serve(pipe: Pipe, setup: dict[str, Any]) -> None:
         fail_load(pipe, "error", last_line(error, setup["app_folder"]))
     else:
         pipe.write(["ready"])
-        _Server(pipe, setup, process).run()
+        go_on()
+
+
+def work_of(setup: dict[str, Any]) -> Work:
+    """What a run does under this contract. ContractError, or what the script raises."""
+    contract = setup["contract"]
+    if contract == "native":
+        return native(setup)
+    if contract == "command":
+        from jupiter_agent.task.command import command
+
+        return command(setup)
+    if contract == "v4":
+        from jupiter_agent.task.v4 import v4
+
+        return v4(setup)
+    raise ContractError(f"tasks of the {contract} contract are not run here")
+
+
+def native(setup: dict[str, Any]) -> Work:
+    """`process(inputs, ctx)`."""
+    from jupiter_agent.task.load import load
+    from jupiter_agent.task.native import Context, Inputs, Outputs
+
+    process = load(setup["app_folder"], setup["script"])
+
+    def work(run: int, item: str, entries: Entries, scratch: str) -> tuple[float, list[Output]]:
+        inputs = Inputs(entries)
+        context = Context(setup, item, inputs, scratch)
+        started = time.perf_counter()
+        value = process(inputs, context)
+        seconds = time.perf_counter() - started
+        return seconds, Outputs(setup, run, scratch).take(value)
+
+    return work
 
 
 def fail_load(pipe: Pipe, kind: str, error: str) -> None:
@@ -70,10 +113,10 @@ def exit_code(stop: SystemExit) -> int:
 class _Server:
     """`parallel` slots, each reading, running and answering by itself; the first is the main thread."""
 
-    def __init__(self, pipe: Pipe, setup: dict[str, Any], process: Process) -> None:
+    def __init__(self, pipe: Pipe, setup: dict[str, Any], work: Work) -> None:
         self._pipe = pipe
         self._setup = setup
-        self._process = process
+        self._work = work
         self._read_lock: Any = _NO_LOCK
         self._write_lock: Any = _NO_LOCK
 
@@ -100,18 +143,16 @@ class _Server:
 
     def _attempt(self, request: Any, scratch: str) -> list[Any]:
         run, item, entries = request
-        inputs = Inputs(entries)
-        context = Context(self._setup, item, inputs, scratch)
-        started = time.perf_counter()
         try:
-            value = self._process(inputs, context)
-            seconds = time.perf_counter() - started
-            return ["done", run, seconds, Outputs(self._setup, run, scratch).take(value)]
+            seconds, outputs = self._work(run, item, entries, scratch)
+            return ["done", run, seconds, outputs]
         except SystemExit as stop:
             leave(exit_code(stop))
             raise
         except ContractError as error:
             return ["failed", run, "contract", str(error)]
+        except RunError as error:
+            return ["failed", run, "error", str(error)]
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is answered
             print_trace(error, self._setup["app_folder"])
             return ["failed", run, "error", last_line(error, self._setup["app_folder"])]

@@ -81,6 +81,34 @@ class Bench:
         (self.app / name).write_text(textwrap.dedent(body))
         return name
 
+    def file(self, name: str, data: str | bytes, mode: int = 0o644) -> Path:
+        """A file of the app."""
+        path = self.app / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(textwrap.dedent(data).encode() if isinstance(data, str) else data)
+        path.chmod(mode)
+        return path
+
+    def begin(self, spec: TaskSpec, job: str = "j", params: dict[str, str] | None = None) -> None:
+        self.runner.start_task(StartTask(job, spec, b"bundle", "app", params or {}))
+
+    def give(self, *files: tuple[str, str, bytes], task: str = "t", item: str = "") -> int:
+        """One item of files (parent, name, data) in this order; its run number."""
+        self._runs += 1
+        inputs: list[tuple[str, list[Obj]]] = []
+        for parent, name, data in files:
+            if not inputs or inputs[-1][0] != parent:
+                inputs.append((parent, []))
+            inputs[-1][1].append(self.store.put(name, data))
+        self.runner.start_run(StartRun(self._runs, "j", task, item or f"item{self._runs}", inputs))
+        return self._runs
+
+    async def outputs(self, run: int) -> list[tuple[str, str, bytes]]:
+        """What a run gave: (children, name, data), children '' for all."""
+        done = await self.answer(run)
+        assert isinstance(done, RunDone), done
+        return [(" ".join(children), obj.name, self.store.get(obj)) for children, obj in done.outputs]
+
     def start(self, body: str, job: str = "j", task: str = "t", **spec: Any) -> None:
         script = self.script(body, f"{task}.py")
         params = spec.pop("job_params", {})

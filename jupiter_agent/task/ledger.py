@@ -1,0 +1,266 @@
+"""Which output of a v5 task belongs to which run, and when a run is done.
+
+A run puts its files into the task's queue. It is done when each was got and done: by `task_done()`, which counts for
+the file got last that is not done; or, in scripts that never mention `task_done`, when the task gets, or waits for,
+another.
+
+Outputs closed while one run is inside are its own. A task that holds files of several runs without `task_done` (it
+makes batches) has outputs attributed by base name to the run whose input had that name, else to the run got last.
+Everything is looked at in the task's own thread, inside `get` and `task_done`, so what came before and what after is
+exact.
+
+A done run is answered at once, unless a file is being written (wait until it is closed, at most QUIET_S) or the task
+has other threads or child processes (wait until none closes a file for QUIET_S). What comes later still, when no run
+is inside, is reported by itself.
+
+Some apps pass a file over without `task_done`. Of those a task holds while it waits for more, done are: files older
+than one that was done; files of a run with outputs, after SETTLE_S; any, after `held_s` without another file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+TYPE_CHECKING = False  # importing `typing` would cost 12 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from jupiter_agent.task.native import Output
+    from jupiter_agent.task.pathin import PathIn
+    from jupiter_agent.task.pathout import PathOut
+
+QUIET_S, SETTLE_S = 0.02, 0.25
+MANY = 64
+"""runs let in at once for tasks that look at the queue's size instead of waiting"""
+OWN_THREADS = 2
+
+
+class Run:
+    """One item's files inside the task."""
+
+    def __init__(self, number: int, names: dict[str, str], out: PathOut) -> None:
+        self.number = number
+        self.names = list(names)
+        self.bases = set(names.values())
+        self.undone = len(names)
+        self.got = 0
+        self.closed: dict[str, None] = {}
+        self.outputs: list[Output] = []
+        self.objects = out.outputs(number)
+        self.number_in = 0
+        self.began = self.ended = self.touched = 0.0
+        self.due = 0.0
+        """done, and to be answered at this time unless something is closed meanwhile"""
+
+
+class Ledger:
+    """Not thread-safe: the queue's listener and the loop hold one lock around every call (v5.py)."""
+
+    def __init__(
+        self, setup: dict[str, Any], folders: tuple[PathIn, PathOut], send: Callable[[list[Any]], None]
+    ) -> None:
+        """`setup["counts_done"]`: the script mentions `task_done`."""
+        self.runs: dict[int, Run] = {}
+        self.blocked_at = 0.0
+        """since when the task waits for a file; 0: it does not"""
+        self._in, self._out = folders
+        self._send = send
+        self._held_s: float = setup["held_s"]
+        self._counts_done: bool = setup["counts_done"]
+        self._waiting: deque[tuple[str, Run]] = deque()
+        self._held: list[Run] = []
+        """per file got and not done: its run"""
+        self._passed = 0
+        """how many of them, from the oldest, are older than a file that was done"""
+        self._last: Run | None = None
+        self._window = 1
+        self._asked = 0
+        self._late = 0
+        self._restless = False
+
+    # --- from the loop -------------------------------------------------------------------------------------------
+
+    def feed(self, number: int, names: dict[str, str], number_in: int) -> None:
+        """A run's files are about to be put into the queue."""
+        self.drain()
+        run = self.runs[number] = Run(number, names, self._out)
+        run.number_in = number_in
+        self._waiting += [(name, run) for name in names]
+        self._asked = 0
+        self.blocked_at = 0.0
+        if not names:
+            self._done(run)
+        self.settle()
+
+    def settle(self) -> None:
+        """Answer what is done."""
+        if not self.runs:
+            return
+        self.drain()
+        now = time.perf_counter()
+        if self.blocked_at and self._held:
+            self._let_go(now)
+        quiet = not self._restless and not self._out.writing()
+        for run in [run for run in self.runs.values() if not run.undone and (quiet or now >= run.due)]:
+            self._answer(run)
+
+    def next_due(self) -> float:
+        """When to call `settle` next, by perf_counter; 0 for never."""
+        dues = [run.due for run in self.runs.values() if not run.undone]
+        if self.blocked_at and self._held:
+            dues.append(
+                max(self.blocked_at, self._held[-1].touched) + (SETTLE_S if self._any_output() else self._held_s)
+            )
+        return min(dues, default=0.0)
+
+    def fail(self, error: str) -> None:
+        """The task ended: what it had begun fails, the rest goes back to the agent."""
+        self.drain()
+        for run in list(self.runs.values()):
+            if run.got and not run.undone:
+                self._answer(run)
+            elif run.got:
+                self._send(["failed", run.number, "error", error])
+            else:
+                self._send(["back", run.number])
+        self.runs.clear()
+
+    # --- from the queue ------------------------------------------------------------------------------------------
+
+    def on_got(self, name: str) -> None:
+        self.blocked_at = 0.0
+        self._asked = 0
+        self.drain()
+        if not self._counts_done:
+            self._release(len(self._held))
+        at = next((n for n, (waiting, _) in enumerate(self._waiting) if waiting == name), -1)
+        if at >= 0:
+            run = self._waiting[at][1]
+            del self._waiting[at]
+            if self._last is not run and self._last is not None:
+                self._take(self._last)  # before the next one writes files of the same names
+            run.began = run.began or time.perf_counter()
+            run.got += 1
+            self._last = run
+            self._held.append(run)
+        self.settle()
+
+    def on_done(self) -> None:
+        self._counts_done = True
+        if not self._held:
+            return
+        self.drain()
+        run = self._held.pop()
+        self._passed = len(self._held)
+        self._done(run)
+        self.settle()
+
+    def on_blocked(self) -> None:
+        self.blocked_at = self.blocked_at or time.perf_counter()
+        self.drain()
+        self._release(self._passed if self._counts_done else len(self._held))
+        self.settle()
+        if self._held:
+            self._let_in(len(self.runs) + 1)
+
+    def on_asked(self) -> None:
+        """Asked for the second time without getting one, it has nothing else to do."""
+        self._asked += 1
+        self._let_in(MANY)
+        if self._asked > 1 and not self._waiting:
+            self.on_blocked()
+
+    # --- outputs -------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Attribute what was closed."""
+        for name in self._out.closed():
+            run = self._owner(self._out.base(name))
+            if run is None:
+                self._report_late(name)
+                continue
+            run.closed[name] = None
+            run.touched = time.perf_counter()
+            if self._restless and not run.undone:
+                run.due = run.touched + QUIET_S
+
+    def _owner(self, base: str) -> Run | None:
+        begun = [run for run in self.runs.values() if run.got]
+        if len(begun) > 1:
+            for run in begun:
+                if base in run.bases:
+                    return run
+            return self._last if self._last in begun else begun[-1]
+        return begun[0] if begun else None
+
+    def _report_late(self, name: str) -> None:
+        output = self._out.take(name, self._out.outputs(0), self._late)
+        if output:
+            self._late += 1
+            self._send(["made", *output])
+
+    def _take(self, run: Run) -> None:
+        for name in run.closed:
+            output = self._out.take(name, run.objects, len(run.outputs))
+            if output:
+                run.outputs.append(output)
+        run.closed.clear()
+
+    def _answer(self, run: Run) -> None:
+        self._take(run)
+        del self.runs[run.number]
+        if self._last is run:
+            self._last = None
+        self._in.release(run.number_in, run.names)
+        self._send(["done", run.number, max(0.0, run.ended - run.began), run.outputs])
+
+    # --- being done ----------------------------------------------------------------------------------------------
+
+    def _release(self, count: int) -> None:
+        """The `count` files held longest are done."""
+        for run in self._held[:count]:
+            self._done(run)
+        del self._held[:count]
+        self._passed = max(0, self._passed - count)
+
+    def _done(self, run: Run) -> None:
+        run.undone -= 1 if run.undone else 0
+        if run.undone:
+            return
+        now = run.ended = time.perf_counter()
+        self._restless = _others()
+        run.due = now + QUIET_S if self._restless or self._out.writing() else now
+
+    def _let_go(self, now: float) -> None:
+        waited = now - max(self.blocked_at, self._held[-1].touched)
+        if waited >= self._held_s:
+            self._release(len(self._held))
+        elif waited >= SETTLE_S:
+            for run in [run for run in self._held if run.closed or run.outputs]:
+                self._held.remove(run)
+                self._done(run)
+            self._passed = min(self._passed, len(self._held))
+
+    def _any_output(self) -> bool:
+        return any(run.closed or run.outputs for run in self._held)
+
+    def _let_in(self, count: int) -> None:
+        """Ask the agent for more runs, so that `count` may be inside."""
+        if count > self._window:
+            self._window = count
+            self._send(["window", count])
+
+
+def _others() -> bool:
+    """Whether somebody else may still write: a thread besides the task's and the loop's, or a child process."""
+    import threading
+
+    if threading.active_count() > OWN_THREADS:
+        return True
+    try:
+        with open("/proc/thread-self/children", "rb") as file:
+            return bool(file.read())
+    except OSError:
+        return False
