@@ -28,7 +28,7 @@ VERSION = HomeVersion(1, "home1", 1)
 
 
 class Around:
-    """Implements core.surroundings.Surroundings; node ids are their own names with `-id` taken off."""
+    """Implements core.surroundings.Surroundings; the name of node `n1` is `name-n1`."""
 
     def __init__(self, me: str = "n1", nodes: tuple[str, ...] = ("home1", "n1", "n2", "n3")) -> None:
         self.me = me
@@ -96,7 +96,7 @@ def job_spec(edges: dict[str, list[str]], mapper: str = "wave-greedy", **changes
 
 
 def signed(spec: JobSpec) -> SignedSpec:
-    return SignedSpec(msgspec.msgpack.encode(spec), spec.id and "home1", b"signed")
+    return SignedSpec(msgspec.msgpack.encode(spec), "home1", b"signed")
 
 
 def make_job(edges: dict[str, list[str]], mapper: str = "wave-greedy", **changes: Any) -> Job:
