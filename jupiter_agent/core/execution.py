@@ -11,19 +11,29 @@ Must not know: who decides where tasks run, what an item means to its submitter,
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from hashlib import sha256
 from math import inf
 
 import msgspec
 
+from jupiter_agent.core.counters import Counters, Run
 from jupiter_agent.core.effects import Effect, Notice, Send, StartRun, StartTask, StopTask
-from jupiter_agent.core.events import RunDone, RunFailed
+from jupiter_agent.core.events import Produced, RunDone, RunFailed
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.intervals import FinishedSet, Number
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.join import JoinBuffer
-from jupiter_agent.core.messages.jobs import ItemFailed, Obj, Parcel, ParcelReceived, Registers, TaskReport
+from jupiter_agent.core.messages.jobs import (
+    Inject,
+    Injected,
+    ItemFailed,
+    Obj,
+    Parcel,
+    ParcelReceived,
+    Registers,
+    TaskSpec,
+)
 from jupiter_agent.core.outbox import Outbox
 from jupiter_agent.core.runqueue import Attempt, RunQueue
 from jupiter_agent.core.surroundings import Surroundings
@@ -31,8 +41,11 @@ from jupiter_agent.core.transfer import Transfers
 
 RETRY_S = 0.2
 RETRY_FACTOR = 4
-REPORT_S = 0.2
 FAILURE_AGAIN_S = 2.0
+STREAMED = ("v4", "v5")
+"""Contracts whose tasks see files in order of arrival"""
+OVERLAP = 64
+"""Items that a v5 task may have in its queue"""
 STAMP_BYTES = 8
 
 INJECTED = "input"
@@ -68,12 +81,11 @@ class Execution:
         """numbers of the items that are over, as home said"""
         self._numbers: dict[str, Number] = {}
         self._started: set[str] = set()
-        self._up: set[str] = set()
-        self._counts: dict[str, Counter[str]] = {}
-        self._seconds: dict[str, float] = {}
+        self.counters = Counters()
+        self._injections: dict[int, Inject] = {}
+        self._injected = 0
+        self._inject_at = inf
         self._bundle_open = False
-        self._report_at = inf
-        self._report_sequence = 0
 
     # --- tasks hosted here -----------------------------------------------------------------------------------
 
@@ -88,34 +100,62 @@ class Execution:
         if self._job.over:
             return effects
         hosted = set(self._job.hosted_by(self._around.me))
-        for task in [t for t in self._job.tasks if t in hosted and t not in self._counts]:
-            parallel = self._job.tasks[task].parallel
-            self._counts[task] = Counter()
+        for task in [t for t in self._job.tasks if t in hosted and t not in self.counters.tasks]:
+            spec = self._job.tasks[task]
+            self.counters.host(task, now)
             self._joins.setdefault(task, JoinBuffer(self._job.dag.in_edges(task)))
-            self._queue.lane(self._job.id, task, self._job.ranks[task], parallel)
-            self._report(now)
+            overlap = spec.contract == "v5"
+            self._queue.lane(
+                (self._job.id, task), self._job.ranks[task], OVERLAP if overlap else spec.parallel, overlap
+            )
         if self._bundle_open:
             for task in [t for t in self._job.tasks if t in hosted - self._started]:
                 self._started.add(task)
                 self._queue.open(self._job.id, task)
-                spec = self._job.spec
-                params = {**spec.params, **self._job.tasks[task].params}
-                effects.append(StartTask(spec.id, self._job.tasks[task], spec.bundle, spec.app, params))
-        for task in self._started - hosted:
+                effects.append(self._start_task(self._job.tasks[task]))
+            effects += self._beside(hosted)
+        for task in self._started - hosted - {HOME}:
             if not self._has_attempts(task):
                 self._started.discard(task)
                 effects.append(StopTask(self._job.id, task))
         return effects + self.outbox.flush(now) + self._settle(now)
 
+    def _beside(self, hosted: set[str]) -> list[Effect]:
+        """Start the home script, if this is home, and the non-DAG tasks that are assigned to this node."""
+        spec = self._job.spec
+        wanted = [task for task in spec.nondag if task.name in hosted]
+        if spec.home_task and self._job.home.writer == self._around.me:
+            wanted.append(spec.home_task)
+        fresh = [task for task in wanted if task.name not in self._started]
+        self._started.update(task.name for task in fresh)
+        return [self._start_task(task) for task in fresh]
+
+    def _start_task(self, task: TaskSpec) -> StartTask:
+        spec = self._job.spec
+        params = {**spec.params, **task.params}
+        if task.contract in STREAMED:
+            params |= self._addresses()
+        return StartTask(spec.id, task, spec.bundle, spec.app, params)
+
+    def _addresses(self) -> dict[str, str]:
+        """Environment of v4 and v5 tasks: where home and the other tasks are, as far as known (COMPAT)."""
+        job, place = self._job, self._around.address
+
+        def listed(names: Iterable[str]) -> str:
+            known = [(name, job.registers[name].node) for name in names if name in job.registers]
+            return " ".join(f"{name}:{_host(place(node))}" for name, node in known)
+
+        return {
+            "_env_CIRCE_HOME_IP": _host(place(job.home.writer)),
+            "_env_CIRCE_TASK_TO_IP": listed(job.tasks),
+            "_env_CIRCE_NONDAG_TASK_TO_IP": listed(job.side),
+        }
+
     def on_task_up(self, task: str, now: float) -> None:
-        self._up.add(task)
-        self._report(now)
+        self.counters.up(task, now)
 
     def on_task_down(self, task: str, now: float) -> None:
-        self._up.discard(task)
-        if task in self._counts:
-            self._counts[task]["restarts"] += 1
-            self._report(now)
+        self.counters.down(task, now)
 
     # --- parcels -----------------------------------------------------------------------------------------------
 
@@ -170,13 +210,12 @@ class Execution:
     def stop(self, now: float) -> list[Effect]:
         """The job is over: report for the last time, end its processes, forget its items."""
         effects: list[Effect] = [StopTask(self._job.id)]
-        self._report(now)
-        if self._counts and (report := self._next_report(now + REPORT_S)):
-            effects.append(Send(self._job.home.writer, report))
+        if self.counters.tasks:
+            self.counters.touch(now)
+            effects += self._report(inf)
         for item in list(self._numbers):
             self._free(item, now)
         self._queue.drop(self._job.id)
-        self._report_at = inf
         return effects
 
     def _accept(self, src: str, parcel: Parcel, now: float) -> list[Effect]:
@@ -205,6 +244,8 @@ class Execution:
             fired.add(projection)
             attempt = Attempt((self._job.id, task, item), stamps, parcels)
             attempt.projection = projection
+            if self._job.tasks[task].contract in STREAMED:
+                attempt.inputs = [parcel for parcel in self._joins[task].parcels(item) if parcel in parcels]
             self._fetching.append(attempt)
 
     def _settle(self, now: float) -> list[Effect]:
@@ -215,15 +256,12 @@ class Execution:
             if not any(parcel.objects for parcel in attempt.parcels):
                 effects += self._complete(attempt, [], now)
             elif all(self._transfers.has(obj) for parcel in attempt.parcels for obj in parcel.objects):
+                attempt.entered = now
                 self._queue.push(attempt)
-                self._report(now)
+                self.counters.touch(now)
             else:
                 self._fetching.append(attempt)
-        return effects + self.start_runs()
-
-    def start_runs(self) -> list[Effect]:
-        """Start what the node's queue allows, of whatever job."""
-        return [start_run(attempt) for attempt in self._queue.start()]
+        return effects + start_runs(self._queue, now)
 
     def on_object(self, now: float) -> list[Effect]:
         """An object arrived that some attempt may wait for."""
@@ -233,22 +271,23 @@ class Execution:
         if attempt.parcels[0].number in self.finished or self._job.over:
             self._transfers.discard([obj for _, obj in event.outputs], now)
             return []
-        self._counts[attempt.task]["done"] += 1
-        self._seconds[attempt.task] = self._seconds.get(attempt.task, 0.0) + event.seconds
-        self._report(now)
+        bytes_in = sum(obj.size for parcel in attempt.parcels for obj in parcel.objects)
+        bytes_out = sum(obj.size for _, obj in event.outputs)
+        times = (attempt.entered, attempt.started, now)
+        self.counters.done(Run(attempt.item, attempt.task, *times, bytes_in, bytes_out), event.seconds, now)
         return self._complete(attempt, event.outputs, now)
 
     def on_run_failed(self, attempt: Attempt, event: RunFailed, now: float) -> list[Effect]:
         if attempt.parcels[0].number in self.finished or self._job.over:
             return []
         attempt.tries += 1
-        self._report(now)
+        self.counters.touch(now)
         fields = {"job": self._job.id, "task": attempt.task, "item": attempt.item, "attempt": attempt.tries}
         if attempt.tries <= self._job.tasks[attempt.task].retries:
             due = now + RETRY_S * RETRY_FACTOR ** (attempt.tries - 1)
             self._retries.append((due, attempt))
             return [Notice("warning", "run failed", {**fields, "error": event.error, "again_in_s": due - now})]
-        self._counts[attempt.task]["failed"] += 1
+        self.counters.failed(attempt.task, now)
         failure = ItemFailed(
             self._job.id, attempt.item, attempt.task, self._around.me, attempt.tries, event.kind, event.error
         )
@@ -272,46 +311,51 @@ class Execution:
             parcels.append(Parcel(self._job.id, attempt.item, task, child, stamp, carried, objects, number))
         return self.emit(parcels, now)
 
+    # --- files of home scripts and non-DAG tasks ---------------------------------------------------------------
+
+    def on_produced(self, event: Produced, now: float) -> list[Effect]:
+        """A non-DAG task here made a file: home is told until it says that it has it."""
+        self._injected += 1
+        self._injections[self._injected] = Inject(self._job.id, self._injected, event.task, event.child, event.obj)
+        self._inject_at = now
+        return self._transfers.keep([event.obj], self._around.me, now)
+
+    def on_injected(self, message: Injected, now: float) -> None:
+        done = self._injections.pop(message.seq, None)
+        if done is not None:
+            self._transfers.release([done.obj], now)
+
     # --- time and reports --------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        fixed = (self._report_at, self._tell_failures_at if self._failures else inf, self.outbox.next_deadline())
-        return min([*fixed, *(due for due, _ in self._retries)])
+        fixed = (self.counters.due, self._tell_failures_at if self._failures else inf, self.outbox.next_deadline())
+        return min([*fixed, self._inject_at if self._injections else inf, *(due for due, _ in self._retries)])
 
     def on_deadline(self, now: float) -> list[Effect]:
         due = [attempt for at, attempt in self._retries if at <= now]
         self._retries = [(at, attempt) for at, attempt in self._retries if at > now]
         for attempt in due:
+            attempt.entered = now
             self._queue.push(attempt)
         effects = self.outbox.flush(now) if self.outbox.next_deadline() <= now else []
         if self._failures and self._tell_failures_at <= now:
             self._tell_failures_at = now + FAILURE_AGAIN_S
             effects += [Send(self._job.home.writer, failure) for failure in self._failures.values()]
-        report = self._next_report(now)
-        if report is not None:
-            effects.append(Send(self._job.home.writer, report))
-        return effects + self._settle(now)
+        if self._injections and self._inject_at <= now:
+            self._inject_at = now + FAILURE_AGAIN_S
+            effects += [Send(self._job.home.writer, injection) for injection in self._injections.values()]
+        return effects + self._report(now) + self._settle(now)
 
-    def _report(self, now: float) -> None:
-        self._report_at = min(self._report_at, now + REPORT_S)
+    def _report(self, now: float) -> list[Effect]:
+        """The counters for home, when they are due."""
+        if self.counters.due > now:
+            return []
+        ids = (self._job.id, self._around.me)
+        return [Send(self._job.home.writer, self.counters.report(ids, self._queued, self.outbox.moved_bytes))]
 
-    def _next_report(self, now: float) -> TaskReport | None:
-        if self._report_at > now:
-            return None
-        self._report_at = inf
-        self._report_sequence += 1
-        rows = [self._row(task) for task in self._counts]
-        return TaskReport(self._job.id, self._around.me, self._report_sequence, rows, self.outbox.moved_bytes)
-
-    def _row(self, task: str) -> tuple[str, str, int, int, int, int, int, float]:
+    def _queued(self, task: str) -> tuple[int, int]:
         queued, running = self._queue.counts(self._job.id, task)
-        waiting = sum(1 for attempt in self._fetching if attempt.task == task)
-        counts = self._counts[task]
-        state = "running" if running else "idle" if task in self._up else "starting"
-        return (
-            task, state, queued + waiting, running, counts["done"], counts["failed"], counts["restarts"],
-            self._seconds.get(task, 0.0),
-        )  # fmt: skip
+        return queued + sum(1 for attempt in self._fetching if attempt.task == task), running
 
     def _has_attempts(self, task: str) -> bool:
         held = [*self._fetching, *(attempt for _, attempt in self._retries)]
@@ -319,7 +363,7 @@ class Execution:
 
     def busy(self) -> bool:
         """Something here would be lost if the node left now: attempts, or parcels nobody confirmed."""
-        running = any(sum(self._queue.counts(self._job.id, task)) for task in self._counts)
+        running = any(sum(self._queue.counts(self._job.id, task)) for task in self.counters.tasks)
         return running or self.outbox.unreceived() > 0
 
     def check(self) -> None:
@@ -330,9 +374,20 @@ class Execution:
         assert kept <= set(self._numbers), f"kept for items that are over: {kept - set(self._numbers)}"
 
 
-def start_run(attempt: Attempt) -> StartRun:
+def _host(address: str) -> str:
+    """host:port -> host"""
+    return address.rpartition(":")[0].strip("[]")
+
+
+def start_runs(queue: RunQueue, now: float) -> list[Effect]:
+    """Start what the node's queue allows, of whatever job."""
+    return [_start_run(attempt, now) for attempt in queue.start()]
+
+
+def _start_run(attempt: Attempt, now: float) -> StartRun:
     """The effect that gives an attempt to its process; an injected item's key is `input`."""
+    attempt.started = now
     inputs = [
-        (INJECTED if parcel.src == HOME else parcel.src, parcel.objects) for parcel in attempt.parcels if parcel.objects
+        (INJECTED if parcel.src == HOME else parcel.src, parcel.objects) for parcel in attempt.inputs if parcel.objects
     ]
     return StartRun(attempt.id, attempt.job, attempt.task, attempt.item, inputs)

@@ -10,22 +10,20 @@ Every change is a journal record first (`Append`), so a home that starts again r
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from math import inf
 from typing import Any
 
 import msgspec
 
-from jupiter_agent.core.effects import Append, Effect, Notice, Send, StoreInline
-from jupiter_agent.core.execution import Execution, source_stamp
-from jupiter_agent.core.ids import HOME, is_item_name
-from jupiter_agent.core.intervals import Number
+from jupiter_agent.core.effects import Append, Deliver, Effect, Notice, Send, StoreInline
+from jupiter_agent.core.execution import Execution
+from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.intake import Intake, Item, Parts
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Finished, ItemFailed, JobOver, Obj, Parcel, Register, TaskReport
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
-from jupiter_agent.errors import UsageError
 
 SPREAD_S = 0.1
 OVER_AGAIN_S = 2.0
@@ -41,29 +39,12 @@ def home_record(job: str, kind: str, value: Any) -> Record:
     return ("home", job, kind, msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
-class Item(msgspec.Struct):
-    """One input on its way. `parts`: entry task -> its object. `error`: what `describe` shows of a failed one."""
-
-    name: str
-    number: Number
-    parts: dict[str, Obj]
-    submitted_at: float
-    state: str = "queued"
-    """queued, running, done, failed, cancelled"""
-    attempts: int = 0
-    finished_at: float | None = None
-    results: list[tuple[str, Obj]] = []
-    """(sink task, object)"""
-    error: dict[str, Any] = {}
-
-
 class Home:
     """The acting home of a job on this node."""
 
     def __init__(self, job: Job, execution: Execution, around: Surroundings, transfers: Transfers) -> None:
         self.job = job
-        self.items: dict[str, Item] = {}
-        self.intake_open = True
+        self.intake = Intake(job)
         self.mapping_s: float | None = None
         self.mapped_at: float | None = None
         self.over_at: float | None = None
@@ -71,15 +52,16 @@ class Home:
         """why no mapper could place the job"""
         self.reports: dict[str, TaskReport] = {}
         self._execution, self._around, self._transfers = execution, around, transfers
-        self._queue: deque[str] = deque()
-        self._open: set[str] = set()
-        self._last_number = 0
         self._arrived: set[str] = set()
         self._spread_at = inf
         self._over_left = 0
         self._recorded_changes = 0
 
     # --- intake ------------------------------------------------------------------------------------------------
+
+    @property
+    def items(self) -> dict[str, Item]:
+        return self.intake.items
 
     def put(
         self, inputs: list[tuple[str, Obj]], task: str, rename: bool, now: float
@@ -88,87 +70,37 @@ class Home:
 
         UsageError: intake closed, an unknown entry, a bad name, a name with other bytes (without `rename`).
         """
-        if not self.intake_open or self.job.over:
-            raise UsageError(f"the intake of job {self.job.id} is closed", "submit again, with --keep-open to put more")
-        entries = [task] if task else self.job.dag.entries
-        if task and task not in self.job.dag.entries:
-            known = ", ".join(self.job.dag.entries)
-            raise UsageError(f"'{task}' is no entry task of job {self.job.id}", f"entry tasks: {known}")
-        planned: dict[str, Obj] = {}
-        ignored = []
-        for name, obj in inputs:
-            chosen = self._name_for(name, obj, entries, (rename, planned))
-            if chosen is None:
-                ignored.append(name)
-                self._transfers.discard([obj], now)
-            else:
-                planned[chosen] = obj
+        planned, ignored = self.intake.plan(inputs, task, rename)
+        self._transfers.discard([obj for name, obj in inputs if name in ignored], now)
         effects: list[Effect] = []
-        for name, obj in planned.items():
-            there = self.items[name].parts if name in self.items else {}
-            effects += self._take_in(name, {entry: obj for entry in entries if entry not in there}, now)
+        for name, parts in planned.items():
+            item = self.intake.take(name, parts, self._around.wall(now))
+            effects += [*self._keep(parts, now), self._record("item", item)]
         return effects + self._admit(now), list(planned), ignored
 
-    def _name_for(self, name: str, obj: Obj, entries: list[str], plan: tuple[bool, dict[str, Obj]]) -> str | None:
-        """The item name to use, None when the same bytes are here under it."""
-        rename, planned = plan
-        if not is_item_name(name):
-            raise UsageError(f"'{name}' cannot be an item's name", "use a plain file name of at most 200 characters")
-        candidate, n = name, 1
-        while True:
-            item = self.items.get(candidate)
-            parts = item.parts if item else dict.fromkeys(entries, planned[candidate]) if candidate in planned else {}
-            clash = [entry for entry in entries if entry in parts]
-            if all(parts[entry].sha256 == obj.sha256 for entry in clash):
-                return candidate if len(clash) < len(entries) else None
-            if not rename:
-                raise UsageError(f"item '{candidate}' is there with other bytes", "rename the file, or use --rename")
-            n += 1
-            candidate = f"{name}-{n}"
-
-    def _take_in(self, name: str, parts: dict[str, Obj], now: float) -> list[Effect]:
-        effects = self._transfers.keep(list(parts.values()), self._around.me, now)
-        item = self.items.get(name)
+    def on_produced(self, src: str, child: str, obj: Obj, now: float) -> list[Effect]:
+        """A home script or non-DAG task on node `src` made an item, or a part of one."""
+        if not self.intake.open or self.job.over or child not in self.job.dag.sources:
+            fields = {"job": self.job.id, "file": obj.name, "for": child}
+            return [Notice("warning", "file not taken in", fields)]
+        item = self.intake.produce(child, obj, now, self._around.wall(now))
         if item is None:
-            self._last_number += 1
-            number = (self.job.home, self._last_number)
-            item = self.items[name] = Item(name, number, parts, self._around.wall(now))
-            self._queue.append(name)
-        else:
-            item.parts.update(parts)
-        return [*effects, self._record("item", item)]
+            return []
+        return [*self._transfers.keep([obj], src, now), self._record("item", item), *self._admit(now)]
+
+    def _keep(self, parts: Parts, now: float) -> list[Effect]:
+        return self._transfers.keep([obj for part in parts.values() for obj in part], self._around.me, now)
 
     def close(self, now: float) -> list[Effect]:
         """No more items. An item that lacks a part for some entry goes on without (that entry gets a token)."""
-        if not self.intake_open:
+        if not self.intake.open:
             return []
-        self.intake_open = False
+        self.intake.open = False
         return [self._record("close", None), *self._admit(now), *self._end_if_over(now)]
 
     def _admit(self, now: float) -> list[Effect]:
-        """Let waiting items into the DAG as far as `max_open` allows."""
-        effects: list[Effect] = []
-        for _ in range(len(self._queue)):
-            if len(self._open) >= self.job.spec.max_open:
-                break
-            name = self._queue.popleft()
-            item = self.items[name]
-            if self.intake_open and len(item.parts) < len(self.job.dag.entries):
-                self._queue.append(name)
-                continue
-            item.state = "running"
-            self._open.add(name)
-            effects += self._execution.emit(self._parcels(item), now)
-        return effects
-
-    def _parcels(self, item: Item) -> list[Parcel]:
-        stamp = source_stamp([item.parts[entry] for entry in sorted(item.parts)])
-        parcels = []
-        for entry in self.job.dag.entries:
-            carried = {HOME: stamp} if HOME in self.job.dag.carry[HOME, entry] else {}
-            objects = [item.parts[entry]] if entry in item.parts else []
-            parcels.append(Parcel(self.job.id, item.name, HOME, entry, stamp, carried, objects, item.number))
-        return parcels
+        """Let waiting items and parts into the DAG."""
+        return self._execution.emit(self.intake.leaving(), now)
 
     # --- the last join -----------------------------------------------------------------------------------------
 
@@ -182,7 +114,7 @@ class Home:
         effects: list[Effect] = []
         for name in sorted(self._arrived):
             item = self.items.get(name)
-            if item is None or item.state not in ("queued", "running"):
+            if item is None or not item.pending:
                 self._arrived.discard(name)
                 continue
             agreeing = next(self._execution.home_join.sets(name), None)
@@ -200,13 +132,15 @@ class Home:
                     effects.append(StoreInline(obj.sha256, obj.data))
                     self._transfers.stored.add(obj.sha256)
                 item.results.append((parcel.src, Obj(obj.name, obj.sha256, obj.size)))
+            if parcel.objects and self.job.spec.home_task:
+                effects.append(Deliver(self.job.id, HOME, parcel.src, item.name, parcel.objects))
         item.state = "done"
         return effects + self._over(item, now)
 
     def on_failed(self, message: ItemFailed, now: float) -> list[Effect]:
         """A task gave an item up."""
         item = self.items.get(message.item)
-        if item is None or item.state not in ("queued", "running"):
+        if item is None or not item.pending:
             return self._spread(now)
         item.state, item.attempts = "failed", message.attempts
         node = self._around.name(message.node)
@@ -217,7 +151,7 @@ class Home:
         """The item is done, failed or cancelled: record it, free it everywhere, let the next one in."""
         item.finished_at = self._around.wall(now)
         self._let_go(item, now)
-        self._open.discard(item.name)
+        self.intake.over(item)
         effects: list[Effect] = [self._record("item", item)]
         self._execution.finished.add(item.number)
         self._execution.on_finished(now)
@@ -225,8 +159,9 @@ class Home:
 
     def _let_go(self, item: Item, now: float) -> None:
         """Its input is not needed any more; digest and size stay."""
-        self._transfers.release(list(item.parts.values()), now)
-        item.parts = {entry: Obj(obj.name, obj.sha256, obj.size) for entry, obj in item.parts.items()}
+        self._transfers.release(item.objects(), now)
+        for parts in item.parts.values():
+            parts[:] = [Obj(obj.name, obj.sha256, obj.size) for obj in parts]
 
     def _spread(self, now: float) -> list[Effect]:
         self._spread_at = min(self._spread_at, now + SPREAD_S)
@@ -239,22 +174,20 @@ class Home:
         if self.job.over:
             return []
         for item in self.items.values():
-            if item.state in ("queued", "running"):
+            if item.pending:
                 item.state, item.finished_at = "cancelled", self._around.wall(now)
                 self._let_go(item, now)
-        self._queue.clear()
-        self._open.clear()
-        self.intake_open = False
         return self._end("cancelled", now)
 
     def _end_if_over(self, now: float) -> list[Effect]:
-        if self.intake_open or self._open or self._queue or self.job.over:
+        if self.intake.open or not self.intake.idle or self.job.over:
             return []
         failed = any(item.state == "failed" for item in self.items.values())
         return self._end("failed" if failed else "completed", now)
 
     def _end(self, state: str, now: float) -> list[Effect]:
         self.job.end(state)
+        self.intake.stop()
         self.over_at = self._around.wall(now)
         self._spread_at, self._over_left = now, OVER_TIMES
         level = "info" if state == "completed" else "warning"
@@ -301,15 +234,19 @@ class Home:
             return self.job.over
         if not self.job.mapped:
             return "mapping"
-        return "running" if self._open or self._queue else "waiting"
+        return "waiting" if self.intake.idle else "running"
 
     def next_deadline(self) -> float:
-        return self._spread_at
+        return min(self._spread_at, self.intake.next_seal())
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Tell the hosts what is over: items, or the whole job (a few times; later on request)."""
+        sealed: list[Effect] = []
+        if self.intake.next_seal() <= now:
+            self.intake.seal_due(now)
+            sealed = self._admit(now)
         if self._spread_at > now:
-            return []
+            return sealed
         self._spread_at = inf
         job = self.job
         message: Finished | JobOver = Finished(job.id, job.home, self._execution.finished.to_intervals())
@@ -318,7 +255,7 @@ class Home:
             self._spread_at = now + OVER_AGAIN_S if self._over_left > 0 else inf
             message = JobOver(job.id, job.home, job.over)
         others = [node for node in job.participants() if node != self._around.me and not self._around.is_gone(node)]
-        return [Send(node, message) for node in others]
+        return [*sealed, *(Send(node, message) for node in others)]
 
     def _record(self, kind: str, value: Any) -> Append:
         return Append(home_record(self.job.id, kind, value), sync=True)
@@ -331,7 +268,7 @@ class Home:
             yield home_record(self.job.id, "item", item)
         if self.mapped_at is not None:
             yield home_record(self.job.id, "mapped", self.mapped_at)
-        if not self.intake_open:
+        if not self.intake.open:
             yield home_record(self.job.id, "close", None)
         if self.job.over:
             yield home_record(self.job.id, "over", self.job.over)
@@ -340,33 +277,31 @@ class Home:
         """Apply one journal record (of this job) when the agent starts again."""
         if kind == "item":
             item = msgspec.convert(value, Item)
-            self.items[item.name] = item
-            self._last_number = max(self._last_number, item.number[1])
+            self.intake.restore(item)
             if item.state in ("done", "failed", "cancelled"):
                 self._execution.finished.add(item.number)
         elif kind == "registers":
             self.job.merge(msgspec.convert(value, list[Register]))
         elif kind == "close":
-            self.intake_open = False
+            self.intake.open = False
         elif kind == "mapped":
             self.mapped_at = float(value)
             self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
         elif kind == "over":
-            self.intake_open = False
+            self.intake.open = False
             self.job.end(str(value))
 
     def resume(self, now: float) -> list[Effect]:
         """After the journal is replayed: keep the results, and put the unfinished items into the DAG again."""
         for item in self.items.values():
             self._transfers.keep([obj for _, obj in item.results], self._around.me, now)
-            if item.state in ("queued", "running"):
-                item.state = "cancelled" if self.job.over else "queued"
+            if item.pending and self.job.over:
+                item.state = "cancelled"
+            elif item.pending:
+                self._transfers.keep(item.objects(), self._around.me, now)
+                self.intake.wait_again(item)
         if self.job.over:
             return []
-        for item in self.items.values():
-            if item.state == "queued":
-                self._transfers.keep(list(item.parts.values()), self._around.me, now)
-                self._queue.append(item.name)
         return self._admit(now) + self._end_if_over(now)
 
     def abandon(self, now: float) -> None:
@@ -376,6 +311,4 @@ class Home:
             self._let_go(item, now)
 
     def check(self) -> None:
-        """Raise when more items are open than allowed, or an open one is over."""
-        assert len(self._open) <= self.job.spec.max_open, "more open items than admitted"
-        assert all(self.items[name].state == "running" for name in self._open), "an open item is over"
+        self.intake.check()

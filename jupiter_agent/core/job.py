@@ -43,8 +43,10 @@ class Job:
         self.spec = spec
         self.id = spec.id
         self.home = home
-        self.dag = Dag(spec.tasks)
+        self.dag = Dag(spec.tasks, spec.entries, spec.fed)
         self.tasks: dict[str, TaskSpec] = {task.name: task for task in spec.tasks}
+        self.side: dict[str, TaskSpec] = {task.name: task for task in spec.nondag}
+        """tasks beside the DAG"""
         parents = {task.name: list(task.parents) for task in spec.tasks}
         self.controllers: dict[str, str | None] = controllers(list(parents), parents)
         self.ranks = self.dag.upward_ranks(spec.seconds, spec.edge_bytes, MEAN_LATENCY_S, MEAN_INV_RATE)
@@ -58,7 +60,7 @@ class Job:
 
     @property
     def mapped(self) -> bool:
-        return len(self.registers) == len(self.tasks)
+        return all(task in self.registers for task in self.tasks)
 
     def host(self, task: str) -> str | None:
         """The node a task (or `home`) is assigned to, as far as known here."""
@@ -76,7 +78,7 @@ class Job:
 
     def basis(self, task: str) -> int:
         """Epoch of the controller's register as known here (of home's version for entry tasks)."""
-        controller = self.controllers[task]
+        controller = self.controllers.get(task)
         if controller is None:
             return self.home.epoch
         register = self.registers.get(controller)
@@ -95,7 +97,7 @@ class Job:
         """Take in registers; the ones that won. Registers of unknown tasks are a peer's mistake and ignored."""
         won = []
         for register in registers:
-            if register.task not in self.tasks:
+            if register.task not in self.tasks and register.task not in self.side:
                 continue
             self._named[register.node] = None
             mine = self.registers.get(register.task)
@@ -151,5 +153,5 @@ class Job:
     def check(self) -> None:
         """Raise when a register names a task that does not exist or differs from its key."""
         for task, register in self.registers.items():
-            assert task in self.tasks, f"register of the unknown task {task}"
+            assert task in self.tasks or task in self.side, f"register of the unknown task {task}"
             assert register.task == task, f"register of {task} is {register}"

@@ -15,10 +15,21 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from jupiter_agent.core.effects import Effect, Notice, OpenBundle, Send
-from jupiter_agent.core.events import BundleOpened, ObjectStored, RunDone, RunFailed, TaskDown, TaskUp
-from jupiter_agent.core.execution import Execution, start_run
+from jupiter_agent.core.bundles import Bundles
+from jupiter_agent.core.effects import Effect, Notice, Send
+from jupiter_agent.core.events import (
+    BundleOpened,
+    ObjectStored,
+    Produced,
+    RunDone,
+    RunFailed,
+    TaskDown,
+    TaskEnded,
+    TaskUp,
+)
+from jupiter_agent.core.execution import Execution, start_runs
 from jupiter_agent.core.home import Home
+from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, decode_spec
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import (
@@ -28,6 +39,8 @@ from jupiter_agent.core.messages.jobs import (
     ChunkRequest,
     Finished,
     HomeVersion,
+    Inject,
+    Injected,
     ItemFailed,
     JobOver,
     JobSpec,
@@ -75,13 +88,9 @@ class Jobs:
         """ended jobs that this node took part in, for `explain`"""
         self._around = around
         self._ended: OrderedDict[str, str] = OrderedDict()
-        self._bundles: dict[bytes, str] = {}
-        """digest -> coming, opening, open"""
+        self._bundles = Bundles(transfers)
 
     # --- entering and leaving ------------------------------------------------------------------------------------
-
-    def sign(self, spec: JobSpec, encoded: bytes) -> SignedSpec:
-        return SignedSpec(encoded, self._around.me, self._around.sign(SIGNED + encoded))
 
     def create(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
         """Take part in a job from now on. A home that lost its journal takes part in its own jobs like this."""
@@ -120,15 +129,10 @@ class Jobs:
     def need_bundle(self, local: Local, src: str, now: float) -> list[Effect]:
         """Make the app of a job available here: fetch, check, unpack; `on_bundle_opened` goes on."""
         spec = local.job.spec
-        state = self._bundles.get(spec.bundle)
-        if state:
-            return local.execution.on_bundle(now) if state == "open" else []
-        if spec.bundle in self.transfers.stored:
-            self._bundles[spec.bundle] = "opening"
-            return [OpenBundle(spec.bundle)]
-        self._bundles[spec.bundle] = "coming"
+        if self._bundles.is_open(spec.bundle):
+            return local.execution.on_bundle(now)
         sources = dict.fromkeys([src, local.job.home.writer, *local.job.participants()])
-        return self.transfers.want(spec.bundle, spec.bundle_size, list(sources), now)
+        return self._bundles.need(spec.bundle, spec.bundle_size, list(sources), now)
 
     def _settle(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
         """What follows from any change of a job: tasks that came here start, home takes what arrived and notices when
@@ -262,20 +266,18 @@ class Jobs:
         effects = local.execution.stop(now)
         del self.local[message.job]
         self.past[message.job] = local
-        while len(self.past) > EXPLAINABLE:
-            self.past.popitem(last=False)
         self._ended[message.job] = message.state
-        while len(self._ended) > REMEMBERED_ENDS:
-            self._ended.popitem(last=False)
-        return effects + self._start_runs()
+        for remembered, most in ((self.past, EXPLAINABLE), (self._ended, REMEMBERED_ENDS)):
+            if len(remembered) > most:
+                remembered.popitem(last=False)
+        return effects + start_runs(self.queue, now)
 
     # --- answers -------------------------------------------------------------------------------------------------
 
     def on_stored(self, event: ObjectStored, now: float) -> list[Effect]:
         effects = self.transfers.on_stored(event, now)
-        if not event.error and self._bundles.get(event.sha256) == "coming":
-            self._bundles[event.sha256] = "opening"
-            effects.append(OpenBundle(event.sha256))
+        if not event.error:
+            effects += self._bundles.on_stored(event.sha256)
         for local in self._active():
             effects += local.execution.on_object(now)
             if local.home:
@@ -283,10 +285,8 @@ class Jobs:
         return effects
 
     def on_bundle_opened(self, event: BundleOpened, now: float) -> list[Effect]:
-        if event.error:
-            self._bundles.pop(event.sha256, None)
+        if not self._bundles.on_opened(event):
             return [Notice("error", "bundle refused", {"bundle": event.sha256.hex(), "error": event.error})]
-        self._bundles[event.sha256] = "open"
         effects: list[Effect] = []
         for local in self._active():
             if local.job.spec.bundle == event.sha256:
@@ -301,27 +301,52 @@ class Jobs:
             effects = self._settle(local, local.execution.on_run_done(attempt, event, now), now)
         else:
             self.transfers.discard([obj for _, obj in event.outputs], now)
-        return effects + self._start_runs()
+        return effects + start_runs(self.queue, now)
 
     def on_run_failed(self, event: RunFailed, now: float) -> list[Effect]:
         attempt = self.queue.end(event.run)
         effects: list[Effect] = []
         if attempt and attempt.job in self.local:
             effects = self.local[attempt.job].execution.on_run_failed(attempt, event, now)
-        return effects + self._start_runs()
+        return effects + start_runs(self.queue, now)
 
     def on_task_up(self, event: TaskUp, now: float) -> list[Effect]:
         if event.job in self.local:
             self.local[event.job].execution.on_task_up(event.task, now)
         return []
 
+    def on_produced(self, event: Produced, now: float) -> list[Effect]:
+        """A home script or non-DAG task on this node made a file."""
+        local = self.local.get(event.job)
+        if local is None:
+            return []
+        if local.home:
+            return self._settle(local, local.home.on_produced(self._around.me, event.child, event.obj, now), now)
+        return local.execution.on_produced(event, now)
+
+    def on_task_ended(self, event: TaskEnded, now: float) -> list[Effect]:
+        """The home script has made its last item."""
+        local = self.local.get(event.job)
+        if local is None or local.home is None or event.task != HOME:
+            return []
+        return self._settle(local, local.home.close(now), now)
+
+    def _on_inject(self, src: str, message: Inject, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        if local is None or local.home is None:
+            return []
+        effects: list[Effect] = [Send(src, Injected(message.job, message.seq))]
+        return self._settle(local, effects + local.home.on_produced(src, message.child, message.obj, now), now)
+
+    def _on_injected(self, src: str, message: Injected, now: float) -> list[Effect]:
+        if message.job in self.local:
+            self.local[message.job].execution.on_injected(message, now)
+        return []
+
     def on_task_down(self, event: TaskDown, now: float) -> list[Effect]:
         if event.job in self.local:
             self.local[event.job].execution.on_task_down(event.task, now)
         return []
-
-    def _start_runs(self) -> list[Effect]:
-        return [start_run(attempt) for attempt in self.queue.start()]
 
     # --- time ----------------------------------------------------------------------------------------------------
 
@@ -365,6 +390,8 @@ _HANDLERS: dict[type[Message], Handler] = {
     Parcel: Jobs._on_parcel,
     ParcelReceived: Jobs._on_received,
     Finished: Jobs._on_finished,
+    Inject: Jobs._on_inject,
+    Injected: Jobs._on_injected,
     ItemFailed: Jobs._on_item_failed,
     TaskReport: Jobs._on_report,
     JobOver: Jobs._on_over,

@@ -36,6 +36,7 @@ class JoinBuffer:
     def __init__(self, in_edges: list[str]) -> None:
         self._in_edges = in_edges
         self._items: dict[str, dict[str, dict[Key, Parcel]]] = {}
+        self._order: dict[str, list[Parcel]] = {}
 
     def add(self, parcel: Parcel) -> bool:
         """Keep the parcel; False when this object is here already."""
@@ -44,6 +45,7 @@ class JoinBuffer:
         if key in arrived:
             return False
         arrived[key] = parcel
+        self._order.setdefault(parcel.item, []).append(parcel)
         return True
 
     def sets(self, item: str) -> Iterator[tuple[dict[str, bytes], list[Parcel]]]:
@@ -57,10 +59,12 @@ class JoinBuffer:
                 yield stamps, list(parcels)
 
     def parcels(self, item: str) -> list[Parcel]:
-        return [parcel for arrived in self._items.get(item, {}).values() for parcel in arrived.values()]
+        """All of an item, in order of arrival."""
+        return list(self._order.get(item, ()))
 
     def drop(self, item: str) -> None:
         self._items.pop(item, None)
+        self._order.pop(item, None)
 
     def items(self) -> list[str]:
         return list(self._items)

@@ -254,6 +254,10 @@ class Peer:
         member = self.membership.members().get(node)
         return member.record.name if member else node
 
+    def address(self, node: str) -> str:
+        member = self.membership.members().get(node)
+        return member.record.address if member else ""
+
     def find(self, name: str) -> str | None:
         members = self.membership.members()
         return next((node for node in self.alive() if name in (node, members[node].record.name)), None)
@@ -295,6 +299,8 @@ _EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
     ev.RunDone: lambda peer, event, now: peer.jobs.on_run_done(event, now),
     ev.RunFailed: lambda peer, event, now: peer.jobs.on_run_failed(event, now),
     ev.TaskDown: lambda peer, event, now: peer.jobs.on_task_down(event, now),
+    ev.Produced: lambda peer, event, now: peer.jobs.on_produced(event, now),
+    ev.TaskEnded: lambda peer, event, now: peer.jobs.on_task_ended(event, now),
     ev.TaskUp: lambda peer, event, now: peer.jobs.on_task_up(event, now),
 }
 

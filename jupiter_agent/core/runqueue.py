@@ -15,24 +15,40 @@ from jupiter_agent.core.messages.jobs import Parcel
 class Attempt:
     """One run of (task, item) on one agreeing set. `projection` is the value of the stamps its outputs must carry."""
 
-    __slots__ = ("id", "item", "job", "parcels", "projection", "stamps", "task", "tries")
+    __slots__ = (
+        "entered",
+        "id",
+        "inputs",
+        "item",
+        "job",
+        "parcels",
+        "projection",
+        "stamps",
+        "started",
+        "task",
+        "tries",
+    )
 
     def __init__(self, at: tuple[str, str, str], stamps: dict[str, bytes], parcels: list[Parcel]) -> None:
         self.job, self.task, self.item = at
         self.id = 0
         self.stamps = stamps
         self.parcels = parcels
+        self.inputs = parcels
+        """the same parcels as the task gets them"""
         self.projection: frozenset[tuple[str, bytes]] = frozenset()
         self.tries = 0
+        self.entered = self.started = 0.0
+        """when it joined the queue, and when its process got it"""
 
 
 class _Lane:
     """The attempts of one (job, task)."""
 
-    __slots__ = ("open", "parallel", "rank", "running", "waiting")
+    __slots__ = ("open", "overlap", "parallel", "rank", "running", "waiting")
 
-    def __init__(self, rank: float, parallel: int) -> None:
-        self.rank, self.parallel = rank, parallel
+    def __init__(self, rank: float, parallel: int, overlap: bool) -> None:
+        self.rank, self.parallel, self.overlap = rank, parallel, overlap
         self.running = 0
         self.open = False
         self.waiting: deque[Attempt] = deque()
@@ -47,9 +63,12 @@ class RunQueue:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._last_id = 0
 
-    def lane(self, job: str, task: str, rank: float, parallel: int) -> None:
-        """Make a place for a task's attempts; they start once it is opened."""
-        self._lanes.setdefault((job, task), _Lane(rank, parallel))
+    def lane(self, task: tuple[str, str], rank: float, parallel: int, overlap: bool = False) -> None:
+        """Make a place for the attempts of (job, task); they start once it is opened.
+
+        `overlap`: the task takes its attempts one after another itself, so all it has together hold one slot.
+        """
+        self._lanes.setdefault(task, _Lane(rank, parallel, overlap))
 
     def open(self, job: str, task: str) -> None:
         self._lanes[job, task].open = True
@@ -61,13 +80,19 @@ class RunQueue:
         """The attempts that may start now, each with a fresh id; they count as running."""
         ready = [lane for lane in self._lanes.values() if lane.open and lane.waiting]
         for lane in sorted(ready, key=lambda lane: -lane.rank):
-            while lane.waiting and lane.running < lane.parallel and len(self.running) < self.slots:
+            while lane.waiting and lane.running < lane.parallel and self._has_slot(lane):
                 attempt = lane.waiting.popleft()
                 self._last_id += 1
                 attempt.id = self._last_id
                 lane.running += 1
                 self.running[attempt.id] = attempt
                 yield attempt
+
+    def _has_slot(self, lane: _Lane) -> bool:
+        if lane.overlap and lane.running:
+            return True
+        held = sum(min(each.running, 1) if each.overlap else each.running for each in self._lanes.values())
+        return held < self.slots
 
     def end(self, run: int) -> Attempt | None:
         """The attempt that ended; None when it was dropped meanwhile (a late answer)."""

@@ -20,8 +20,8 @@ from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, Profi
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.home import home_record
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.jobs import Jobs, Local
-from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj
+from jupiter_agent.core.jobs import SIGNED, Jobs, Local
+from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
@@ -185,8 +185,10 @@ class Submissions:
             params={**app.params, **args.params}, weights=app.weights,
             seconds={task.name: seconds.get(task.name, PRIOR_S) for task in app.tasks},
             edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
+            entries=app.entries or None, fed=app.fed, home_task=app.home_task, nondag=app.nondag,
+            contract=app.contract, item_files=app.item_files,
         )  # fmt: skip
-        signed = self._jobs.sign(spec, msgspec.msgpack.encode(spec))
+        signed = self._sign(spec)
         version = HomeVersion(1, self._around.me, self._around.boot)
         local = self._jobs.create_home(signed, spec, version, now)
         assert local.home is not None
@@ -204,6 +206,10 @@ class Submissions:
             effects += local.home.close(now)
         self._end(submission, local)
         return effects + self._jobs.need_bundle(local, self._around.me, now) + self._map(local, args, now)
+
+    def _sign(self, spec: JobSpec) -> SignedSpec:
+        encoded = msgspec.msgpack.encode(spec)
+        return SignedSpec(encoded, self._around.me, self._around.sign(SIGNED + encoded))
 
     def _map(self, local: Local, args: SubmitArgs, now: float) -> list[Effect]:
         """Start the mapping of a new job, by whoever does it."""

@@ -39,6 +39,9 @@ class Surroundings(Protocol):
     def name(self, node: str) -> str:
         """A node's name, or its id when the name is not known (yet)."""
 
+    def address(self, node: str) -> str:
+        """host:port where a node's agent listens; '' when it is not known."""
+
     def find(self, name: str) -> str | None:
         """The id of the living node of this name (or id)."""
 

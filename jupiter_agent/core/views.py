@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jupiter_agent.core.home import Home, Item
+from jupiter_agent.core.home import Home
+from jupiter_agent.core.intake import Item
 from jupiter_agent.core.jobs import Local
 from jupiter_agent.errors import EXIT_UNPLACEABLE
 
@@ -29,7 +30,7 @@ def job_row(home: Home, name: NameOf) -> Row:
         "home": name(job.home.writer),
         "deputies": [],
         "mapper": job.spec.mapper,
-        "mapping": {task: name(job.registers[task].node) for task in job.tasks if task in job.registers},
+        "mapping": {task: name(job.registers[task].node) for task in [*job.tasks, *job.side] if task in job.registers},
         "epoch": job.home.epoch,
         "items_in": len(states),
         "items_done": states.count(DONE),
@@ -56,7 +57,7 @@ def job_detail(home: Home, name: NameOf) -> Row:
         "seed": job.spec.seed,
         "params": job.spec.params,
         "weights": job.spec.weights,
-        "intake_open": home.intake_open,
+        "intake_open": home.intake.open,
         "moved_bytes": home.moved_bytes,
         "controllers": {task: above or "home" for task, above in job.controllers.items()},
         "predicted_seconds": job.spec.seconds,

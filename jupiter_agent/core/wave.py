@@ -77,7 +77,20 @@ class Wave:
                     written += self._decide(task)
             elif task in mine:
                 written += self._decide(task, again=f"{self._around.name(register.node)} is gone; ")
+        if self._job.home.writer == self._around.me:
+            written += self._place_beside()
         return self.announce(written, now)
+
+    def _place_beside(self) -> list[Register]:
+        """Home places the non-DAG tasks: on the host the app wishes where it is here, else on itself."""
+        job, me = self._job, (self._around.me, self._around.boot)
+        written = []
+        for name, task in job.side.items():
+            register = job.registers.get(name)
+            if register is None or self._around.is_gone(register.node):
+                wished = self._around.find(str(task.extra.get("host") or "")) or me[0]
+                written.append(job.write(name, wished, me, "beside the DAG"))
+        return written
 
     def assign(self, mapping: dict[str, str], why: str, now: float) -> list[Effect]:
         """Write a whole mapping (centralised or static) at once."""

@@ -71,6 +71,17 @@ class JobSpec(Struct, frozen=True, array_like=True):
     submitted_at: float
     """wall clock, seconds since the epoch"""
     max_open: int = 64
+    entries: list[str] | None = None
+    """tasks that get injected items; None: those without a parent"""
+    fed: list[str] = []
+    """tasks that get files from non-DAG tasks"""
+    home_task: TaskSpec | None = None
+    """a home script"""
+    nondag: list[TaskSpec] = []
+    contract: str = "native"
+    """`v4`: an item is named by the join key of its files"""
+    item_files: dict[str, int] = {}
+    """v4: entry -> files of one key that make an item"""
 
 
 class SignedSpec(Struct, frozen=True, array_like=True):
@@ -227,6 +238,23 @@ class Missing(Message, frozen=True, tag=43):
 class LinksWanted(Message, frozen=True, tag=44):
     """Which links have you measured? Answered by `Links` (the matrix is pulled on demand)."""
 
+    seq: int
+
+
+class Inject(Message, frozen=True, tag=46):
+    """A non-DAG task made a file for a DAG task: home takes it in as an item. Told again until `Injected`."""
+
+    job: str
+    seq: int
+    task: str
+    child: str
+    obj: Obj
+
+
+class Injected(Message, frozen=True, tag=47):
+    """Home has it."""
+
+    job: str
     seq: int
 
 

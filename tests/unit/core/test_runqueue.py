@@ -5,7 +5,7 @@ def queue(slots: int = 2, **lanes: tuple[float, int]) -> RunQueue:
     """Open lanes of job `j`: task -> (rank, parallel)."""
     made = RunQueue(slots)
     for task, (rank, parallel) in lanes.items():
-        made.lane("j", task, rank, parallel)
+        made.lane(("j", task), rank, parallel)
         made.open("j", task)
     return made
 
@@ -39,7 +39,7 @@ def test_no_more_run_than_the_task_allows_and_the_node_has_slots():
 
 def test_nothing_starts_before_the_lane_is_open():
     made = RunQueue(1)
-    made.lane("j", "a", 1.0, 1)
+    made.lane(("j", "a"), 1.0, 1)
     push(made, "a", "1")
     assert started(made) == []
     made.open("j", "a")
@@ -69,7 +69,7 @@ def test_what_waits_for_an_item_that_is_over_is_forgotten():
 
 def test_a_dropped_job_frees_its_slots_and_its_late_answers_find_nothing():
     made = queue(1, a=(1.0, 1))
-    made.lane("k", "a", 1.0, 1)
+    made.lane(("k", "a"), 1.0, 1)
     made.open("k", "a")
     push(made, "a", "1", "2")
     push(made, "a", "9", job="k")
