@@ -208,6 +208,7 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.OpenBundle: Performer._open_bundle,
     ef.StartTask: lambda p, e: p.runner.start_task(e),
     ef.StartRun: lambda p, e: p.runner.start_run(e),
+    ef.Deliver: lambda p, e: p.runner.deliver(e),
     ef.StopTask: lambda p, e: p.runner.stop_task(e),
     ef.ProfileApp: Performer._profile,
     ef.ReadLog: Performer._read_log,
