@@ -105,7 +105,7 @@ class WarmProcess:
     # --- from the runner -----------------------------------------------------------------------------------------
 
     def run(self, effect: StartRun) -> None:
-        if self._broken:
+        if self._broken and not self._ready:
             self._loop.call_soon(self._answer, effect.run, self._broken)
         else:
             self._queue.append(effect)
@@ -113,7 +113,9 @@ class WarmProcess:
 
     def deliver(self, effect: Deliver) -> None:
         if self._finished:
+            self._log.attach()
             self._log.note(f"{len(effect.objects)} files from {effect.src} came after the script had ended")
+            self._log.detach()
             return
         self._deliveries.append(effect)
         self._dispatch()
@@ -209,7 +211,10 @@ class WarmProcess:
         why = "disturbed its pipe to the agent" if self._disturbed else describe_exit(status)
         if self._ready:
             for attempt in self._running.values():
-                self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
+                if self._broken and not attempt.late:  # it ended in order: this one it has not seen
+                    self._give_back(attempt)
+                else:
+                    self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
             self._running.clear()
             self._queue.extendleft(reversed(self._backs))
             self._backs.clear()
@@ -218,6 +223,11 @@ class WarmProcess:
         else:
             kind = "exit" if status < 0 else "error"
             self._lost(self._broken or (kind, f"{self._spec.script}: the process {why} while loading"), why)
+
+    def _give_back(self, attempt: _Attempt) -> None:
+        """To the next process."""
+        _cancel(attempt.timer)
+        self._backs.append(attempt.effect)
 
     def _verdict(self, attempt: _Attempt, why: str) -> Failure:
         _cancel(attempt.timer)
@@ -243,9 +253,9 @@ class WarmProcess:
     # --- runs ----------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        while self._ready and self._deliveries:
+        while self._ready and self._deliveries and not self._broken:
             self._hand_over(self._deliveries.popleft())
-        while self._ready and self._queue and len(self._running) < self._room:
+        while self._ready and self._queue and not self._broken and len(self._running) < self._room:
             effect = self._queue.popleft()
             try:
                 entries = list(entries_of(effect.inputs, self._around.objects))
@@ -342,9 +352,8 @@ class WarmProcess:
             self._ready, self._finished = False, True
         elif isinstance(answer, Back):
             attempt = self._running.pop(answer.run, None)
-            if attempt and not attempt.late:
-                _cancel(attempt.timer)
-                self._backs.append(attempt.effect)
+            if attempt:
+                self._give_back(attempt)
         elif self._made:
             self._proven = True
             self._made.add(answer, self._spec.children or [HOME])

@@ -1,8 +1,8 @@
 """Which output of a v5 task belongs to which run, and when a run is done.
 
 A run puts its files into the task's queue. It is done when each was got and done: by `task_done()`, which counts for
-the file got last that is not done; or, in scripts that never mention `task_done`, when the task gets, or waits for,
-another.
+the file got last that is not done; or, in scripts that never mention `task_done`, when the task has given something and
+gets another, or waits for one.
 
 Outputs closed while one run is inside are its own. A task that holds files of several runs without `task_done` (it
 makes batches) has outputs attributed by base name to the run whose input had that name, else to the run got last.
@@ -134,7 +134,7 @@ class Ledger:
         self._asked = 0
         self.drain()
         if not self._counts_done:
-            self._release(len(self._held))
+            self._release(max((n for n, run in enumerate(self._held, 1) if run.closed or run.outputs), default=0))
         at = next((n for n, (waiting, _) in enumerate(self._waiting) if waiting == name), -1)
         if at >= 0:
             run = self._waiting[at][1]

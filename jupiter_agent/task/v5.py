@@ -200,10 +200,11 @@ class V5(Loop):
 
     def on_end(self, error: str) -> None:
         error = error or f"{self.setup['script']}: `task` returned; it must loop for ever: while True: name = q.get()"
-        self._ledger.fail(error)
-        from jupiter_agent.task.serve import fail_load
+        from jupiter_agent.task.serve import leave
 
-        fail_load(self.pipe, "error", error)
+        self.pipe.write(["broken", "error", error])  # first, or the agent would send the next run here
+        self._ledger.fail(error)
+        leave(1)
 
     def on_got(self, name: str) -> None:
         with self.lock:
