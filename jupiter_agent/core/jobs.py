@@ -135,8 +135,7 @@ class Jobs:
         return self._bundles.need(spec.bundle, spec.bundle_size, list(sources), now)
 
     def _settle(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
-        """What follows from any change of a job: tasks that came here start, home takes what arrived and notices when
-        the mapping is complete."""
+        """What follows from any change of a job: tasks that came here start, home takes what arrived."""
         if local.settled != local.job.changes:
             local.settled = local.job.changes
             if local.job.hosted_by(self._around.me):
