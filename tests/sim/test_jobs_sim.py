@@ -6,7 +6,21 @@ from collections import Counter
 from random import Random
 
 import pytest
-from job_apps import CHAIN, CONSTANT, DIAMOND, EXTRA, FILTER, ROUTER, SHAPES, SINKS, WIDE, Recipe, make, random_app
+from job_apps import (
+    CHAIN,
+    CONSTANT,
+    DIAMOND,
+    EXTRA,
+    FILTER,
+    PLAIN,
+    ROUTER,
+    SHAPES,
+    SINKS,
+    WIDE,
+    Recipe,
+    make,
+    random_app,
+)
 from job_grid import (
     MAPPERS,
     crash_after_awards,
@@ -385,6 +399,28 @@ def test_both_sides_of_a_partition_know_one_mapping_soon_after_it_healed():
     verify(grid, "node1", job, recipe, {**ITEMS, "late": b"late"})
 
 
+@pytest.mark.parametrize("kind", [PLAIN, CONSTANT, FILTER, ROUTER])
+@pytest.mark.parametrize("edges", [DIAMOND, SINKS])
+def test_a_join_never_mixes_the_first_run_of_a_lost_node_with_the_second_one_elsewhere(edges, kind):
+    """F1 to F4 of the model: the first run reached one child only, then its node was lost."""
+    grid = formed(6)
+    app, recipe = make(edges, {"b": kind}, {"a"}, seconds=0.1)
+    places = {"a": "node1", "b": "node2", "c": "node4", "d": "node5"}
+    placed = {task: places[task] for task in edges}
+    job = grid.submit(HOME, app, ITEMS, mapping=placed)["id"]
+    addresses = [grid.nodes[name].seat.address for name in ("node1", "node4")]
+    grid.network.cuts |= {(addresses[0], addresses[1]), (addresses[1], addresses[0])}
+    assert grid.run_until(lambda: sum(task == "b" for _, _, task, _ in grid.starts) == len(ITEMS), 10.0) is not None
+    grid.run(0.3)
+    assert not [task for _, _, task, _ in grid.starts if task == "c"]
+    grid.crash("node1", "silent")
+    grid.heal()
+    assert finish(grid, HOME, job) == "completed"
+    verify(grid, HOME, job, recipe, ITEMS)
+    runs = Counter((task, item) for _, _, task, item in grid.starts)
+    assert {runs["a", item] for item in ITEMS} == {2}
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_random_faults_never_lose_double_or_mix_an_item(seed):
     survive(seed)
@@ -595,8 +631,8 @@ def test_jobs_are_found_by_last_by_prefix_and_by_name_from_any_node():
     code, error, hint = refused(grid, "node1", "results", job="zzz")
     assert (code, "zzz" in error, "get jobs" in hint) == (2, True, True)
     assert grid.ask("node1", "get", kind="apps")["items"] == [
-        {"name": "alpha", "jobs": [one]},
-        {"name": "beta", "jobs": [two]},
+        {"name": "alpha", "bundle": app.bundle.hex(), "size": len("alpha"), "jobs": [one]},
+        {"name": "beta", "bundle": other.bundle.hex(), "size": len("beta"), "jobs": [two]},
     ]
 
 
