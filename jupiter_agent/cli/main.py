@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from jupiter_agent import __version__
+from jupiter_agent.cli import app as app_verbs
 from jupiter_agent.cli import bench, ctl, local
 from jupiter_agent.cli.guard import guarded
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(ctl.app, name="ctl")
 app.add_typer(local.app, name="local")
+app.add_typer(app_verbs.app, name="app")
 app.command("bench")(bench.bench)
 
 

@@ -212,5 +212,5 @@ def _as_words(text: str) -> str:
     except ValueError:
         words = text.split()
     if any(set(word) & set("|&;<>$`") for word in words):
-        return "there is no shell: put the line into a script, and write command: [sh, script.sh]"
+        return "there is no shell: put the line into an executable script, and write command: [./script.sh]"
     return "write its words as a list: command: [" + ", ".join(words) + "]"

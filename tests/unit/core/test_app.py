@@ -270,7 +270,7 @@ def test_the_hint_for_an_underscore_is_the_name_without_it() -> None:
         ("{name: a, base_script: t.py, params: {k: [b]}}", "param k must be a plain value", ""),
         ('{name: a, base_script: t.py, params: {k: "\\uD800"}}', "param k holds half a character", ""),
         ("{name: a, command: ./t.py --k 3}", "the command of 'a' is a shell line", "command: [./t.py, --k, 3]"),
-        ('{name: a, command: "cat x | wc"}', "the command of 'a' is a shell line", "[sh, script.sh]"),
+        ('{name: a, command: "cat x | wc"}', "the command of 'a' is a shell line", "[./script.sh]"),
         ('{name: a, command: "echo \'x"}', "the command of 'a' is a shell line", "command: [echo, 'x]"),
         ("{name: a, command: []}", "the command of 'a' is empty", "[./program"),
         ("{name: a, command: ['']}", "the command of 'a' is empty", "[./program"),
