@@ -43,6 +43,7 @@ class Arguments(Struct, frozen=True):
     at: Text | None = None
     inputs: list[Input] = []
     rename: bool = False
+    node: Text | None = None
 
 
 class ResultRow(Struct, frozen=True):
@@ -79,13 +80,30 @@ class TaskChoice(Struct, frozen=True):
     candidates: list[dict[str, Any]]
 
 
+class RunRow(Struct, frozen=True):
+    item: Text
+    task: Text
+    node: Text
+    enter: float
+    execute: float
+    finish: float
+    bytes_in: Place
+    bytes_out: Place
+
+
+class Runs(Struct, frozen=True):
+    """Body of `runs`."""
+
+    runs: list[RunRow]
+
+
 class Considered(Struct, frozen=True):
     """Body of `considered`."""
 
     tasks: list[TaskChoice]
 
 
-BODIES: dict[str, type[Struct]] = {"results": Results, "get": JobRows, "considered": Considered}
+BODIES: dict[str, type[Struct]] = {"results": Results, "get": JobRows, "considered": Considered, "runs": Runs}
 """Answers that an agent reads itself; others are only passed on."""
 
 

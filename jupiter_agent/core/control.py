@@ -20,11 +20,12 @@ from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
 from jupiter_agent.core.jobs import Jobs, Local
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
+from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.submission import Submissions, SubmitArgs
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.uploads import Uploads, accepted, refusal
-from jupiter_agent.core.views import Row, explanation, job_row
+from jupiter_agent.core.views import Row, job_row, stranded_row
 from jupiter_agent.errors import EXIT_OK, EXIT_UNREACHABLE, JupiterError, UsageError
 
 GATHER_S = 1.5
@@ -66,9 +67,12 @@ class Control:
         self, around: Surroundings, jobs: Jobs, submissions: Submissions, nodes: Nodes, token: Callable[[], str]
     ) -> None:
         self.events: deque[Row] = deque(maxlen=2000)
-        self._event_seq = 0
-        self.around, self.jobs = around, jobs
-        self._submissions, self._nodes, self._token = submissions, nodes, token
+        self.event_seq = 0
+        self.around, self.jobs, self.nodes, self.token = around, jobs, nodes, token
+        self.drain: Callable[[float], list[Effect]] = lambda now: []
+        """set by the composition: hand this node's tasks over and take no others"""
+        self.now = 0.0
+        self._submissions = submissions
         self._seq = 0
         self._gatherings: dict[int, _Gathering] = {}
         self._forwarded: dict[int, _Forwarded] = {}
@@ -79,6 +83,7 @@ class Control:
 
     def on_call(self, src: str, call: Call, now: float) -> list[Effect]:
         """Answer, or see to it that an answer comes."""
+        self.now = now
         try:
             verb = _VERBS.get(call.verb)
             if verb is None:
@@ -94,13 +99,16 @@ class Control:
     def _get(self, src: str, call: Call, now: float) -> list[Effect]:
         kind = str(call.args.get("kind", ""))
         if kind in ("nodes", "links"):
-            rows = self._nodes.rows(now) if kind == "nodes" else self._nodes.link_rows(now)
+            rows = self.nodes.rows(now) if kind == "nodes" else self.nodes.link_rows(now)
             chosen = _chosen(rows, str(call.args.get("id") or ""), kind)
             return self._answer(src, call.seq, {"items": chosen})
-        if kind in ("jobs", "apps") and not call.args.get("id"):
+        if kind == "apps" or (kind == "jobs" and not call.args.get("id")):
             if HERE in call.args:
                 return self._answer(src, call.seq, {"items": self._job_rows()})
-            return self._all_jobs(lambda rows, at: self._answer(src, call.seq, {"items": _apps(rows, kind)}), now)
+            wanted = str(call.args.get("id") or "")
+            return self._all_jobs(
+                lambda rows, at: self._answer(src, call.seq, {"items": _apps(rows, kind, wanted)}), now
+            )
         if kind in ("jobs", "tasks", "items"):
             return self._at_home(src, call, str(call.args.get("id") or "last"), now)
         raise UsageError(f"unknown kind '{kind}'", "one of: nodes, links, jobs, tasks, items, apps")
@@ -108,7 +116,7 @@ class Control:
     def _describe(self, src: str, call: Call, now: float) -> list[Effect]:
         kind, ref = str(call.args.get("kind", "")).removesuffix("s"), str(call.args.get("id") or "")
         if kind == "node":
-            return self._answer(src, call.seq, _chosen(self._nodes.rows(now), ref, "nodes")[0])
+            return self._answer(src, call.seq, _chosen(self.nodes.rows(now), ref, "nodes")[0])
         if kind in ("job", "task", "item"):
             return self._at_home(src, call, ref or "last", now)
         raise UsageError(f"cannot describe a '{kind}'", "one of: node, job, task, item")
@@ -121,9 +129,10 @@ class Control:
 
     def _submit(self, src: str, call: Call, now: float) -> list[Effect]:
         try:
-            args = msgspec.convert(self.uploads.with_bytes(call.args), SubmitArgs, strict=False)
+            given = {**self.uploads.with_bytes(call.args), "plan": call.verb == "plan"}
+            args = msgspec.convert(given, SubmitArgs, strict=False)
         except msgspec.ValidationError as error:
-            raise UsageError(f"submit: {error}") from None
+            raise UsageError(f"{call.verb}: {error}") from None
         effects = self._submissions.begin(src, call.seq, args, now)
         return effects + self.after_submissions()
 
@@ -134,28 +143,24 @@ class Control:
         for submission, outcome in finished:
             if isinstance(outcome, JupiterError):
                 effects.append(refusal(submission.client, submission.seq, outcome))
+            elif isinstance(outcome, dict):
+                effects += self._answer(submission.client, submission.seq, outcome)
             elif outcome.home is not None:
                 effects += self._answer(submission.client, submission.seq, job_row(outcome.home, self.around.name))
         return effects
 
-    def _show_events(self, src: str, call: Call, now: float) -> list[Effect]:
-        since = int(call.args.get("since", 0))
-        return self._answer(
-            src, call.seq, {"events": [e for e in self.events if e["seq"] >= since], "next": self._event_seq}
-        )
-
-    def _show_token(self, src: str, call: Call, now: float) -> list[Effect]:
-        return self._answer(src, call.seq, {"token": self._token()})
-
     def note(self, row: Row) -> None:
         """Keep a notice for `ctl events`."""
-        self.events.append({"seq": self._event_seq, **row})
-        self._event_seq += 1
+        self.events.append({"seq": self.event_seq, **row})
+        self.event_seq += 1
 
     # --- finding the job and its home ----------------------------------------------------------------------------
 
     def _job_rows(self) -> list[Row]:
-        return [job_row(home, self.around.name) for home in self.jobs.homes()]
+        """Jobs whose home is here, and those of lost homes that this node takes part in."""
+        rows = [job_row(home, self.around.name) for home in self.jobs.homes()]
+        strays = [local.job for local in self.jobs.local.values() if not local.home and not local.job.over]
+        return rows + [stranded_row(job, self.around.name) for job in strays if self.around.is_gone(job.home.writer)]
 
     def _all_jobs(self, then: Then, now: float) -> list[Effect]:
         """Rows of every job whose home can be reached, oldest first."""
@@ -166,7 +171,7 @@ class Control:
             return then(sorted(unique.values(), key=lambda row: (row["submitted_at"], row["id"])), at)
 
         others = [node for node in self.around.alive() if node != self.around.me]
-        holders = {node for node in others if len(others) <= ASK_ALL or self._nodes.homed_jobs(node)}
+        holders = {node for node in others if len(others) <= ASK_ALL or self.nodes.homed_jobs(node)}
         return self.gather(holders, Call(0, "get", {"kind": "jobs", HERE: True}), together, now)
 
     def gather(self, nodes: set[str], call: Call, then: Then, now: float) -> list[Effect]:
@@ -205,6 +210,9 @@ class Control:
     def _pass_on(self, src: str, call: Call, to: tuple[str, str, str], now: float) -> list[Effect]:
         """Have another node answer. `to`: (node, job id, what follows the id in the reference)."""
         node, job, rest = to
+        if self.around.is_gone(node):
+            lost = f"job {job} has lost its home, node {self.around.name(node)}"
+            raise JupiterError(lost, "start that agent again with its state folder: the job goes on", EXIT_UNREACHABLE)
         key = "id" if call.verb in ("get", "describe") else "job"
         args = {**self.uploads.with_bytes(call.args), key: f"{job}/{rest}" if rest else job, HERE: True}
         return self.forward(src, Call(call.seq, call.verb, args), node, now)
@@ -247,14 +255,6 @@ class Control:
         if forwarded is None:
             return []
         return self._answer(forwarded.client, forwarded.seq, {"data": message.data, "end": message.end})
-
-    def _considered(self, src: str, call: Call, now: float) -> list[Effect]:
-        """What this node weighed when it decided where these tasks run."""
-        job = str(call.args.get("job", ""))
-        local = self.jobs.local.get(job) or self.jobs.past.get(job)
-        tasks = [str(task) for task in call.args.get("tasks", ())]
-        rows = explanation(local, self.around.name, tasks) if local else []
-        return self._answer(src, call.seq, {"tasks": rows})
 
     def on_stored(self, event: ObjectStored, now: float) -> list[Effect]:
         """An upload is complete, or a parked call has its bytes."""
@@ -340,21 +340,23 @@ def _chosen(rows: list[Row], ref: str, kind: str) -> list[Row]:
     return named
 
 
-def _apps(rows: list[Any], kind: str) -> list[Row]:
-    """Jobs as they are, or the apps they run with how often."""
+def _apps(rows: list[Any], kind: str, wanted: str) -> list[Row]:
+    """Jobs as they are, or the apps they run: name, newest bundle, jobs."""
     if kind == "jobs":
         return rows
-    names = sorted({row["app"] for row in rows})
-    return [{"name": name, "jobs": [row["id"] for row in rows if row["app"] == name]} for name in names]
+    apps: dict[str, Row] = {}
+    for row in rows:
+        app = apps.setdefault(row["app"], {"name": row["app"], "bundle": None, "size": None, "jobs": []})
+        app |= {"bundle": row.get("bundle"), "size": row.get("size"), "jobs": [*app["jobs"], row["id"]]}
+    return [app for name, app in sorted(apps.items()) if wanted in ("", name)]
 
 
 _VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {
     "get": Control._get,
     "describe": Control._describe,
     "submit": Control._submit,
-    "events": Control._show_events,
-    "token": Control._show_token,
-    "considered": Control._considered,
+    "plan": Control._submit,
     "read-log": Control._read_log,
-    **dict.fromkeys(("put", "close", "cancel", "results", "logs", "log", "explain"), Control._of_job),
+    **dict.fromkeys(set(JOB_VERBS) - {"get", "describe"}, Control._of_job),
+    **NODE_VERBS,
 }

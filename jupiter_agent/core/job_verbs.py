@@ -9,10 +9,12 @@ from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.jobs import Local
 from jupiter_agent.core.messages.control import Call
+from jupiter_agent.core.node_verbs import own_runs
+from jupiter_agent.core.stats import MOST_RUNS, statistics
 from jupiter_agent.core.submission import to_input
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation, item_row, job_detail, job_row, results, task_rows
-from jupiter_agent.errors import UsageError
+from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
 
 if TYPE_CHECKING:
     from jupiter_agent.core.control import Control
@@ -123,6 +125,33 @@ def _explain(control: Control, asked: Asked, now: float) -> list[Effect]:
     return control.gather(living, Call(0, "considered", {"job": job.id, "tasks": tasks}), together, now)
 
 
+def _stats(control: Control, asked: Asked, now: float) -> list[Effect]:
+    """Gather the records of all runs from the hosts, and sum them up."""
+    home, around = asked.home, control.around
+    hosts = {node for node in [*home.reports, *home.job.participants()] if not around.is_gone(node)} - {around.me}
+
+    def together(bodies: list[Any], when: float) -> list[Effect]:
+        runs = own_runs(control, asked.local) + [run for body in bodies for run in body["runs"]]
+        return asked.answer(statistics(home, around.name, runs[:MOST_RUNS]))
+
+    return control.gather(hosts, Call(0, "runs", {"job": home.job.id}), together, now)
+
+
+def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
+    """Move one task to a node, as the user says."""
+    task, name = str(asked.call.args.get("task") or ""), str(asked.call.args.get("node") or "")
+    if not task or not name:
+        raise UsageError("which task, to which node?", "remap JOB --task TASK --to NODE")
+    asked.check_task()
+    node = control.around.find(name)
+    if node is None:
+        raise JupiterError(f"there is no living node '{name}'", "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)
+    if asked.local.job.over:
+        raise UsageError(f"job {asked.home.job.id} is over: {asked.local.job.over}")
+    effects = asked.local.wave.move(task, node, now) + asked.local.execution.on_registers(now)
+    return effects + asked.answer(job_row(asked.home, control.around.name))
+
+
 def part(rows: list[Row], name: str, kind: str) -> list[Row]:
     """The row of this name; all without one. UsageError when there is none."""
     found = [row for row in rows if name in ("", row["name"])]
@@ -141,4 +170,6 @@ JOB_VERBS: dict[str, Callable[[Control, Asked, float], list[Effect]]] = {
     "logs": _logs,
     "log": _log,
     "explain": _explain,
+    "stats": _stats,
+    "remap": _remap,
 }

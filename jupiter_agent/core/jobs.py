@@ -35,8 +35,6 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import (
     Award,
     Awarded,
-    Chunk,
-    ChunkRequest,
     Finished,
     HomeVersion,
     Inject,
@@ -45,7 +43,6 @@ from jupiter_agent.core.messages.jobs import (
     JobOver,
     JobSpec,
     JobUnknown,
-    Missing,
     Parcel,
     ParcelReceived,
     RegisterDigest,
@@ -122,6 +119,14 @@ class Jobs:
                 effects += self.need_bundle(local, self._around.me, now) + local.wave.step(now)
                 effects = self._settle(local, effects, now)
         return effects
+
+    def known(self, job: str) -> Local | None:
+        """A job that this node takes part in, or took."""
+        return self.local.get(job) or self.past.get(job)
+
+    def evacuate(self, now: float) -> list[Effect]:
+        """This node drains: its tasks go elsewhere."""
+        return [effect for local in self._active() for effect in self._settle(local, local.wave.evacuate(now), now)]
 
     def homes(self) -> list[Home]:
         return [local.home for local in self.local.values() if local.home]
@@ -350,7 +355,7 @@ class Jobs:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        times = [self.transfers.next_deadline()]
+        times: list[float] = []
         for local in self.local.values():
             if local.home:
                 times.append(local.home.next_deadline())
@@ -359,7 +364,7 @@ class Jobs:
         return min(times, default=inf)
 
     def on_deadline(self, now: float) -> list[Effect]:
-        effects = self.transfers.on_deadline(now)
+        effects: list[Effect] = []
         for local in list(self.local.values()):
             for machine in (local.execution, local.wave, local.home):
                 if machine is not None and machine.next_deadline() <= now:
@@ -372,7 +377,6 @@ class Jobs:
         return any(local.execution.busy() for local in self._active())
 
     def check(self) -> None:
-        self.transfers.check()
         for local in self.local.values():
             local.job.check()
             local.execution.check()
@@ -394,7 +398,4 @@ _HANDLERS: dict[type[Message], Handler] = {
     ItemFailed: Jobs._on_item_failed,
     TaskReport: Jobs._on_report,
     JobOver: Jobs._on_over,
-    ChunkRequest: lambda jobs, src, message, now: jobs.transfers.on_request(src, message, now),
-    Chunk: lambda jobs, src, message, now: jobs.transfers.on_chunk(src, message, now),
-    Missing: lambda jobs, src, message, now: jobs.transfers.on_missing(src, message, now),
 }

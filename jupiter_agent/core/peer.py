@@ -67,6 +67,8 @@ class Peer:
         self.links_known = Links()
         self.submissions = Submissions(self, self.jobs, self.links_known)
         self.control = Control(self, self.jobs, self.submissions, Nodes(self.me, membership, self.links_known), token)
+        self.control.drain = self._drain
+        self._machines = (membership, self.transfers, self.jobs, self.submissions, self.control)
         self.refused = 0
         """messages that broke a rule of a job machine"""
         self._identity = identity
@@ -77,6 +79,7 @@ class Peer:
         self._publish_at = inf
         self._stop_by = inf
         self._stopping = False
+        self._draining = False
         self._inbox: deque[ev.Event] = deque()
 
     # --- the machine ---------------------------------------------------------------------------------------------
@@ -99,7 +102,7 @@ class Peer:
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for machine in (self.membership, self.jobs, self.submissions, self.control):
+        for machine in self._machines:
             if machine.next_deadline() <= now:
                 effects += machine.on_deadline(now)
         if self._publish_at <= now:
@@ -109,11 +112,11 @@ class Peer:
         return self._run([], effects, now)
 
     def next_deadline(self) -> float:
-        machines = (self.membership, self.jobs, self.submissions, self.control)
-        return min(self._publish_at, self._stop_by, *(machine.next_deadline() for machine in machines))
+        return min(self._publish_at, self._stop_by, *(machine.next_deadline() for machine in self._machines))
 
     def check(self) -> None:
         self.membership.check()
+        self.transfers.check()
         self.jobs.check()
 
     def _run(self, events: list[ev.Event], effects: list[Effect], now: float) -> list[Effect]:
@@ -164,7 +167,15 @@ class Peer:
             return [Notice("warning", "message refused", {"from": self.name(event.src), "error": error.message})]
         if effects is None:
             return self.membership.on_event(event, now)
-        return effects + self._take_samples(now)
+        return effects
+
+    def _on_chunk(self, src: str, message: jm.Chunk, now: float) -> list[Effect]:
+        """Part of an object; finished transfers are free measurements of the link."""
+        effects = self.transfers.on_chunk(src, message, now)
+        samples, self.transfers.samples = self.transfers.samples, []
+        for peer, size, seconds in samples:
+            self.links_known.on_transfer(peer, size, seconds, now)
+        return effects
 
     def _on_links_wanted(self, src: str, message: jm.LinksWanted, now: float) -> list[Effect]:
         self._refresh_rtts(now)
@@ -184,6 +195,9 @@ class Peer:
     def _on_profiled(self, event: ev.Profiled, now: float) -> list[Effect]:
         return self.submissions.on_profiled(event, now) + self.control.after_submissions()
 
+    def _on_solved(self, event: ev.Solved, now: float) -> list[Effect]:
+        return self.submissions.on_solved(event, now) + self.control.after_submissions()
+
     def _on_sampled(self, event: ev.Sampled, now: float) -> list[Effect]:
         self._wall_offset_s = event.wall_offset_s
         self._resources = event.values
@@ -193,10 +207,14 @@ class Peer:
     def _on_stopping(self, event: ev.Stopping, now: float) -> list[Effect]:
         """Take nothing new, let what runs end (for a while), then leave."""
         self._stopping = True
-        self._resources = {**self._resources, "draining": True}
-        self._publish(now)
         self._give_up_at = now + self._settings.drain_s
-        return self._leave_when_idle(now)
+        return [*self._drain(now), *self._leave_when_idle(now)]
+
+    def _drain(self, now: float) -> list[Effect]:
+        """Take no more tasks, and hand over those that are here."""
+        self._draining = True
+        self._publish(now)
+        return self.jobs.evacuate(now)
 
     def _leave_when_idle(self, now: float) -> list[Effect]:
         if self.jobs.busy() and now < self._give_up_at:
@@ -205,13 +223,6 @@ class Peer:
         self._stopping, self._stop_by = False, inf
         return [*self.membership.leave(now), Halt()]
 
-    def _take_samples(self, now: float) -> list[Effect]:
-        """Finished transfers are free measurements."""
-        samples, self.transfers.samples = self.transfers.samples, []
-        for peer, size, seconds in samples:
-            self.links_known.on_transfer(peer, size, seconds, now)
-        return []
-
     # --- this node's profile -------------------------------------------------------------------------------------
 
     def _publish(self, now: float) -> None:
@@ -219,8 +230,9 @@ class Peer:
         self._publish_at = now + PUBLISH_S
         self._refresh_rtts(now)
         measured = sorted(self.links_known.measured().items(), key=lambda link: link[1][0])[:BEST_LINKS]
+        draining = {"draining": True} if self._draining else {}
         values = {
-            "resources": {**self._resources, "queue": self.queue.committed()},
+            "resources": {**self._resources, **draining, "queue": self.queue.committed()},
             "links": {peer: (float(f"{lat:.2g}"), float(f"{bw:.2g}")) for peer, (lat, bw, _) in measured},
             "jobs": {"homed": len(self.jobs.homes())},
         }
@@ -295,7 +307,7 @@ _EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
     ev.Profiled: Peer._on_profiled,
     ev.Sampled: Peer._on_sampled,
     ev.Stopping: Peer._on_stopping,
-    ev.Solved: lambda peer, event, now: peer.submissions.on_solved(event, now),
+    ev.Solved: Peer._on_solved,
     ev.RunDone: lambda peer, event, now: peer.jobs.on_run_done(event, now),
     ev.RunFailed: lambda peer, event, now: peer.jobs.on_run_failed(event, now),
     ev.TaskDown: lambda peer, event, now: peer.jobs.on_task_down(event, now),
@@ -308,6 +320,9 @@ _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] 
     Call: lambda peer, src, message, now: peer.control.on_call(src, message, now),
     Answer: lambda peer, src, message, now: peer.control.on_answer(src, message, now),
     BlobWrite: lambda peer, src, message, now: peer.control.uploads.on_blob(src, message, now),
+    jm.ChunkRequest: lambda peer, src, message, now: peer.transfers.on_request(src, message, now),
+    jm.Chunk: Peer._on_chunk,
+    jm.Missing: lambda peer, src, message, now: peer.transfers.on_missing(src, message, now),
     LogChunk: lambda peer, src, message, now: peer.control.on_log(src, message, now),
     jm.LinksWanted: Peer._on_links_wanted,
     jm.Links: lambda peer, src, message, now: peer.submissions.on_links(src, message, now),

@@ -20,8 +20,9 @@ from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, Profi
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.home import home_record
 from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.job import Job
 from jupiter_agent.core.jobs import SIGNED, Jobs, Local
-from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec
+from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
@@ -48,6 +49,8 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     ep: str = "auto"
     keep_open: bool = False
     inputs: list[dict[str, Any]] = []
+    plan: bool = False
+    """only say where the tasks would run"""
 
 
 class Submission:
@@ -60,7 +63,7 @@ class Submission:
         self.state = "opening"
 
 
-Outcome = tuple[Submission, Local | JupiterError]
+Outcome = tuple[Submission, Local | JupiterError | dict[str, Any]]
 
 
 class Submissions:
@@ -109,7 +112,7 @@ class Submissions:
                     effects += self._checked(submission, event.app, now)
         return effects
 
-    def _end(self, submission: Submission, outcome: Local | JupiterError) -> None:
+    def _end(self, submission: Submission, outcome: Local | JupiterError | dict[str, Any]) -> None:
         del self._open[submission.job]
         self.finished.append((submission, outcome))
 
@@ -180,7 +183,7 @@ class Submissions:
         mapper = "static" if args.mapping is not None else mapper_name(args.mapper or app.mapper)
         spec = JobSpec(
             id=submission.job, name=args.name or app.name, app=app.name, bundle=submission.bundle,
-            bundle_size=args.size, tasks=app.tasks, mapper=mapper,
+            bundle_size=args.size, tasks=self._wished(app), mapper=mapper,
             seed=args.seed if args.seed is not None else self._around.rng.randrange(2**31),
             params={**app.params, **args.params}, weights=app.weights,
             seconds={task.name: seconds.get(task.name, PRIOR_S) for task in app.tasks},
@@ -189,6 +192,8 @@ class Submissions:
             contract=app.contract, item_files=app.item_files,
         )  # fmt: skip
         signed = self._sign(spec)
+        if args.plan:
+            return self._plan(submission, signed, spec, now)
         version = HomeVersion(1, self._around.me, self._around.boot)
         local = self._jobs.create_home(signed, spec, version, now)
         assert local.home is not None
@@ -206,6 +211,40 @@ class Submissions:
             effects += local.home.close(now)
         self._end(submission, local)
         return effects + self._jobs.need_bundle(local, self._around.me, now) + self._map(local, args, now)
+
+    def _wished(self, app: AppSpec) -> list[TaskSpec]:
+        """The tasks, placed where the app wishes as far as that host is here (softly: another one will do later)."""
+
+        def placed(task: TaskSpec) -> TaskSpec:
+            host = app.placements.get(task.name, "")
+            if task.node or not host or self._around.find(host) is None:
+                return task
+            return msgspec.structs.replace(task, node=host, extra={**task.extra, "soft": True})
+
+        return [placed(task) for task in app.tasks]
+
+    def _plan(self, submission: Submission, signed: SignedSpec, spec: JobSpec, now: float) -> list[Effect]:
+        """Solve it as a centralised mapper would, or simulate WAVE, and answer: nothing runs."""
+        submission.state = "planning"
+        self._count += 1
+        job = Job(signed, spec, HomeVersion(1, self._around.me, self._around.boot))
+        placement = Placement(job, self._around, self._links.measured(), self._count)
+        self._placements[spec.id] = placement
+        return placement.begin(now)
+
+    def _planned(self, submission: Submission, placement: Placement, event: Solved) -> None:
+        if event.error:
+            error = JupiterError(f"not placeable: {event.error}", "; ".join(event.reasons), EXIT_UNPLACEABLE)
+            self._end(submission, error)
+            return
+        places = {task: self._around.name(node) for task, node in placement.on_solved(event).items()}
+        rows = [
+            {"task": task, "node": node, "start_s": start, "finish_s": finish}
+            for (task, node), start, finish in zip(places.items(), event.starts, event.finishes, strict=False)
+        ]
+        makespan = max(event.finishes, default=0.0)
+        mapper = placement.job.spec.mapper
+        self._end(submission, {"mapper": mapper, "makespan_s": makespan, "mapping": places, "tasks": rows})
 
     def _sign(self, spec: JobSpec) -> SignedSpec:
         encoded = msgspec.msgpack.encode(spec)
@@ -249,6 +288,10 @@ class Submissions:
     def on_solved(self, event: Solved, now: float) -> list[Effect]:
         """Write the solver's mapping; a job that cannot be placed is cancelled and says why."""
         placement = self._placements.pop(event.job, None)
+        submission = self._open.get(event.job)
+        if placement and submission and submission.args.plan:
+            self._planned(submission, placement, event)
+            return []
         local = self._jobs.local.get(event.job)
         if placement is None or local is None or local.home is None or local.job.over:
             return []

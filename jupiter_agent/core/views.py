@@ -7,6 +7,7 @@ from typing import Any
 
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.intake import Item
+from jupiter_agent.core.job import Job
 from jupiter_agent.core.jobs import Local
 from jupiter_agent.errors import EXIT_UNPLACEABLE
 
@@ -38,6 +39,28 @@ def job_row(home: Home, name: NameOf) -> Row:
         "submitted_at": job.spec.submitted_at,
         "mapping_s": home.mapping_s,
         "makespan_s": home.makespan_s,
+        "bundle": job.spec.bundle.hex(),
+        "size": job.spec.bundle_size,
+    }
+
+
+def stranded_row(job: Job, name: NameOf) -> Row:
+    """The same for a job whose home is lost, as far as one of its hosts knows it."""
+    return {
+        "id": job.id,
+        "name": job.spec.name,
+        "app": job.spec.app,
+        "state": "waiting",
+        "degraded": True,
+        "home": name(job.home.writer),
+        "deputies": [],
+        "mapper": job.spec.mapper,
+        "mapping": {task: name(register.node) for task, register in job.registers.items()},
+        "epoch": job.home.epoch,
+        **dict.fromkeys(("items_in", "items_done", "items_failed"), 0),
+        "submitted_at": job.spec.submitted_at,
+        "mapping_s": None,
+        "makespan_s": None,
     }
 
 
@@ -53,7 +76,6 @@ def job_detail(home: Home, name: NameOf) -> Row:
     return {
         **job_row(home, name),
         **verdict,
-        "bundle": job.spec.bundle.hex(),
         "seed": job.spec.seed,
         "params": job.spec.params,
         "weights": job.spec.weights,

@@ -81,6 +81,15 @@ class Wave:
             written += self._place_beside()
         return self.announce(written, now)
 
+    def evacuate(self, now: float) -> list[Effect]:
+        """Decide anew for every task hosted here; this node, draining, is no candidate."""
+        mine = [task for task in self._job.dag.order if self._job.host(task) == self._around.me]
+        return self.announce([r for task in mine for r in self._decide(task, again="this node drains; ")], now)
+
+    def move(self, task: str, node: str, now: float) -> list[Effect]:
+        """Have a task run elsewhere from now on, as the user says."""
+        return self.assign({task: node}, "as the user said", now)
+
     def _place_beside(self) -> list[Register]:
         """Home places the non-DAG tasks: on the host the app wishes where it is here, else on itself."""
         job, me = self._job, (self._around.me, self._around.boot)
@@ -125,7 +134,9 @@ class Wave:
         pin = self._job.tasks[task].node
         nodes = [node for node in self._around.alive() if not self._around.profile(node).get("draining")]
         if pin:
-            return [node for node in nodes if pin in (node, self._around.name(node))]
+            pinned = [node for node in nodes if pin in (node, self._around.name(node))]
+            if pinned or not self._job.tasks[task].extra.get("soft"):
+                return pinned
         others = [node for node in nodes if node != self._job.home.writer]
         entry = self._job.controllers[task] is None
         if others and self._job.spec.mapper.startswith("wave-") and (entry or self._controls[task]):

@@ -1,0 +1,95 @@
+"""The verbs about nodes, and what agents ask each other (DESIGN.md, section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jupiter_agent import __version__
+from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.messages.control import Call
+from jupiter_agent.core.uploads import accepted
+from jupiter_agent.core.views import Row, explanation
+from jupiter_agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from jupiter_agent.core.control import Control
+
+
+def _events(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    since = int(call.args.get("since", 0))
+    fresh = [event for event in control.events if event["seq"] >= since]
+    return [accepted(src, call.seq, {"events": fresh, "next": control.event_seq})]
+
+
+def _token(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    return [accepted(src, call.seq, {"token": control.token()})]
+
+
+def _drain(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    """Have a node hand its tasks over and take no others."""
+    node = control.around.find(str(call.args.get("node") or ""))
+    if node is None:
+        raise UsageError(f"there is no living node '{call.args.get('node')}'", "list them with: jupiter ctl get nodes")
+    if node != control.around.me:
+        return control.forward(src, call, node, now)
+    body = {"node": control.around.name(node), "draining": True}
+    return [*control.drain(now), accepted(src, call.seq, body)]
+
+
+def _diagnose(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    """What this agent finds wrong with the cluster as it sees it."""
+    checks = [
+        _check("members", control, ("suspect", "dead"), "look at that machine and its agent's log; `ctl forget` later"),
+        _check("reachable", control, ("unreachable",), "is a firewall between them? PORT and PORT+1 must be open"),
+    ]
+    body = {"name": control.around.name(control.around.me), "time": control.around.wall(now), "version": __version__}
+    return [accepted(src, call.seq, {**body, "checks": checks})]
+
+
+def _check(name: str, control: Control, states: tuple[str, ...], hint: str) -> Row:
+    rows = control.nodes.rows(control.now)
+    state = "unreachable" if name == "reachable" else ""
+    found = [
+        f"{row['name']} is {state or row['state']}"
+        for row in rows
+        if row["state"] in states or (state and row["state"] == "alive" and not row["reachable"] and len(rows) <= 8)
+    ]
+    detail = ", ".join(found) or f"{sum(row['state'] == 'alive' for row in rows)} of {len(rows)} nodes are alive"
+    return {"name": name, "ok": not found, "detail": detail, "hint": hint if found else ""}
+
+
+def _considered(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    """What this node weighed when it decided where these tasks run."""
+    local = control.jobs.known(str(call.args.get("job", "")))
+    tasks = [str(task) for task in call.args.get("tasks", ())]
+    return [accepted(src, call.seq, {"tasks": explanation(local, control.around.name, tasks) if local else []})]
+
+
+def _runs(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    """The records of the runs of a job on this node, in wall time."""
+    local = control.jobs.known(str(call.args.get("job", "")))
+    return [accepted(src, call.seq, {"runs": own_runs(control, local) if local else []})]
+
+
+def own_runs(control: Control, local: Any) -> list[Row]:
+    """item, task, node, enter, execute, finish (wall seconds), bytes in and out of each run here."""
+    node, wall = control.around.name(control.around.me), control.around.wall
+    return [
+        {
+            "item": run.item, "task": run.task, "node": node,
+            "enter": wall(run.enter), "execute": wall(run.execute), "finish": wall(run.finish),
+            "bytes_in": run.bytes_in, "bytes_out": run.bytes_out,
+        }
+        for run in local.execution.counters.runs
+    ]  # fmt: skip
+
+
+NODE_VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {
+    "events": _events,
+    "token": _token,
+    "drain": _drain,
+    "diagnose": _diagnose,
+    "considered": _considered,
+    "runs": _runs,
+}
