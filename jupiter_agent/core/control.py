@@ -18,7 +18,8 @@ from jupiter_agent.core.call_shapes import check_args, check_body
 from jupiter_agent.core.effects import Effect, ReadLog, Send
 from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
-from jupiter_agent.core.jobs import Jobs, Local
+from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.home import Home
-from jupiter_agent.core.jobs import Local
+from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.node_verbs import own_runs
 from jupiter_agent.core.stats import MOST_RUNS, statistics

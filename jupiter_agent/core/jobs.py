@@ -13,7 +13,6 @@ from math import inf
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from jupiter_agent.core.bundles import Bundles
 from jupiter_agent.core.effects import Effect, Notice, Send
@@ -31,6 +30,7 @@ from jupiter_agent.core.execution import Execution, start_runs
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, decode_spec
+from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import (
     Award,
@@ -59,17 +59,6 @@ from jupiter_agent.errors import PeerError
 REMEMBERED_ENDS = 10_000
 EXPLAINABLE = 64
 SIGNED = b"jupiter job spec\0"
-
-
-class Local(Struct):
-    """One job on this node."""
-
-    job: Job
-    execution: Execution
-    wave: Wave
-    home: Home | None = None
-    settled: int = 0
-    """changes of registers that its machines were told of"""
 
 
 Handler = Callable[["Jobs", str, Any, float], list[Effect]]
@@ -355,21 +344,12 @@ class Jobs:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        times: list[float] = []
-        for local in self.local.values():
-            if local.home:
-                times.append(local.home.next_deadline())
-            if not local.job.over:
-                times += [local.execution.next_deadline(), local.wave.next_deadline()]
-        return min(times, default=inf)
+        return min((local.next_deadline() for local in self.local.values()), default=inf)
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for local in list(self.local.values()):
-            for machine in (local.execution, local.wave, local.home):
-                if machine is not None and machine.next_deadline() <= now:
-                    effects += machine.on_deadline(now)
-            effects = self._settle(local, effects, now)
+            effects = self._settle(local, effects + local.on_deadline(now), now)
         return effects
 
     def busy(self) -> bool:
@@ -378,10 +358,7 @@ class Jobs:
 
     def check(self) -> None:
         for local in self.local.values():
-            local.job.check()
-            local.execution.check()
-            if local.home:
-                local.home.check()
+            local.check()
 
 
 _HANDLERS: dict[type[Message], Handler] = {

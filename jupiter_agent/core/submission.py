@@ -21,7 +21,8 @@ from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.home import home_record
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.jobs import SIGNED, Jobs, Local
+from jupiter_agent.core.jobs import SIGNED, Jobs
+from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.surroundings import Surroundings

@@ -8,7 +8,7 @@ from typing import Any
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.intake import Item
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.jobs import Local
+from jupiter_agent.core.local import Local
 from jupiter_agent.errors import EXIT_UNPLACEABLE
 
 Row = dict[str, Any]
