@@ -73,11 +73,18 @@ def _report(error: Exception) -> int:
         say_error(error.message, error.hint or HINTS.get(error.exit_code, HINTS[EXIT_FAILED]))
         return error.exit_code
     if format_message := getattr(error, "format_message", None):  # the argument parser under typer
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "jupiter"
-        say_error(str(format_message()), f"see `{path} --help`")
-        return EXIT_USAGE
+        return _report_usage(error, str(format_message()))
     if type(error).__name__ == "Abort":  # its way to say Ctrl-C
         return EXIT_INTERRUPTED
     say_error(f"internal: {type(error).__name__}: {error}", "set JUPITER_DEBUG=1 to see where, and report it")
     return EXIT_FAILED
+
+
+def _report_usage(error: Exception, message: str) -> int:
+    from jupiter_agent.cli.groups import option_hint
+
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "jupiter"
+    guess = option_hint(error, context)
+    say_error(message.partition(" (Possible options")[0] if guess else message, guess or f"see `{path} --help`")
+    return EXIT_USAGE

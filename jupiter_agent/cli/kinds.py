@@ -55,6 +55,11 @@ def _items(row: Row) -> str:
     return f"{row.get('items_done') or 0}/{row.get('items_in') or 0}" + (f" ({failed} failed)" if failed else "")
 
 
+def _in(group: str, field: str) -> Callable[[Row], str]:
+    """A duration inside a group of them: p50 of `seconds`."""
+    return lambda row: units.seconds((row.get(group) or {}).get(field))
+
+
 def _took(row: Row) -> str:
     start, end = row.get("submitted_at"), row.get("finished_at")
     return "-" if start is None or end is None else units.seconds(end - start)
@@ -112,6 +117,21 @@ KINDS: dict[str, Kind] = {
     "results": Kind("result", _field("name"), (
         Column("ITEM", "name"), Column("STATE", "state"), Column("RESULTS", "results", _results),
     )),
+    "stats": Kind("stats", _field("task"), (
+        Column("TASK", "task"), Column("NODE", "node"), Column("RUNS", "runs"), Column("FAILED", "failed"),
+        Column("RESTARTS", "restarts", wide=True),
+        Column("P50", "", _in("seconds", "p50")), Column("P90", "", _in("seconds", "p90")),
+        Column("P99", "", _in("seconds", "p99")), Column("MAX", "", _in("seconds", "max")),
+        Column("MEAN", "", _in("seconds", "mean"), wide=True),
+        Column("WAIT P50", "", _in("waiting", "p50")), Column("WAIT P90", "", _in("waiting", "p90"), wide=True),
+        Column("WAIT P99", "", _in("waiting", "p99")), Column("WAIT MAX", "", _in("waiting", "max"), wide=True),
+        Column("IN", "bytes_in", units.size), Column("OUT", "bytes_out", units.size),
+    )),
+    "plan": Kind("task", _pair("task", "=", "node"), (
+        Column("TASK", "task"), Column("NODE", "node"), Column("START", "start_s", units.seconds),
+        Column("FINISH", "finish_s", units.seconds),
+    )),
+    "drain": Kind("node", _field("node"), (Column("NODE", "node"), Column("DRAINING", "draining"))),
     "local": Kind("agent", _field("name"), (
         Column("NAME", "name"), Column("RUNNING", "running"), Column("PID", "pid"), Column("ADDRESS", "address"),
         Column("ID", "id", wide=True), Column("STATE DIR", "state_dir", wide=True),

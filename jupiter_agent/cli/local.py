@@ -12,18 +12,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jupiter_agent.cli.groups import Group
 from jupiter_agent.cli.guard import say
-from jupiter_agent.cli.output import Format, Output
+from jupiter_agent.cli.output import Format, Output, refuse_exports
 from jupiter_agent.cli.reach import LOCAL_DIR
-from jupiter_agent.errors import EXIT_OK, UsageError
+from jupiter_agent.errors import EXIT_OK, JupiterError, UsageError
 
 if TYPE_CHECKING:
     from jupiter_agent.cli.local_cluster import LocalCluster
 
-app = typer.Typer(rich_markup_mode=None, help="A cluster of agents on this machine.")
+app = typer.Typer(cls=Group, rich_markup_mode=None, help="A cluster of agents on this machine.")
 
 Dir = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The cluster's folder: keys, logs, state.")]
-NodeName = Annotated[str, typer.Argument(metavar="NODE", help="node1, node2, ...")]
+
+
+def _complete_node(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: silent about a folder that cannot be read."""
+    try:
+        return [node.name for node in _open(Path(ctx.params.get("folder") or LOCAL_DIR)).nodes]
+    except JupiterError:
+        return []
+
+
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="node1, node2, ...", autocompletion=_complete_node)]
 
 
 def _open(folder: Path) -> LocalCluster:
@@ -115,6 +126,7 @@ def status(
     output: Annotated[Format, typer.Option("--output", "-o", help="What stdout shows.")] = Format.TABLE,
 ) -> None:
     """List the agents and whether they run."""
+    refuse_exports(output, "local status")
     Output(output).items("local", [node.status() for node in _open(folder).nodes])
 
 

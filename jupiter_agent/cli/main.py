@@ -11,10 +11,12 @@ import typer
 from jupiter_agent import __version__
 from jupiter_agent.cli import app as app_verbs
 from jupiter_agent.cli import bench, ctl, local
+from jupiter_agent.cli.groups import Group
 from jupiter_agent.cli.guard import guarded
 
 app = typer.Typer(
     name="jupiter",
+    cls=Group,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Dispersed computing without a head node: run DAG applications over the agents of a network.",

@@ -13,6 +13,7 @@ from typing import Any
 
 from jupiter_agent.cli import units
 from jupiter_agent.cli.kinds import KINDS, Column, Row, generic_columns
+from jupiter_agent.errors import UsageError
 
 API_VERSION = "jupiter/v1"
 
@@ -29,6 +30,18 @@ class Format(StrEnum):
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
+    CSV = "csv"
+    TRACE = "trace"
+
+
+EXPORTS = (Format.CSV, Format.TRACE)
+"""What only `stats` has."""
+
+
+def refuse_exports(form: Format, command: str) -> None:
+    """UsageError for an export where there is nothing to export."""
+    if form in EXPORTS:
+        raise UsageError(f"`{command}` has no -o {form.value}", "it has table, wide, json, yaml and name")
 
 
 class Output:

@@ -36,3 +36,22 @@ def free_ports(taken: set[int]) -> Iterator[int]:
         if port not in taken and is_free(port):
             yield port
     raise UsageError("no free ports between 20000 and 32000", "stop something")
+
+
+def holder(port: int) -> tuple[int | None, str] | None:
+    """(pid, command) of who listens on a port; None when nobody does. What another user runs has no pid for us."""
+    import psutil
+
+    for entry in psutil.net_connections("tcp"):
+        if entry.status == psutil.CONN_LISTEN and entry.laddr and entry.laddr.port == port:
+            return entry.pid, _command(entry.pid)
+    return None
+
+
+def _command(pid: int | None) -> str:
+    import psutil
+
+    try:
+        return " ".join(psutil.Process(pid).cmdline()[:4]) if pid else "a process of another user"
+    except psutil.Error:
+        return "a process that has just ended"

@@ -77,6 +77,15 @@ def _env_folder(env: Mapping[str, str]) -> Path | None:
     return Path(env["JUPITER_DIR"]) if env.get("JUPITER_DIR") else None
 
 
+def state_folders(where: Where) -> list[Path]:
+    """State folders on this machine of the agents that are meant; [] with `--peer`, and while none has ever run."""
+    if where.peers:
+        return []
+    named = where.dir or (None if where.env.get("JUPITER_PEER") else _env_folder(where.env))
+    places = [named] if named else [LOCAL_DIR, _machine_folder(where.env)]
+    return next((found for place in places if (found := agent_folders(place))), [])
+
+
 def addresses(where: Where) -> list[str]:
     """Whom to ask, in order. UnreachableError when nobody is named anywhere."""
     peers = [peer for peer in re.split(r"[,\s]+", where.env.get("JUPITER_PEER", "")) if peer]

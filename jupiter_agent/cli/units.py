@@ -73,10 +73,10 @@ def age(value: Any) -> str:
     return seconds(max(0, int(time.time() - value))) if _is_number(value) else "-"
 
 
-def timestamp(value: float) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    whole, milliseconds = divmod(round(value * 1000), 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{milliseconds:03d}Z"
+def timestamp(value: float, digits: int = 3) -> str:
+    """RFC 3339 in UTC, with milliseconds unless told otherwise."""
+    whole, fraction = divmod(round(value * 10**digits), 10**digits)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{fraction:0{digits}d}Z"
 
 
 def plain(value: Any, key: str = "") -> Any:

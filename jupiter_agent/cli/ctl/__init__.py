@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from jupiter_agent.cli.ctl import files, following, jobs, reading, session
-from jupiter_agent.cli.output import Format, Output
+from jupiter_agent.cli.ctl import doctor, files, following, jobs, planning, reading, session, stats, steering, tokens
+from jupiter_agent.cli.groups import Group, Verb
+from jupiter_agent.cli.output import Format, Output, refuse_exports
 
 _SHARED = ("--peer", "--dir", "--token-file", "--output", "-o")
 
 
-def hoist(args: list[str]) -> list[str]:
-    """The options every verb shares moved to the front, where `ctl` itself reads them: `get jobs -o json` works."""
+def hoist(args: list[str]) -> tuple[list[str], list[str]]:
+    """The options every verb shares, and the rest: `ctl` reads them in front, so `get jobs -o json` works."""
     front: list[str] = []
     rest: list[str] = []
     words = iter(args)
@@ -28,12 +28,15 @@ def hoist(args: list[str]) -> list[str]:
             front.append(word)
         else:
             rest.append(word)
-    return front + rest
+    return front, rest
 
 
-class _Ctl(TyperGroup):
+class _Ctl(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, hoist(args))
+        front, rest = hoist(args)
+        if ctx.resilient_parsing and front and front[-1] in _SHARED:
+            rest = []  # the shell asks for this option's value, so the words before are not looked into
+        return super().parse_args(ctx, front + rest)
 
 
 app = typer.Typer(
@@ -51,12 +54,16 @@ def ctl(
     peer: Annotated[list[str] | None, typer.Option(metavar="HOST:PORT", help="Whom to ask; tried in order.")] = None,
     folder: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Folder of a local cluster.")] = None,
     token_file: Annotated[Path | None, typer.Option(metavar="F", help="File that holds the cluster's token.")] = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="What stdout shows.")] = Format.TABLE,
+    output: Annotated[
+        Format, typer.Option("--output", "-o", help="What stdout shows; csv and trace: `stats`.")
+    ] = Format.TABLE,
 ) -> None:
+    if ctx.invoked_subcommand != "stats":
+        refuse_exports(output, f"ctl {ctx.invoked_subcommand}")
     ctx.obj = session.make_session(peer or [], folder, token_file, Output(output))
     ctx.call_on_close(ctx.obj.close)
 
 
-for module in (jobs, files, reading, following):
+for module in (jobs, files, reading, stats, following, steering, planning, tokens, doctor):
     for name, verb in module.VERBS.items():
-        app.command(name)(verb)
+        app.command(name, cls=Verb)(verb)

@@ -8,32 +8,48 @@ from typing import Annotated, Any
 
 import typer
 
-from jupiter_agent.cli.ctl import intake, saving, waiting
-from jupiter_agent.cli.ctl.jobs import JobArgument
+from jupiter_agent.cli.ctl import completing, feeding, intake, saving, waiting
+from jupiter_agent.cli.ctl.arguments import JobArgument
 from jupiter_agent.cli.ctl.session import Session, session_of
 from jupiter_agent.cli.guard import say
+from jupiter_agent.errors import UsageError
 
 
 def put(
     ctx: typer.Context,
     job: JobArgument,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of files.")],
-    task: Annotated[str | None, typer.Option(metavar="ENTRY", help="Only for this entry task.")] = None,
-    at: Annotated[str | None, typer.Option(metavar="NODE", help="Let the items enter at this node.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files, or folders of files.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="ENTRY", help="Only for this entry task.", autocompletion=completing.task),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="NODE", help="Let the items enter at this node.", autocompletion=completing.node),
+    ] = None,
     rename: Annotated[bool, typer.Option("--rename", help="Rename an item whose name is taken.")] = False,
-) -> None:
+    watch_dir: Annotated[
+        Path | None,
+        typer.Option("--watch-dir", metavar="DIR", help="Every file of DIR, and each that appears, until Ctrl-C."),
+    ] = None,
+) -> int:
     """Give a job more inputs: each file is one item."""
     session = session_of(ctx)
-    found = intake.collect(paths, may_repeat=rename)
-    args = {"job": job, "inputs": intake.send(session.client, found, task), "rename": rename}
-    body = session.call("put", args | ({"at": at} if at else {}))
-    accepted, ignored = list(body.get("accepted") or []), list(body.get("ignored") or [])
-    if ignored:
-        say(f"ignored, the job has them already: {', '.join(ignored)}")
+    if not paths and not watch_dir:
+        raise UsageError("nothing to put", "name files, or a folder to watch: --watch-dir DIR")
+    found = intake.collect(paths or [], may_repeat=rename)
+    feed = feeding.Feed(session, job, task, at, rename)
+    if watch_dir:
+        return feeding.follow(feed, found, watch_dir)
+    try:
+        accepted, ignored = feed.put(found)
+    finally:
+        feed.close()
     if session.output.is_data:
         session.output.fields("put", {"job": job, "accepted": accepted, "ignored": ignored})
     else:
         print("\n".join(accepted), end="\n" if accepted else "")
+    return 0
 
 
 def results(
@@ -45,7 +61,11 @@ def results(
     """List a job's results, or write them to a folder."""
     session = session_of(ctx)
     if follow:
-        return _follow_results(session, waiting.one_job(session, job)["id"], out)
+        job_id = waiting.one_job(session, job)["id"]
+        try:
+            return _follow_results(session, job_id, out)
+        except KeyboardInterrupt:
+            return waiting.detached(job_id)
     body = session.ask("results", {"job": job})
     written = saving.save(session, body["items"], out) if out else []
     if out:

@@ -11,6 +11,7 @@ import typer
 
 from jupiter_agent.cli import units
 from jupiter_agent.cli.ctl import waiting
+from jupiter_agent.cli.ctl.arguments import PlaceArgument
 from jupiter_agent.cli.ctl.session import Session, session_of
 
 FOLLOW_EVERY_S = 0.5
@@ -51,7 +52,7 @@ class LogReader:
 
 def logs(
     ctx: typer.Context,
-    place: Annotated[str, typer.Argument(metavar="JOB[/TASK]", help="A job, or one task of it.")],
+    place: PlaceArgument,
     follow: Follow = False,
 ) -> None:
     """What tasks wrote to stdout, stderr and their log, from the nodes that keep it."""

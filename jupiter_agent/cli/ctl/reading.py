@@ -1,28 +1,28 @@
-"""Verbs that only look: get, describe, explain, token."""
+"""Verbs that only look: get, describe, explain."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from jupiter_agent.cli import units
-from jupiter_agent.cli.ctl.jobs import JobArgument
+from jupiter_agent.cli.ctl import completing
+from jupiter_agent.cli.ctl.arguments import JobArgument, KindArgument, TaskArgument
 from jupiter_agent.cli.ctl.session import Session, session_of
-from jupiter_agent.cli.kinds import GETTABLE, KINDS, find_kind, generic_columns
+from jupiter_agent.cli.kinds import KINDS, find_kind, generic_columns
 
 WATCH_EVERY_S = 1.0
-
-KindArgument = Annotated[str, typer.Argument(metavar="KIND", help=", ".join(GETTABLE))]
 
 
 def get(
     ctx: typer.Context,
     kind: KindArgument,
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only this one.", autocompletion=completing.object_id)
+    ] = None,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on and print what changes.")] = False,
 ) -> None:
     """List objects of a kind."""
@@ -46,7 +46,11 @@ def _watch(session: Session, plural: str, args: dict[str, str]) -> None:
         session.clock.sleep(WATCH_EVERY_S)
 
 
-def describe(ctx: typer.Context, kind: KindArgument, id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def describe(
+    ctx: typer.Context,
+    kind: KindArgument,
+    id: Annotated[str, typer.Argument(metavar="ID", autocompletion=completing.object_id)],
+) -> None:
     """Everything about one object."""
     session = session_of(ctx)
     plural = find_kind(kind)
@@ -57,7 +61,7 @@ def describe(ctx: typer.Context, kind: KindArgument, id: Annotated[str, typer.Ar
 def explain(
     ctx: typer.Context,
     job: JobArgument,
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="Only this task.")] = None,
+    task: TaskArgument = None,
 ) -> None:
     """Why each task is where it is: the candidates with their numbers and reasons."""
     session = session_of(ctx)
@@ -75,24 +79,4 @@ def explain(
         print()
 
 
-class TokenAction(StrEnum):
-    CREATE = "create"
-    LIST = "list"
-
-
-def token(
-    ctx: typer.Context,
-    action: Annotated[TokenAction, typer.Argument(help="Both show the cluster's one token.")] = TokenAction.CREATE,
-) -> None:
-    """Print the token that lets a node join and a client call: keep it secret."""
-    session = session_of(ctx)
-    body = session.ask("token", {})
-    if session.output.is_data and action is TokenAction.LIST:
-        session.output.items("tokens", [body])
-    elif session.output.is_data:
-        session.output.fields("token", body)
-    else:
-        print(body["token"])
-
-
-VERBS: dict[str, Callable[..., Any]] = {"get": get, "describe": describe, "explain": explain, "token": token}
+VERBS: dict[str, Callable[..., Any]] = {"get": get, "describe": describe, "explain": explain}

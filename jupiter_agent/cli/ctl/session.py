@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import typer
 from jupiter_agent.cli import reach
 from jupiter_agent.cli.output import Output
 from jupiter_agent.cli.reach import Caller, Where
-from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError
+from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
 CALL_TIMEOUT_S = 30.0
 GRACE_S = 15.0
@@ -69,6 +69,17 @@ class Session:
                 if self.clock.now() >= deadline:
                     raise
                 self.clock.sleep(0.5)
+
+    def at(self, name: str) -> Session:
+        """A session with one node's own agent. UsageError for a node that is unknown or not there to be asked."""
+        rows = self.ask("get", {"kind": "nodes", "id": name})["items"]
+        if len(rows) != 1:
+            known = ", ".join(str(row.get("name")) for row in rows) or "none"
+            raise UsageError(f"--at {name}: which node? it fits {known}", "list them with: jupiter ctl get nodes")
+        address, state = rows[0].get("address"), rows[0].get("state")
+        if not address or state in ("dead", "left"):
+            raise UnreachableError(f"node {rows[0].get('name')} is {state}", "choose another --at NODE")
+        return replace(self, where=replace(self.where, peers=(str(address),)), _client=None)
 
     def close(self) -> None:
         if self._client is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jupiter_agent.cli.reach import Where
 from jupiter_agent.errors import JupiterError
 
 Answer = Any
@@ -30,7 +31,12 @@ class FakeCluster:
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     now: float = 1000.0
-    opened: int = 0
+    reached: list[Where] = field(default_factory=list)
+    """what each client was opened with"""
+
+    @property
+    def opened(self) -> int:
+        return len(self.reached)
 
     def call(self, verb: str, args: dict[str, Any], timeout_s: float = 30.0) -> Any:
         self.calls.append((verb, args))

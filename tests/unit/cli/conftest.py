@@ -19,7 +19,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeClu
     fake = FakeCluster()
 
     def open_fake(where: Where) -> FakeCluster:
-        fake.opened += 1
+        fake.reached.append(where)
         return fake
 
     monkeypatch.setattr(session_module.reach, "open_client", open_fake)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_fakes import Ended, FakeCluster, Run, job
 
-from jupiter_agent.cli.ctl import jobs
+from jupiter_agent.cli.ctl import bundles
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
@@ -19,7 +19,7 @@ from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableErr
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An app folder with one sample; what is in a bundle is tested elsewhere."""
     spec = AppSpec("example", [], samples=["samples/s.png"])
-    monkeypatch.setattr(jobs, "pack", lambda folder: (spec, b"bundle of " + folder.name.encode()))
+    monkeypatch.setattr(bundles, "pack", lambda folder: (spec, b"bundle of " + folder.name.encode()))
     (tmp_path / "example" / "samples").mkdir(parents=True)
     (tmp_path / "example" / "samples" / "s.png").write_text("s")
     return tmp_path / "example"
@@ -111,7 +111,7 @@ def test_samples_are_inputs_and_an_app_without_any_says_so(
     cluster.answers["submit"] = job()
     assert run("ctl", "submit", app, "--samples").code == 0
     assert [item["name"] for item in cluster.args("submit")["inputs"]] == ["s.png"]
-    monkeypatch.setattr(jobs, "pack", lambda folder: (AppSpec("example", []), b""))
+    monkeypatch.setattr(bundles, "pack", lambda folder: (AppSpec("example", []), b""))
     ended = run("ctl", "submit", app, "--samples")
     assert (ended.code, "has no samples" in ended.err) == (2, True)
 
@@ -231,9 +231,9 @@ def test_waiting_gives_up_when_nobody_answers_for_long(cluster: FakeCluster, run
 
 def test_put_says_what_was_there_already(cluster: FakeCluster, run: Run, inputs: Path) -> None:
     cluster.answers["put"] = {"accepted": ["a.png"], "ignored": ["b.png"]}
-    ended = run("ctl", "put", "last", inputs, "--task", "left", "--at", "node3", "-o", "json")
+    ended = run("ctl", "put", "last", inputs, "--task", "left", "-o", "json")
     args = cluster.args("put")
-    assert (args["job"], args["at"], args["rename"]) == ("last", "node3", False)
+    assert (args["job"], args["rename"], "at" in args) == ("last", False, False)
     assert [(item["name"], item["task"]) for item in args["inputs"]] == [("a.png", "left"), ("b.png", "left")]
     assert json.loads(ended.out)["accepted"] == ["a.png"]
     assert "ignored, the job has them already: b.png" in ended.err
