@@ -28,6 +28,7 @@ from jupiter_agent.task.ledger import OWN_THREADS, Ledger
 from jupiter_agent.task.load import check_arguments, load_module
 from jupiter_agent.task.pathin import PathIn
 from jupiter_agent.task.pathout import PathOut
+from jupiter_agent.task.views import show_jupiter
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def prepare(setup: dict[str, Any], folders: list[str]) -> None:
     os.environ["JUPITER_CHILDREN"] = " ".join(setup["children"] or ["home"])
     os.environ["JUPITER_OUTPUT"] = folders[1]
     os.environ["PYTHONPATH"] = compat
+    show_jupiter(setup, folders, compat)
 
 
 def load_task(folder: str, script: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from pathlib import Path
@@ -441,6 +442,30 @@ def test_a_transfer_by_hand_is_an_output_and_one_to_a_stranger_an_error(tmp_path
         assert "cannot be sent to task y: it is no child here; they are x, home" in failed.error
 
     on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_scripts_see_the_paths_of_their_image(tmp_path: Path, namespaces: bool) -> None:
+    body = """
+        import os, shutil, sys
+        sys.path.append('/jupiter/build')
+        from jupiter_utils import app_config_parser
+        app = app_config_parser.AppConfig('/jupiter/build/app_specific_files/app')
+        def task(q, pathin, pathout, task_name):
+            while True:
+                name = q.get()
+                assert app.child_tasks('x') == ['home'] and os.listdir('/jupiter/build/jupiter_utils')
+                shutil.copyfile('/jupiter/circe_input/' + name, '/jupiter/circe_output/t_x_copy')
+                q.task_done()
+        """
+
+    async def test(bench: Bench) -> None:
+        bench.file("app_config.yaml", CONFIG)
+        v5(bench, body, children=["x"])
+        assert await bench.outputs(bench.give(("a", "f", b"data"))) == [("x", "copy", b"data")]
+
+    on_bench(tmp_path, test, Limits(namespaces=namespaces))
+    assert not os.path.lexists("/jupiter")
 
 
 def test_a_home_script_generates_and_receives_until_it_ends(tmp_path: Path) -> None:
