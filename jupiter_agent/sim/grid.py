@@ -170,12 +170,15 @@ class Grid(Cluster[Peer]):
             action(self, node, effect)
         super().on_effect(node, effect)
 
-    def _later(self, node: Node[Peer], seconds: float, event: ev.Event) -> None:
-        """An answer of this very process: nothing comes of it when the process is gone by then."""
+    def _later(
+        self, node: Node[Peer], seconds: float, event: ev.Event, objects: dict[bytes, bytes] | None = None
+    ) -> None:
+        """An answer of this very process, with what it stores: nothing when the process is gone by then."""
         machine = node.machine
 
         def arrive() -> None:
             if node.running and node.machine is machine:
+                self.disks[node.seat.name].objects.update(objects or {})
                 node.give(event)
 
         self.network.after(seconds, arrive)
@@ -225,23 +228,25 @@ class Grid(Cluster[Peer]):
         wanted = app.seconds.get(effect.task, 0.01)
         seconds = (wanted(self.rng) if callable(wanted) else wanted) / self.speeds[node.seat.name]
         try:
-            outputs = self._outputs(node, effect.task, app.functions[effect.task](inputs))
-            self._later(node, seconds, ev.RunDone(effect.run, outputs, seconds))
+            outputs, large = self._outputs(effect.task, app.functions[effect.task](inputs))
+            self._later(node, seconds, ev.RunDone(effect.run, outputs, seconds), large)
         except TaskFailureError as failure:
             self._later(node, seconds, ev.RunFailed(effect.run, "error", str(failure)))
 
-    def _outputs(self, node: Node[Peer], task: str, value: Outputs) -> list[tuple[list[str], Obj]]:
+    def _outputs(self, task: str, value: Outputs) -> tuple[list[tuple[list[str], Obj]], dict[bytes, bytes]]:
+        """What a run gives, and the bytes of its large objects by digest."""
+        outputs: list[tuple[list[str], Obj]] = []
+        large: dict[bytes, bytes] = {}
         if value is None:
-            return []
+            return outputs, large
         pairs = [([], value)] if isinstance(value, bytes) else [([child], data) for child, data in value.items()]
-        outputs = []
         for children, data in pairs:
             digest = sha256(data).digest()
             inline = data if len(data) <= INLINE_BYTES else None
             if inline is None:
-                self.disks[node.seat.name].objects[digest] = data
+                large[digest] = data
             outputs.append((list(children), Obj(task, digest, len(data), inline)))
-        return outputs
+        return outputs, large
 
     def _solve(self, node: Node[Peer], effect: ef.Solve) -> None:
         from jupiter_agent.adapters.solver import solve
