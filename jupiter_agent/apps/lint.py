@@ -135,7 +135,9 @@ def _program(folder: Path, config: str, task: TaskSpec) -> Iterator[Finding]:
         (n for n, text in enumerate((folder / config).read_text("utf-8-sig").splitlines(), 1) if word in text), 0
     )
     if "/" not in word:
-        if shutil.which(word) is None:
+        if shutil.which(word) is None and (folder / word).is_file():
+            yield from _carried(folder, config, line, task)
+        elif shutil.which(word) is None:
             what = f"task '{task.name}' runs '{word}', which is not installed here"
             yield Finding("warning", config, line, what, "install it on every node that may run the task")
     elif os.path.isabs(word):

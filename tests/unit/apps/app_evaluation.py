@@ -196,3 +196,14 @@ class _Evaluation:
             sent.append((child, base, file.read_bytes()))
             file.unlink()
         return sent
+
+
+if __name__ == "__main__":  # python app_evaluation.py APP: write its expected/ anew, after a deliberate change
+    import shutil
+    import tempfile
+
+    app = Path(sys.argv[1]).resolve()
+    shutil.rmtree(app / "expected", ignore_errors=True)
+    for path, data in evaluate(app, Path(tempfile.mkdtemp())).items():
+        (app / "expected" / path).parent.mkdir(parents=True, exist_ok=True)
+        (app / "expected" / path).write_bytes(data)
