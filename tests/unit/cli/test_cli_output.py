@@ -129,12 +129,6 @@ def test_explain_shows_the_candidates_of_a_task(cluster: FakeCluster, run: Run) 
     assert json.loads(run("ctl", "explain", "last", "-o", "json").out)["tasks"][0]["candidates"] == candidates
 
 
-def test_token_is_printed_alone(cluster: FakeCluster, run: Run) -> None:
-    cluster.answers["token"] = {"token": "jup1-abc"}
-    assert run("ctl", "token").out == run("ctl", "token", "create").out == "jup1-abc\n"
-    assert json.loads(run("ctl", "token", "-o", "json").out)["token"] == "jup1-abc"
-
-
 def test_events_follow_from_where_the_last_answer_ended(cluster: FakeCluster, run: Run) -> None:
     event = {"seq": 1, "time": 1_700_000_000.0, "level": "info", "event": "joined", "node": "node1", "peer": "node2"}
     cluster.answers["events"] = [{"events": [event], "next": 2}, {"events": [], "next": 2}, KeyboardInterrupt()]
@@ -191,7 +185,7 @@ def test_sizes_have_decimal_units(value: float | None, shown: str) -> None:
 
 
 def test_the_command_starts_without_what_is_heavy() -> None:
-    heavy = ("numpy", "networkx", "rich", "zmq", "yaml", "asyncio", "nacl")
+    heavy = ("numpy", "networkx", "rich", "zmq", "yaml", "asyncio", "nacl", "psutil", "ctypes", "schedulers")
     code = f"import sys, jupiter_agent.cli.main; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -1,0 +1,138 @@
+"""Verbs that steer a job or a node, plan one, or give a token: what is asked, and what is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_fakes import FakeCluster, Run, job
+
+from jupiter_agent.cli.ctl import bundles
+from jupiter_agent.core.app import AppSpec
+from jupiter_agent.errors import JupiterError
+
+
+def test_retry_names_the_items_that_run_again(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["retry"] = {"retried": ["a.png", "b.png"]}
+    assert run("ctl", "retry", "last").out == "a.png\nb.png\n"
+    assert cluster.args("retry") == {"job": "last"}
+    body = json.loads(run("ctl", "retry", "last", "a.png", "-o", "json").out)
+    assert cluster.args("retry") == {"job": "last", "item": "a.png"}
+    assert (body["kind"], body["retried"]) == ("retry", ["a.png", "b.png"])
+    cluster.answers["retry"] = {"retried": []}
+    assert run("ctl", "retry", "last").err == "nothing had failed\n"
+
+
+def test_remap_moves_one_task_or_lets_the_mapper_decide(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["remap"] = job(epoch=2)
+    assert json.loads(run("ctl", "remap", "last", "-o", "json").out)["epoch"] == 2
+    assert cluster.args("remap") == {"job": "last"}
+    assert run("ctl", "remap", "last", "--task", "detect", "--to", "node3").code == 0
+    assert cluster.args("remap") == {"job": "last", "task": "detect", "node": "node3"}
+
+
+@pytest.mark.parametrize("half", [("--task", "detect"), ("--to", "node3")])
+def test_half_a_move_is_refused(cluster: FakeCluster, run: Run, half: tuple[str, str]) -> None:
+    ended = run("ctl", "remap", "last", *half)
+    assert (ended.code, cluster.calls) == (2, [])
+    assert "belong together" in ended.err
+
+
+def test_drain_and_forget_name_their_node(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers |= {"drain": {"node": "node2", "draining": True}, "forget": {"forgotten": "node3"}}
+    assert run("ctl", "drain", "node2").out == "NODE    DRAINING\nnode2   yes\n"
+    assert json.loads(run("ctl", "drain", "node2", "-o", "json").out)["draining"] is True
+    assert run("ctl", "drain", "node2", "-o", "name").out == "node2\n"
+    assert cluster.args("drain") == {"node": "node2"}
+    assert run("ctl", "forget", "node3").out == "node3\n"
+    assert json.loads(run("ctl", "forget", "node3", "-o", "json").out)["forgotten"] == "node3"
+    assert cluster.args("forget") == {"node": "node3"}
+
+
+PLAN = {
+    "mapper": "heft", "makespan_s": 1.25, "mapping": {"detect": "node2", "merge": "node1"},
+    "tasks": [{"task": "detect", "node": "node2", "start_s": 0.0, "finish_s": 1.0},
+              {"task": "merge", "node": "node1", "start_s": 1.0, "finish_s": 1.25}],
+}  # fmt: skip
+
+
+def test_plan_uploads_the_app_and_shows_what_would_run_where(
+    cluster: FakeCluster, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "pack", lambda folder: (AppSpec("example", []), b"bundle"))
+    cluster.answers["plan"] = PLAN
+    out = run("ctl", "plan", tmp_path / "example", "--mapper", "heft", "--seed", 3).out
+    args = cluster.args("plan")
+    assert cluster.blobs[args.pop("bundle")] == b"bundle"
+    assert args == {"app": "example", "size": 6, "mapper": "heft", "seed": 3}
+    assert out.splitlines()[1].split() == ["detect", "node2", "0us", "1s"]
+    assert out.splitlines()[-1] == "heft: 1.25s for one item"
+    body = json.loads(run("ctl", "plan", tmp_path / "example", "-o", "json").out)
+    assert cluster.args("plan").keys() == {"app", "bundle", "size"}
+    assert (body["kind"], body["mapping"], body["tasks"]) == ("plan", PLAN["mapping"], PLAN["tasks"])
+    assert run("ctl", "plan", tmp_path / "example", "-o", "name").out == "detect=node2\nmerge=node1\n"
+
+
+def test_an_app_that_cannot_be_placed_exits_3(
+    cluster: FakeCluster, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "pack", lambda folder: (AppSpec("example", []), b"bundle"))
+    cluster.answers["plan"] = JupiterError("task detect: no node allowed", "", 3)
+    ended = run("ctl", "plan", tmp_path)
+    assert (ended.code, ended.out) == (3, "")
+    assert "hint: `jupiter ctl get nodes`" in ended.err
+
+
+def test_a_token_is_printed_alone(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["token"] = {"token": "jup1-abc"}
+    assert run("ctl", "token").out == run("ctl", "token", "create", "--role", "admin").out == "jup1-abc\n"
+    assert json.loads(run("ctl", "token", "-o", "json").out)["token"] == "jup1-abc"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["list"], "tokens cannot be listed"),
+        (["revoke", "jup1-abc"], "a token cannot be revoked"),
+        (["create", "--role", "worker"], "no token of role 'worker'"),
+    ],
+)
+def test_what_no_agent_offers_yet_is_said_and_exits_2(
+    cluster: FakeCluster, run: Run, arguments: list[str], complaint: str
+) -> None:
+    ended = run("ctl", "token", *arguments)
+    assert (ended.code, ended.out, cluster.calls) == (2, "", [])
+    assert f"error: {complaint}" in ended.err
+    assert "one token, of role admin\nhint: " in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["ctl", "sbumit"], "`jupiter ctl` has no command 'sbumit'", "did you mean submit?"),
+        (["cttl"], "`jupiter` has no command 'cttl'", "did you mean ctl?"),
+        (["local", "upp"], "`jupiter local` has no command 'upp'", "did you mean up?"),
+        (["ctl", "get", "jobs", "--watsh"], "No such option: --watsh", "did you mean --watch?"),
+        (["ctl", "get", "jobs", "--token-fil", "x"], "No such option: --token-fil", "did you mean --token-file?"),
+        (["ctl", "submit", "app", "--mappr", "heft"], "No such option: --mappr", "did you mean --mapper?"),
+        (["ctl", "get", "jobs", "--zzz"], "No such option: --zzz", "see `jupiter ctl get --help`"),
+        (["ctl", "wait"], "Missing argument 'JOB'.", "see `jupiter ctl wait --help`"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_what_was_meant(
+    cluster: FakeCluster, run: Run, arguments: list[str], error: str, hint: str
+) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out, cluster.calls) == (2, "", [])
+    assert ended.err == f"error: {error}\nhint: {hint}\n"
+
+
+def test_a_command_that_is_nothing_like_any_lists_them(run: Run) -> None:
+    assert "hint: known: cancel, close, describe, doctor, drain, events" in run("ctl", "xyzzy").err
+
+
+def test_ctrl_c_while_results_are_followed_says_that_the_job_goes_on(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers |= {"get": [{"items": [job()]}], "results": KeyboardInterrupt()}
+    ended = run("ctl", "results", "last", "--follow")
+    assert (ended.code, "detached: job j-1f2e goes on" in ended.err) == (130, True)
