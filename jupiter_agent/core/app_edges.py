@@ -76,7 +76,10 @@ class _Edges:
         self._beside = {spec.name for spec in nondag}
 
     def resolved(self, spec: TaskSpec) -> TaskSpec:
-        return msgspec.structs.replace(spec, children=self.children(spec.name, spec.children))
+        """Children as meant; a v5 task writes files for home under the name that its app has for it: `aliases`."""
+        aliases = {word: HOME for word in spec.children if word in self._home_names and word != HOME}
+        extra = {**spec.extra, "aliases": aliases} if aliases and spec.contract == "v5" else spec.extra
+        return msgspec.structs.replace(spec, children=self.children(spec.name, spec.children), extra=extra)
 
     def children(self, task: str, written: list[str]) -> list[str]:
         """Without repetitions and without what cannot get anything; UsageError for a name nobody has."""

@@ -54,6 +54,7 @@ def test_a_v5_folder_is_read_whole() -> None:
         ("task1", "v5", ["task2"], ["task0"]),
         ("task2", "v5", ["home"], ["task0", "task1"]),
     ]
+    assert [t.extra for t in spec.tasks] == [{}, {}, {"aliases": {"master": "home"}}]
     assert spec.home_task is not None
     assert (spec.home_task.name, spec.home_task.script, spec.home_task.children) == ("home", "home.py", ["task0"])
     assert (spec.home_task.contract, spec.home_task.extra) == ("v5", {"role": "home"})
