@@ -1,7 +1,8 @@
 """Performs effects: each kind by the adapter that owns that part of the outside. Answers go back as events.
 
 The promise of core/effects.py is kept here: a batch's journal records are written, and synced where one asks for it,
-before anything else of the batch is done.
+before anything else of the batch is done. Only small objects are stored even before them: a record that outlived the
+bytes it names would promise a result that nobody has.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class Performer:
         self._working: set[asyncio.Task[None]] = set()
 
     def perform(self, effects: list[ef.Effect]) -> None:
-        """Do a batch, in order, the journal first."""
+        """Do a batch: bytes that a record may name, the journal, then the rest in order."""
+        for effect in effects:
+            if isinstance(effect, ef.StoreInline):
+                self._store_inline(effect)
         records = [effect for effect in effects if isinstance(effect, ef.Append)]
         if records:
             self._append(records)
@@ -71,7 +75,7 @@ class Performer:
             action = _ACTIONS.get(type(effect))
             if action is not None:
                 action(self, effect)
-            elif not isinstance(effect, ef.Append):
+            elif not isinstance(effect, ef.Append | ef.StoreInline):
                 self._on_effect(effect)
 
     def _append(self, records: list[ef.Append]) -> None:
@@ -203,7 +207,6 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.SendJoin: Performer._send_join,
     ef.WriteChunk: Performer._write_chunk,
     ef.SendChunk: Performer._send_chunk,
-    ef.StoreInline: Performer._store_inline,
     ef.DropObject: lambda p, e: p.objects.drop(e.sha256),
     ef.OpenBundle: Performer._open_bundle,
     ef.StartTask: lambda p, e: p.runner.start_task(e),

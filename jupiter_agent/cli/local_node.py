@@ -36,7 +36,12 @@ class Node:
 
     @property
     def is_running(self) -> bool:
-        return procfs.is_running(self.started, self.folder)
+        return self._is_ours or procfs.is_running(self.started, self.folder)
+
+    @property
+    def _is_ours(self) -> bool:
+        """This very command started it: no proof is needed, and /proc has none yet while the program is loaded."""
+        return self._popen is not None and self._popen.poll() is None
 
     @property
     def agent(self) -> dict[str, Any]:
@@ -85,7 +90,12 @@ class Node:
         )
 
     def signal(self, *numbers: signal.Signals) -> bool:
-        return procfs.send_signal(self.started, self.folder, *numbers)
+        """False when it does not run."""
+        if self._popen is None or not self._is_ours:
+            return procfs.send_signal(self.started, self.folder, *numbers)
+        for number in numbers:
+            self._popen.send_signal(number)
+        return True
 
     def reap(self) -> None:
         if self._popen is not None:

@@ -119,6 +119,15 @@ def test_interrupted_while_starting_none_is_left(
     assert agents(folder) == []
 
 
+def test_an_agent_whose_program_is_still_being_loaded_is_stopped_too(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "names_folder", lambda *_: False)  # as /proc/PID/cmdline is empty for a moment
+    monkeypatch.setenv("FAKE_AGENT", "node3-dies")
+    assert run("local", "up", "--nodes", 3, "--dir", folder).code == 1
+    assert agents(folder) == []
+
+
 def test_in_the_foreground_a_signal_stops_all(
     folder: Path, run: Run, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
