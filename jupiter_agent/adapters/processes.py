@@ -28,7 +28,7 @@ import msgspec
 from jupiter_agent.adapters.limits import MARK
 
 BOOT = "from jupiter_agent.task.main import main; main()"
-PYTHON = (sys.executable, "-I", "-X", "utf8", "-c", BOOT)
+OPTIONS = ("-I", "-X", "utf8", "-c", BOOT)
 HEADER_BYTES = 4
 MAX_FRAME = 16 * 1024 * 1024
 MAX_SWEEPS = 50
@@ -121,8 +121,9 @@ class Spawner:
         self._count = 0
 
     async def start(
-        self, frames: Frames, environ: Callable[[Path, str], dict[str, str]], title: tuple[str, str], output: int
-    ) -> tuple[Child, Path]:
+        self, frames: Frames, environ: Callable[[Path, str], dict[str, str]], title: tuple[str, str], output: int,
+        python: str = sys.executable,
+    ) -> tuple[Child, Path]:  # fmt: skip
         """A process and its private folder. `environ` is given that folder's `home` and the mark; `output` an fd."""
         loop = asyncio.get_running_loop()
         self._count += 1
@@ -134,8 +135,11 @@ class Spawner:
                 work = await loop.run_in_executor(self._thread, self._prepare, number, title[1])
                 mark = f"{self._prefix}{number}"
                 environment = environ(work / "home", mark)
+                if python != sys.executable:
+                    environment["PATH"] = f"{Path(python).parent}:{environment['PATH']}"
+                words = [python, *OPTIONS, str(theirs.fileno()), str(self._lifeline[0]), *title]
                 popen = await loop.run_in_executor(
-                    self._thread, self._spawn, theirs.fileno(), output, environment, work, title
+                    self._thread, self._spawn, words, theirs.fileno(), output, environment, work
                 )
             except BaseException:
                 ours.close()
@@ -172,11 +176,10 @@ class Spawner:
         self._lifeline = os.pipe()
 
     def _spawn(
-        self, sock: int, output: int, environment: dict[str, str], work: Path, title: tuple[str, str]
+        self, words: list[str], sock: int, output: int, environment: dict[str, str], work: Path
     ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*PYTHON, str(sock), str(self._lifeline[0]), *title],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             pass_fds=(sock, self._lifeline[0]), cwd=work, env=environment, start_new_session=True,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
     folder/<job>/logs/<task>.log     what the task printed (logs.py)
     folder/.work/<n>-<task>/         private folders of the running processes (processes.py), removed with them
+    folder/.requirements/            environments of apps with a requirements.txt (requirements.py)
 
 It owns one WarmProcess per (job, task) and the sample runs; it decides nothing. All methods belong to the loop's thread
 and return at once; what takes time (starting, hashing, ending) happens in tasks of its own and in threads.
@@ -20,6 +21,7 @@ from jupiter_agent.adapters.answers import ObjectStore
 from jupiter_agent.adapters.limits import Limits
 from jupiter_agent.adapters.logs import TaskLog
 from jupiter_agent.adapters.processes import Spawner
+from jupiter_agent.adapters.requirements import Requirements
 from jupiter_agent.adapters.sampling import TITLE, SampleRun
 from jupiter_agent.adapters.warm import Surroundings, WarmProcess
 from jupiter_agent.core.effects import Deliver, ProfileApp, StartRun, StartTask, StopTask
@@ -45,7 +47,8 @@ class Runner:
         self._folder = folder.resolve()
         self._limits = limits or Limits()
         self._spawner = Spawner(self._folder / ".work")
-        self._around = Surroundings(post, self._spawner, bundles, objects, self._limits)
+        self._requirements = Requirements(self._folder / ".requirements")
+        self._around = Surroundings(post, self._spawner, self._requirements, bundles, objects, self._limits)
         self._post = post
         self._tasks: dict[tuple[str, str], WarmProcess] = {}
         self._samples: dict[str, SampleRun] = {}
@@ -116,6 +119,7 @@ class Runner:
             self.stop_task(StopTask(job))
         while self._ending:
             await asyncio.wait(self._ending)
+        await self._requirements.close()
         self._spawner.close()
 
     def _forget(self, run: SampleRun) -> None:

@@ -97,7 +97,11 @@ class SampleRun:
             folder = self._around.bundles(self.effect.bundle).resolve()
             frames = Frames(self._on_frame, self._kill)
             self._child, work = await self._around.spawner.start(
-                frames, lambda home, mark: environment(home, job, TITLE, "", mark), (job, TITLE), output.write_fd
+                frames,
+                lambda home, mark: environment(home, job, TITLE, "", mark),
+                (job, TITLE),
+                output.write_fd,
+                await self._around.requirements.python(folder),
             )
             budget = loop.call_later(self.effect.budget_s, self._expire)
             if self._stopped:

@@ -13,9 +13,10 @@ import asyncio
 import shutil
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,16 +41,18 @@ from jupiter_agent.adapters.limits import Limits, environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.made import MadeQueue
 from jupiter_agent.adapters.processes import Child, Frames, Spawner, describe_exit
+from jupiter_agent.adapters.requirements import Requirements
+from jupiter_agent.adapters.runs import Attempt, Runs
 from jupiter_agent.adapters.setup import serve_setup
 from jupiter_agent.core.effects import Deliver, StartRun, StartTask
 from jupiter_agent.core.events import Event, Produced, RunDone, RunFailed, TaskDown, TaskEnded, TaskUp
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.messages.jobs import Obj
+from jupiter_agent.core.messages.jobs import Obj, TaskSpec
+from jupiter_agent.errors import TaskError
 
 BACKOFF_S, BACKOFF_FACTOR, MAX_BACKOFF_S = 0.2, 4.0, 10.0
 HANG_UP_S = 0.2
 """between the end of a pipe and the end of its process"""
-MAX_ROOM = 64
 DRAIN_S = 5.0
 """for the kernel to end a process that was killed"""
 
@@ -63,16 +66,10 @@ class Surroundings:
 
     post: Callable[[Event], None]
     spawner: Spawner
+    requirements: Requirements
     bundles: Callable[[bytes], Path]
     objects: ObjectStore
     limits: Limits
-
-
-@dataclass
-class _Attempt:
-    effect: StartRun
-    timer: asyncio.TimerHandle | None
-    late: bool = False
 
 
 class WarmProcess:
@@ -84,16 +81,13 @@ class WarmProcess:
         self._spec = effect.task
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[StartRun] = deque()
-        self._running: dict[int, _Attempt] = {}
+        self._title = spec_title(effect.task)
+        self._runs = Runs(effect.task.timeout_s, self._on_late)
         self._storing: set[asyncio.Task[None]] = set()
         self._child: Child | None = None
         self._work = Path()
         self._made: MadeQueue | None = None
-        self._backs: list[StartRun] = []
         self._deliveries: deque[Deliver] = deque()
-        self._room = 1
-        """runs that may be inside at once"""
         self._ready = self._disturbed = self._finished = False
         self._broken: Failure | None = None
         self._proven = False
@@ -108,7 +102,7 @@ class WarmProcess:
         if self._broken and not self._ready:
             self._loop.call_soon(self._answer, effect.run, self._broken)
         else:
-            self._queue.append(effect)
+            self._runs.push(effect)
             self._dispatch()
 
     def deliver(self, effect: Deliver) -> None:
@@ -123,9 +117,7 @@ class WarmProcess:
     async def stop(self) -> None:
         """SIGTERM, the grace, SIGKILL; then its folder is removed."""
         self._stopped.set()
-        self._queue.clear()
-        for attempt in self._running.values():
-            _cancel(attempt.timer)
+        self._runs.stop()
         if self._child:
             self._end(self._child)
         await asyncio.wait([self._life], timeout=self._around.limits.grace_s + DRAIN_S)
@@ -145,10 +137,14 @@ class WarmProcess:
     async def _live_once(self) -> None:
         self._ready = self._proven = self._disturbed = False
         self._broken = None
-        self._room = max(1, self._spec.parallel) if self._spec.contract != "v5" else 1
+        self._runs.reset(max(1, self._spec.parallel) if self._spec.contract != "v5" else 1)
         output = LogPipe(self._log)
         try:
             child = await self._start(output)
+        except TaskError as error:
+            output.close()
+            self._lost(("contract", error.message), error.message)
+            return
         except FOREIGN as error:
             output.close()
             self._lost(("error", f"the process of {self._spec.name} could not be started: {error}"), str(error))
@@ -171,20 +167,34 @@ class WarmProcess:
 
     async def _start(self, output: LogPipe) -> Child:
         job, spec, around = self.effect.job, self._spec, self._around
-        folder = around.bundles(self.effect.bundle)
         frames = Frames(self._on_frame, self._on_hang_up)
         try:
+            folder = around.bundles(self.effect.bundle)
+            python = await self._unless_stopped(around.requirements.python(folder))
             child, self._work = await around.spawner.start(
                 frames,
                 lambda home, mark: environment(home, job, spec.name, self.effect.app, mark),
                 (job, spec.name),
                 output.write_fd,
+                python,
             )
         finally:
             output.close_write_end()
         self._made = MadeQueue(around.objects, self._work / "out", self._produced, self._log.note)
         frames.send(serve_setup(self.effect, around.limits, folder, self._work))
         return child
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, str]) -> str:
+        """TaskError when the task is stopped meanwhile."""
+        doing, stopped = self._loop.create_task(work), self._loop.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait([doing, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise TaskError("stopped")
+            return doing.result()
+        finally:
+            doing.cancel()
+            stopped.cancel()
 
     def _end(self, child: Child) -> None:
         child.signal_group(signal.SIGTERM)
@@ -196,7 +206,7 @@ class WarmProcess:
 
     def _give_up_loading(self, limit: float) -> None:
         if not self._ready and self._child:
-            self._broken = ("timeout", f"{self._spec.script}: not loaded within {limit:g} s")
+            self._broken = ("timeout", f"{self._title}: not loaded within {limit:g} s")
             self._kill(self._child)
 
     async def _back_off(self) -> None:
@@ -210,37 +220,25 @@ class WarmProcess:
         """Say so, and answer what was inside."""
         why = "disturbed its pipe to the agent" if self._disturbed else describe_exit(status)
         if self._ready:
-            for attempt in self._running.values():
-                if self._broken and not attempt.late:  # it ended in order: this one it has not seen
-                    self._give_back(attempt)
-                else:
-                    self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
-            self._running.clear()
-            self._queue.extendleft(reversed(self._backs))
-            self._backs.clear()
+            for attempt in self._runs.empty(given_back=self._broken is not None):
+                self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
             self._failures = 0 if self._proven or self._finished else self._failures + 1
             self._down(self._broken[1] if self._broken else why)
         else:
             kind = "exit" if status < 0 else "error"
-            self._lost(self._broken or (kind, f"{self._spec.script}: the process {why} while loading"), why)
+            self._lost(self._broken or (kind, f"{self._title}: the process {why} while loading"), why)
 
-    def _give_back(self, attempt: _Attempt) -> None:
-        """To the next process."""
-        _cancel(attempt.timer)
-        self._backs.append(attempt.effect)
-
-    def _verdict(self, attempt: _Attempt, why: str) -> Failure:
-        _cancel(attempt.timer)
+    def _verdict(self, attempt: Attempt, why: str) -> Failure:
         if attempt.late:
-            return ("timeout", f"{self._spec.script}: TimeoutError: not done within {self._spec.timeout_s:g} s")
-        return ("exit", f"{self._spec.script}: the process {why}")
+            return ("timeout", f"{self._title}: TimeoutError: not done within {self._spec.timeout_s:g} s")
+        return ("exit", f"{self._title}: the process {why}")
 
     def _lost(self, failure: Failure, why: str) -> None:
         """It never got ready: what waits fails now, and what comes until the next try."""
         self._broken = failure
         self._failures += 1
-        while self._queue:
-            self._answer(self._queue.popleft().run, failure)
+        for effect in self._runs.refuse():
+            self._answer(effect.run, failure)
         self._down(f"{failure[1]}" if failure[1] else why)
 
     def _down(self, error: str) -> None:
@@ -253,21 +251,18 @@ class WarmProcess:
     # --- runs ----------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        while self._ready and self._deliveries and not self._broken:
+        if not self._ready or self._broken or not self._child:
+            return
+        while self._deliveries:
             self._hand_over(self._deliveries.popleft())
-        while self._ready and self._queue and not self._broken and len(self._running) < self._room:
-            effect = self._queue.popleft()
+        while effect := self._runs.next():
             try:
                 entries = list(entries_of(effect.inputs, self._around.objects))
             except FOREIGN as error:
                 self._loop.call_soon(self._answer, effect.run, ("exit", f"an input is not in the store: {error}"))
                 continue
-            timer = None
-            if self._spec.timeout_s is not None:
-                timer = self._loop.call_later(self._spec.timeout_s, self._expire, effect.run)
-            self._running[effect.run] = _Attempt(effect, timer)
+            self._runs.enter(effect)
             self._proven = True
-            assert self._child
             self._child.frames.send([effect.run, effect.item, entries])
 
     def _hand_over(self, effect: Deliver) -> None:
@@ -280,8 +275,7 @@ class WarmProcess:
         self._proven = True
         self._child.frames.send(["deliver", entries])
 
-    def _expire(self, run: int) -> None:
-        self._running[run].late = True
+    def _on_late(self) -> None:
         if self._child:
             self._kill(self._child)
 
@@ -327,15 +321,13 @@ class WarmProcess:
         self._dispatch()
 
     def _on_answer(self, answer: Done | Failed) -> None:
-        attempt = self._running.get(answer.run)
-        if attempt is None or attempt.late:
+        effect = self._runs.leave(answer.run)
+        if effect is None:
             return
-        del self._running[answer.run]
-        _cancel(attempt.timer)
         if isinstance(answer, Failed):
-            self._answer(answer.run, (answer.kind, answer.error), attempt.effect.item)
+            self._answer(answer.run, (answer.kind, answer.error), effect.item)
         elif error := forged(answer, self._spec.children or [HOME]):
-            self._answer(answer.run, ("contract", error), attempt.effect.item)
+            self._answer(answer.run, ("contract", error), effect.item)
         elif any(data is None for _, _, data, _, _ in answer.outputs):
             task = self._loop.create_task(self._store(answer))
             self._storing.add(task)
@@ -347,13 +339,11 @@ class WarmProcess:
     def _on_other(self, answer: Window | Back | Made | Ended) -> None:
         """What only v5 tasks say."""
         if isinstance(answer, Window):
-            self._room = min(max(self._room, answer.runs), MAX_ROOM)
+            self._runs.widen(answer.runs)
         elif isinstance(answer, Ended):
             self._ready, self._finished = False, True
         elif isinstance(answer, Back):
-            attempt = self._running.pop(answer.run, None)
-            if attempt:
-                self._give_back(attempt)
+            self._runs.give_back(answer.run)
         elif self._made:
             self._proven = True
             self._made.add(answer, self._spec.children or [HOME])
@@ -373,6 +363,6 @@ class WarmProcess:
             self._around.post(RunDone(answer.run, objects, answer.seconds))
 
 
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer:
-        timer.cancel()
+def spec_title(spec: TaskSpec) -> str:
+    """What errors begin with: the script, or the program."""
+    return spec.script or (spec.command[0] if spec.command else spec.name)

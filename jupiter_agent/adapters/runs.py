@@ -1,0 +1,102 @@
+"""The runs of one warm process: those that wait for it, and those inside, each with its time running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jupiter_agent.core.effects import StartRun
+
+MAX_ROOM = 64
+
+
+@dataclass
+class Attempt:
+    """A run inside. `late`: its time was up, and its process is being killed for it."""
+
+    effect: StartRun
+    timer: asyncio.TimerHandle | None
+    late: bool = False
+
+
+class Runs:
+    """`on_late` is called when the time of a run inside is up."""
+
+    def __init__(self, timeout_s: float | None, on_late: Callable[[], None]) -> None:
+        self._timeout_s, self._on_late = timeout_s, on_late
+        self._waiting: deque[StartRun] = deque()
+        self._inside: dict[int, Attempt] = {}
+        self._backs: list[StartRun] = []
+        self._room = 1
+
+    def push(self, effect: StartRun) -> None:
+        self._waiting.append(effect)
+
+    def next(self) -> StartRun | None:
+        """The next to enter, taken from those that wait; None when there is no room, or nothing."""
+        return self._waiting.popleft() if self._waiting and len(self._inside) < self._room else None
+
+    def enter(self, effect: StartRun) -> None:
+        timer = None
+        if self._timeout_s is not None:
+            timer = asyncio.get_running_loop().call_later(self._timeout_s, self._expire, effect.run)
+        self._inside[effect.run] = Attempt(effect, timer)
+
+    def leave(self, run: int) -> StartRun | None:
+        """It was answered; None when it is not inside, or the answer is late."""
+        attempt = self._inside.get(run)
+        if attempt is None or attempt.late:
+            return None
+        del self._inside[run]
+        _cancel(attempt)
+        return attempt.effect
+
+    def give_back(self, run: int) -> None:
+        """It was not begun: the next process gets it."""
+        effect = self.leave(run)
+        if effect:
+            self._backs.append(effect)
+
+    def widen(self, room: int) -> None:
+        """Let so many be inside at once from now on."""
+        self._room = min(max(self._room, room), MAX_ROOM)
+
+    def reset(self, room: int) -> None:
+        """A new process."""
+        self._room = room
+
+    def empty(self, given_back: bool) -> list[Attempt]:
+        """The process is gone: those that were inside; with `given_back` only the late ones, the rest waits again."""
+        inside = list(self._inside.values())
+        if given_back:
+            for attempt in inside:
+                self.give_back(attempt.effect.run)
+            inside = [attempt for attempt in inside if attempt.late]
+        for attempt in inside:
+            _cancel(attempt)
+        self._inside.clear()
+        self._waiting.extendleft(reversed(self._backs))
+        self._backs.clear()
+        return inside
+
+    def refuse(self) -> list[StartRun]:
+        """Those that wait, which no longer do."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def stop(self) -> None:
+        self._waiting.clear()
+        for attempt in self._inside.values():
+            _cancel(attempt)
+
+    def _expire(self, run: int) -> None:
+        self._inside[run].late = True
+        self._on_late()
+
+
+def _cancel(attempt: Attempt) -> None:
+    if attempt.timer:
+        attempt.timer.cancel()
