@@ -235,13 +235,13 @@ class Execution:
     # --- firing and running ------------------------------------------------------------------------------------
 
     def _fire(self, task: str, item: str) -> None:
-        """Make an attempt of every complete agreeing set whose projection is new (rule 3)."""
+        """Every complete agreeing set whose projection is new may become an attempt: the first whose bytes are here."""
+        fired = self._fired.setdefault((task, item), set())
+        known = [attempt.parcels for attempt in self._fetching if (attempt.task, attempt.item) == (task, item)]
         for stamps, parcels in self._joins[task].sets(item):
             projection = frozenset((a, s) for a, s in stamps.items() if a in self._job.dag.need[task])
-            fired = self._fired.setdefault((task, item), set())
-            if projection in fired:
+            if projection in fired or parcels in known:
                 continue
-            fired.add(projection)
             attempt = Attempt((self._job.id, task, item), stamps, parcels)
             attempt.projection = projection
             if self._job.tasks[task].contract in STREAMED:
@@ -253,14 +253,20 @@ class Execution:
         effects: list[Effect] = []
         waiting, self._fetching = self._fetching, []
         for attempt in waiting:
-            if not any(parcel.objects for parcel in attempt.parcels):
-                effects += self._complete(attempt, [], now)
-            elif all(self._transfers.has(obj) for parcel in attempt.parcels for obj in parcel.objects):
+            fired = self._fired.setdefault((attempt.task, attempt.item), set())
+            if attempt.projection in fired:
+                continue
+            objects = [obj for parcel in attempt.parcels for obj in parcel.objects]
+            if not all(map(self._transfers.has, objects)):
+                self._fetching.append(attempt)
+                continue
+            fired.add(attempt.projection)
+            if objects:
                 attempt.entered = now
                 self._queue.push(attempt)
                 self.counters.touch(now)
             else:
-                self._fetching.append(attempt)
+                effects += self._complete(attempt, [], now)
         return effects + start_runs(self._queue, now)
 
     def on_object(self, now: float) -> list[Effect]:

@@ -117,10 +117,11 @@ class Home:
             if item is None or not item.pending:
                 self._arrived.discard(name)
                 continue
-            agreeing = next(self._execution.home_join.sets(name), None)
-            if agreeing and all(self._transfers.has(obj) for parcel in agreeing[1] for obj in parcel.objects):
+            agreeing = (parcels for _, parcels in self._execution.home_join.sets(name))
+            here = (parcels for parcels in agreeing if all(self._transfers.has(o) for p in parcels for o in p.objects))
+            if (parcels := next(here, None)) is not None:
                 self._arrived.discard(name)
-                effects += self._commit(item, agreeing[1], now)
+                effects += self._commit(item, parcels, now)
         return effects
 
     def _commit(self, item: Item, parcels: list[Parcel], now: float) -> list[Effect]:

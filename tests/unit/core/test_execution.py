@@ -250,3 +250,17 @@ def test_the_stamp_of_a_manifest_tells_names_contents_and_counts_apart(other):
 def test_the_stamp_of_a_source_is_that_of_its_bytes_whatever_its_name():
     assert source_stamp([small(b"x", "one")]) == source_stamp([small(b"x", "two")])
     assert source_stamp([small(b"x")]) != source_stamp([small(b"y")])
+
+
+def test_a_set_whose_bytes_never_come_gives_way_to_a_later_one_and_is_not_run_afterwards():
+    at = host(CHAIN, b="n1")
+    lost, found = large(b"lost"), large(b"found")
+    at.execution.on_parcel("gone", parcel("a", "b", b"A1", objects=[lost]), 0.0)
+    at.execution.on_parcel("n3", parcel("a", "b", b"A2", objects=[found]), 1.0)
+    at.execution.on_parcel("n3", parcel("a", "b", b"A2", objects=[found]), 1.1)
+    at.transfers.on_stored(ObjectStored(found.sha256, found.size), 2.0)
+    [run] = runs(at.execution.on_object(2.0))
+    assert run.inputs == [("a", [found])]
+    at.transfers.on_stored(ObjectStored(lost.sha256, lost.size), 3.0)
+    assert runs(at.execution.on_object(3.0)) == []
+    assert at.queue.counts("job1", "b") == (0, 1)

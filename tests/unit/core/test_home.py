@@ -145,6 +145,16 @@ def test_an_item_whose_large_result_is_still_coming_is_not_done():
     assert rig.states() == {"i": "done"}
 
 
+def test_a_result_whose_bytes_never_come_gives_way_to_that_of_a_later_run():
+    rig = Rig()
+    rig.put("i")
+    lost, found = large(b"lost"), large(b"found")
+    rig.result("i", b"first", objects=[lost])
+    rig.host.transfers.stored.add(found.sha256)
+    rig.result("i", b"second", objects=[found])
+    assert [obj.sha256 for _, obj in rig.home.items["i"].results] == [found.sha256]
+
+
 def test_a_second_result_of_an_item_changes_nothing():
     rig = Rig()
     rig.put("i")
