@@ -44,6 +44,7 @@ class Arguments(Struct, frozen=True):
     inputs: list[Input] = []
     rename: bool = False
     node: Text | None = None
+    item: Text | None = None
 
 
 class ResultRow(Struct, frozen=True):
@@ -103,7 +104,19 @@ class Considered(Struct, frozen=True):
     tasks: list[TaskChoice]
 
 
-BODIES: dict[str, type[Struct]] = {"results": Results, "get": JobRows, "considered": Considered, "runs": Runs}
+class Forgotten(Struct, frozen=True):
+    """Body of `forget`."""
+
+    forgotten: Text
+
+
+BODIES: dict[str, type[Struct]] = {
+    "forget": Forgotten,
+    "results": Results,
+    "get": JobRows,
+    "considered": Considered,
+    "runs": Runs,
+}
 """Answers that an agent reads itself; others are only passed on."""
 
 

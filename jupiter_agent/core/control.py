@@ -20,7 +20,7 @@ from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.local import Local
-from jupiter_agent.core.messages.control import Answer, Call, LogChunk
+from jupiter_agent.core.messages.control import HERE, Answer, Call, LogChunk
 from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.submission import Submissions, SubmitArgs
@@ -34,7 +34,6 @@ ASK_ALL = 32
 """Up to this many nodes are all asked for their jobs; of more only those that publish to have some."""
 FORWARD_S = 15.0
 LOG_BYTES = 256 * 1024
-HERE = "_here"
 
 Then = Callable[[list[Any], float], list[Effect]]
 
@@ -72,6 +71,8 @@ class Control:
         self.around, self.jobs, self.nodes, self.token = around, jobs, nodes, token
         self.drain: Callable[[float], list[Effect]] = lambda now: []
         """set by the composition: hand this node's tasks over and take no others"""
+        self.forget: Callable[[str], list[Effect]] = lambda peer: []
+        """set by the composition: strike a member that is gone"""
         self.now = 0.0
         self._submissions = submissions
         self._seq = 0
@@ -129,13 +130,16 @@ class Control:
         return self._at_home(src, call, ref, now)
 
     def _submit(self, src: str, call: Call, now: float) -> list[Effect]:
+        given = {**self.uploads.with_bytes(call.args), "plan": call.verb == "plan", "retry": []}
+        return self.submit(src, call.seq, given, now)
+
+    def submit(self, src: str, seq: int, given: Row, now: float) -> list[Effect]:
+        """Begin a submission; its end is answered under `seq`."""
         try:
-            given = {**self.uploads.with_bytes(call.args), "plan": call.verb == "plan"}
             args = msgspec.convert(given, SubmitArgs, strict=False)
         except msgspec.ValidationError as error:
-            raise UsageError(f"{call.verb}: {error}") from None
-        effects = self._submissions.begin(src, call.seq, args, now)
-        return effects + self.after_submissions()
+            raise UsageError(f"submit: {error}") from None
+        return self._submissions.begin(src, seq, args, now) + self.after_submissions()
 
     def after_submissions(self) -> list[Effect]:
         """Answer the submissions that came to an end, one way or the other."""
@@ -146,6 +150,9 @@ class Control:
                 effects.append(refusal(submission.client, submission.seq, outcome))
             elif isinstance(outcome, dict):
                 effects += self._answer(submission.client, submission.seq, outcome)
+            elif outcome.home is not None and submission.args.retry:
+                body = {"retried": submission.args.retry, "job": outcome.job.id}
+                effects += self._answer(submission.client, submission.seq, body)
             elif outcome.home is not None:
                 effects += self._answer(submission.client, submission.seq, job_row(outcome.home, self.around.name))
         return effects

@@ -151,12 +151,18 @@ class Home:
     def _over(self, item: Item, now: float) -> list[Effect]:
         """The item is done, failed or cancelled: record it, free it everywhere, let the next one in."""
         item.finished_at = self._around.wall(now)
-        self._let_go(item, now)
+        if item.state != "failed":
+            self._let_go(item, now)
         self.intake.over(item)
         effects: list[Effect] = [self._record("item", item)]
         self._execution.finished.add(item.number)
         self._execution.on_finished(now)
         return effects + self._spread(now) + self._admit(now) + self._end_if_over(now)
+
+    def failed_inputs(self, name: str) -> list[tuple[str, str, Obj]]:
+        """(item, entry, object) of the failed items, or of this one: a failed item's input is kept for `retry`."""
+        failed = [item for item in self.items.values() if item.state == "failed" and name in ("", item.name)]
+        return [(item.name, entry, obj) for item in failed for entry, objs in item.parts.items() for obj in objs]
 
     def _let_go(self, item: Item, now: float) -> None:
         """Its input is not needed any more; digest and size stay."""

@@ -152,6 +152,27 @@ def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
     return effects + asked.answer(job_row(asked.home, control.around.name))
 
 
+def _retry(control: Control, asked: Asked, now: float) -> list[Effect]:
+    """The failed items again, as a new job of the same app with the same settings."""
+    job, name = asked.home.job, str(asked.call.args.get("item") or asked.rest)
+    inputs = asked.home.failed_inputs(name)
+    if not inputs:
+        what = f"item '{name}' of job {job.id} has not failed" if name else f"nothing of job {job.id} has failed"
+        raise UsageError(what, f"see: jupiter ctl get items {job.id}")
+    args = {
+        "bundle": job.spec.bundle.hex(), "size": job.spec.bundle_size, "app": job.spec.app, "mapper": job.spec.mapper,
+        "name": job.spec.name, "params": job.spec.params, "retry": sorted({item for item, _, _ in inputs}), "ep": "off",
+        "inputs": [
+            {"name": obj.name, "sha256": obj.sha256.hex(), "size": obj.size, "task": entry, "data": obj.data}
+            for _, entry, obj in inputs
+        ],
+    }  # fmt: skip
+    if job.spec.mapper == "static":
+        mapping = {task: register.node for task, register in job.registers.items() if task in job.tasks}
+        args |= {"mapper": "", "mapping": mapping}
+    return control.submit(asked.src, asked.call.seq, args, now)
+
+
 def part(rows: list[Row], name: str, kind: str) -> list[Row]:
     """The row of this name; all without one. UsageError when there is none."""
     found = [row for row in rows if name in ("", row["name"])]
@@ -172,4 +193,5 @@ JOB_VERBS: dict[str, Callable[[Control, Asked, float], list[Effect]]] = {
     "explain": _explain,
     "stats": _stats,
     "remap": _remap,
+    "retry": _retry,
 }

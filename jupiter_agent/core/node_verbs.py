@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupiter_agent import __version__
 from jupiter_agent.core.effects import Effect
-from jupiter_agent.core.messages.control import Call
+from jupiter_agent.core.messages.control import HERE, Call
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation
 from jupiter_agent.errors import UsageError
@@ -35,6 +35,24 @@ def _drain(control: Control, src: str, call: Call, now: float) -> list[Effect]:
         return control.forward(src, call, node, now)
     body = {"node": control.around.name(node), "draining": True}
     return [*control.drain(now), accepted(src, call.seq, body)]
+
+
+def _forget(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    """Strike a node that will not come back from everybody's list."""
+    ref = str(call.args.get("node") or "")
+    gone = [row for row in control.nodes.rows(now) if row["state"] in ("dead", "left")]
+    found = [row for row in gone if ref in (row["name"], row["id"])]
+    effects = [effect for row in found for effect in control.forget(row["id"])]
+    if control.came_through_a_peer(call):
+        return [*effects, accepted(src, call.seq, {"forgotten": ref})]
+    if not found:
+        raise UsageError(f"there is no dead node '{ref}'", "only nodes that are dead or have left can be forgotten")
+
+    def everywhere(bodies: list[Any], when: float) -> list[Effect]:
+        return [accepted(src, call.seq, {"forgotten": found[0]["name"]})]
+
+    others = set(control.around.alive()) - {control.around.me}
+    return effects + control.gather(others, Call(0, "forget", {"node": found[0]["id"], HERE: True}), everywhere, now)
 
 
 def _diagnose(control: Control, src: str, call: Call, now: float) -> list[Effect]:
@@ -89,6 +107,7 @@ NODE_VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {
     "events": _events,
     "token": _token,
     "drain": _drain,
+    "forget": _forget,
     "diagnose": _diagnose,
     "considered": _considered,
     "runs": _runs,

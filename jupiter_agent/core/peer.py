@@ -67,7 +67,7 @@ class Peer:
         self.links_known = Links()
         self.submissions = Submissions(self, self.jobs, self.links_known)
         self.control = Control(self, self.jobs, self.submissions, Nodes(self.me, membership, self.links_known), token)
-        self.control.drain = self._drain
+        self.control.drain, self.control.forget = self._drain, membership.forget
         self._machines = (membership, self.transfers, self.jobs, self.submissions, self.control)
         self.refused = 0
         """messages that broke a rule of a job machine"""

@@ -52,6 +52,8 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     inputs: list[dict[str, Any]] = []
     plan: bool = False
     """only say where the tasks would run"""
+    retry: list[str] = []
+    """items of an earlier job that are tried again"""
 
 
 class Submission:

@@ -26,7 +26,7 @@ from typing import Any
 
 from jupiter_agent.core import events
 from jupiter_agent.core.board import Board
-from jupiter_agent.core.effects import Disconnect, Effect, TestPort
+from jupiter_agent.core.effects import Disconnect, Effect, Forget, TestPort
 from jupiter_agent.core.events import Event
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.flood import Flood
@@ -134,6 +134,14 @@ class Membership:
     def publish(self, key: str, value: dict[str, object], now: float) -> list[Effect]:
         """Put a value of this node on everybody's board. CapacityError over 2 kB; an unchanged value is no news."""
         self._gossip.publish(key, value, now)
+        return self._context.taken()
+
+    def forget(self, peer: str) -> list[Effect]:
+        """Strike a dead or left member from the list; nothing for one that is present or unknown."""
+        view = self._context.view
+        if peer in view.tombs:
+            view.forget(peer)
+            self._context.emit(Forget(peer))
         return self._context.taken()
 
     def leave(self, now: float) -> list[Effect]:

@@ -6,6 +6,9 @@ from typing import Any
 
 from jupiter_agent.core.messages import Message
 
+HERE = "_here"
+"""An argument that another agent adds when it passes a call on: answer it here or not at all."""
+
 
 class Call(Message, frozen=True, tag=60):
     """One verb with its arguments (plain data, checked by the verb's own table). `seq` pairs it with its `Answer`."""
