@@ -20,7 +20,7 @@ API_VERSION = "jupiter/v1"
 STYLES = {
     "alive": "green", "running": "cyan", "mapping": "cyan", "completed": "green", "done": "green", "yes": "green",
     "waiting": "yellow", "queued": "yellow", "suspect": "yellow", "cancelled": "yellow", "warning": "yellow",
-    "failed": "red", "dead": "red", "error": "red", "no": "red", "left": "dim",
+    "failed": "red", "dead": "red", "error": "red", "no": "red", "left": "dim", "idle": "dim",
 }  # fmt: skip
 
 

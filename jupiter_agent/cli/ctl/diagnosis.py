@@ -71,7 +71,8 @@ def cluster(session: Session) -> Iterator[tuple[str, Check]]:
             yield name, Check(text(each.get("name")), ok, text(each.get("detail")), hint or ("" if ok else HINTS[1]))
     else:
         yield name, Check("diagnosis", True, "this agent gives none", f"it is older than this command ({__version__})")
-    yield from (("cluster", _member(row)) for row in rows if row.get("state") != "left")
+    if not any(each.get("name") == "members" for each in body.get("checks") or []):
+        yield from (("cluster", _member(row)) for row in rows if row.get("state") != "left")
 
 
 def _diagnosis(session: Session) -> dict[str, Any]:
@@ -102,7 +103,8 @@ def _clock(body: dict[str, Any], now: float, took: float) -> Check:
     apart = max(0.0, abs(theirs - now) - took / 2)
     side = "ahead of" if theirs > now else "behind"
     hint = "" if apart <= CLOCK_OFF_S else "set both by NTP: `timedatectl set-ntp true`, or install chrony"
-    return Check("clock difference", not hint, f"{seconds(apart)} {side} this machine's", hint)
+    detail = f"{seconds(apart)} {side} this machine's" if apart else "none that can be seen through the network"
+    return Check("clock difference", not hint, detail, hint)
 
 
 def _version(body: dict[str, Any]) -> Check:
