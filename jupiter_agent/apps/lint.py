@@ -75,7 +75,7 @@ def _findings(folder: Path, offline: bool) -> Iterator[Finding]:
     for task in tasks:
         if task.contract == "command":
             yield from _program(folder, config, task)
-    for script, contract in sorted({(task.script, task.contract) for task in tasks if task.script}):
+    for script, contract in sorted({(task.script, task.contract) for task in tasks if task.script.endswith(".py")}):
         replayed = all(task.extra.get("replay") for task in tasks if task.script == script)
         for line, what, hint in script_findings((folder / script).read_bytes(), script, contract, replayed):
             yield Finding("warning", script, line, what, hint)
@@ -105,10 +105,11 @@ def join_key(name: str) -> str:
 
 def _hosts(spec: AppSpec, config: str) -> Iterator[Finding]:
     file = config if config == CONFIG else "input_node.txt"
-    for task, host in spec.placements.items():
-        what = f"task '{task}' wishes for host '{host}'; where it is not there the mapper chooses"
-        hint = "jupiter ctl get nodes lists the names; `node:` pins strictly"
-        yield Finding("warning", file, 0, what, hint)
+    if spec.placements:
+        wishes = [f"{task} ({host})" for task, host in spec.placements.items()]
+        shown = ", ".join(wishes[:5]) + (f" and {len(wishes) - 5} more" if len(wishes) > 5 else "")
+        what = f"hosts are wished for: {shown}; where one is not there the mapper chooses"
+        yield Finding("warning", file, 0, what, "jupiter ctl get nodes lists the names; `node:` pins strictly")
 
 
 def _requirements(folder: Path, offline: bool) -> Iterator[Finding]:

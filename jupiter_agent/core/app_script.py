@@ -33,12 +33,15 @@ def contract(source: bytes, name: str) -> str:
     raise UsageError(f"{name}:1: the script defines no 'process'", _HINT)
 
 
-def check_v4(source: bytes, name: str) -> None:
-    """UsageError `NAME:LINE: what` unless the script of a v4 folder defines `task`; `process` means nothing there."""
+def check_v4(source: bytes, name: str) -> bool:
+    """Whether the script of a v4 folder defines `task`; `process` means nothing there.
+
+    UsageError `NAME:LINE: what` when it is not Python, or its `task` takes other arguments.
+    """
     bound = dict(_names(syntax_tree(source, name).body))
-    if "task" not in bound:
-        raise UsageError(f"{name}:1: the script defines no 'task'", "define def task(onefile, pathin, pathout)")
-    _check_arguments(bound["task"], "v4", name)
+    if "task" in bound:
+        _check_arguments(bound["task"], "v4", name)
+    return "task" in bound
 
 
 def syntax_tree(source: bytes, name: str) -> ast.Module:

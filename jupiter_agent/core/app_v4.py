@@ -2,7 +2,8 @@
 
 `configuration.txt`: line 1 says how many lines follow, each `task NUM_INPUTS FLAG child...`. A task that is its own
 child, or that config.json calls no part of the DAG, runs beside it. Every task has the contract `v4` and extra
-{"inputs", "flag", "args", "profile_at_home"}. What the original ignored is ignored here, with a warning.
+{"inputs", "flag", "args", "profile_at_home"}, one beside the DAG {"role", "host", "main"} too: `main` if its script,
+which may be a shell script, is run as a program with `args`. What the original ignored is ignored here, with a warning.
 """
 
 from __future__ import annotations
@@ -72,9 +73,8 @@ class _Folder:
             raise wrong(f"{self.config}:1", "the app has no tasks in its DAG", _FORM)
         specs = [self.spec(line, lines, beside) for line in lines.values()]
         tasks = [spec for spec in specs if spec.name not in beside]
-        nondag = [self.outside(spec) for spec in specs if spec.name in beside]
-        for name in self.map.beside(lines):
-            nondag.append(self.outside(self.unwired(name)))
+        nondag = [self.outside(spec, lines[spec.name]) for spec in specs if spec.name in beside]
+        self.map.warn_unlisted(lines)
         self.check_cycle(tasks, lines)
         fed = {child for spec in nondag for child in spec.children if child != HOME}
         dag = Dag(tasks, None, fed)
@@ -149,8 +149,11 @@ class _Folder:
     # --- tasks
 
     def spec(self, line: Line, lines: dict[str, Line], beside: set[str]) -> TaskSpec:
-        script, args, at_home = self.map.entry(line.name, line.at)
-        self.check_script(script, line.at)
+        script, args, at_home = self.map.entry(line.name, line.at, line.name in beside)
+        if line.name not in beside and not self.defines_task(script, line.at):
+            raise wrong(
+                line.at, f"{script}:1: the script defines no 'task'", "define def task(onefile, pathin, pathout)"
+            )
         return TaskSpec(
             name=line.name,
             script=script,
@@ -159,22 +162,17 @@ class _Folder:
             extra={"inputs": line.inputs, "flag": line.flag, "args": args, "profile_at_home": at_home},
         )
 
-    def unwired(self, name: str) -> TaskSpec:
-        """A task that only config.json names, as none of the DAG."""
-        at = self.map.at(name)
-        if not is_task_name(name):
-            raise wrong(at, f"'{name[:80]}' is no task name", name_hint(name))
-        script, args, at_home = self.map.entry(name, at)
-        self.check_script(script, at)
-        extra = {"inputs": 1, "flag": "false", "args": args, "profile_at_home": at_home}
-        return TaskSpec(name, script, contract="v4", extra=extra)
+    def outside(self, spec: TaskSpec, line: Line) -> TaskSpec:
+        """A non-DAG task: one that config.json calls so, or that has no `task`, is a program that gets its `args`."""
+        program = not self.map.in_dag(line.name) or not self.defines_task(spec.script, line.at)
+        return msgspec.structs.replace(spec, extra={**spec.extra, "role": "nondag", "host": "", "main": program})
 
-    def outside(self, spec: TaskSpec) -> TaskSpec:
-        return msgspec.structs.replace(spec, extra={**spec.extra, "role": "nondag", "host": ""})
-
-    def check_script(self, script: str, at: str) -> None:
+    def defines_task(self, script: str, at: str) -> bool:
+        """UsageError for what is not Python, or takes other arguments."""
+        if script.endswith(".sh"):
+            return False
         try:
-            check_v4(self.read(script), script)
+            return check_v4(self.read(script), script)
         except UsageError as error:
             raise wrong(at, error.message, error.hint) from error
 

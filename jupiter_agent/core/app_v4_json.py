@@ -57,28 +57,33 @@ class TaskMap:
         words = self._map.get(task)
         return not (isinstance(words, list) and len(words) > 1 and str(words[1]).strip().lower() == "false")
 
-    def beside(self, known: Collection[str]) -> list[str]:
-        """Non-DAG tasks that no line names; of DAG tasks without a line a warning is left."""
+    def warn_unlisted(self, known: Collection[str]) -> None:
+        """The original runs what has a line, and nothing else."""
         for task in self._map:
-            if task not in known and self.in_dag(task):
+            if task not in known:
                 self._warn(self.at(task), f"task '{task}' has no line in the DAG's file; ignored")
-        return [task for task in self._map if task not in known and not self.in_dag(task)]
 
-    def entry(self, task: str, at: str) -> tuple[str, list[Arg], bool]:
-        """(script's path, arguments, whether it is profiled at home only). UsageError when there is no such script."""
+    def entry(self, task: str, at: str, shell: bool) -> tuple[str, list[Arg], bool]:
+        """(script's path, arguments, whether it is profiled at home only); with `shell` a shell script will do.
+
+        UsageError when there is no such script.
+        """
         words = self._map.get(task)
         if words is None:
-            return self._script(task, at, f"task '{task}' is not in taskname_map of {FILE}"), [], self._at_home(task)
+            what = f"task '{task}' is not in taskname_map of {FILE}"
+            return self._script(task, at, what, shell), [], self._at_home(task)
         words = [words] if isinstance(words, str) else words
         if not isinstance(words, list) or not words or not isinstance(words[0], str):
             raise wrong(self.at(task), f"taskname_map of '{task}' must be a list", 'write ["script", true]')
         if len(words) > MAX_ARGS:
             raise wrong(self.at(task), f"taskname_map of '{task}' has more than {MAX_ARGS} words")
-        script = self._script(words[0], self.at(task), f"no script '{words[0][:80]}' in {SCRIPTS}")
+        script = self._script(words[0], self.at(task), f"no script '{words[0][:80]}' in {SCRIPTS}", shell)
         return script, [self._argument(task, word) for word in words[2:]], self._at_home(task)
 
-    def _script(self, word: str, at: str, what: str) -> str:
+    def _script(self, word: str, at: str, what: str, shell: bool) -> str:
         name = f"{SCRIPTS}{word.removesuffix('.py')}.py"
+        if name not in self._files and shell and (program := f"{SCRIPTS}{word.removesuffix('.sh')}.sh") in self._files:
+            return program
         if name not in self._files:
             known = sorted(f[len(SCRIPTS) : -3] for f in self._files if f.startswith(SCRIPTS) and f.endswith(".py"))
             raise wrong(at, what, did_you_mean(word, known) or f"write {SCRIPTS}{word[:80]}.py")

@@ -89,7 +89,7 @@ def parts_of(hour: int) -> dict[str, bytes]:
 
 
 def test_parts_fed_separately_give_what_whole_samples_give(tmp_path, results) -> None:
-    items = {f"hour-{hour}": parts_of(hour) for hour in range(5)}
+    items = {f"hour-{hour}": parts_of(hour) for hour in range(6)}
     assert evaluate(APPS / "many-sources", tmp_path, items) == results["many-sources"]
     alone = {"hour-5": {"thermo": parts_of(5)["thermo"]}}
     assert evaluate(APPS / "many-sources", tmp_path / "x", alone) == {"hour-5/dew/dew": b'{"missing": "hygro"}'}
@@ -103,7 +103,7 @@ def test_at_the_dew_point_the_air_is_saturated(results) -> None:
 
     reports = [json.loads(data) for data in results["many-sources"].values()]
     complete = [report for report in reports if "dew" in report]
-    assert len(complete) == 4
+    assert len(complete) == 5
     for report in complete:
         assert saturated(report["dew"]) == pytest.approx(
             saturated(report["celsius"]) * report["percent"] / 100, rel=1e-3

@@ -73,7 +73,7 @@ def test_a_task_that_cannot_be_reached_and_a_wished_host_are_warnings(tmp_path: 
     config = CONFIG.replace("a.py}", "a.py, k8s_host: n7}\n      - {name: b, base_script: a.py}")
     config = config.replace("dag_tasks", "home: {children: [a]}\n    dag_tasks")
     host, task = lint(app(tmp_path, config))
-    assert "'a' wishes for host 'n7'" in host.what
+    assert "a (n7)" in host.what
     assert (task.line, task.hint) == (6, "name it as a child of home or of another task")
 
 
@@ -119,6 +119,16 @@ def test_v4_samples_must_make_whole_items(tmp_path: Path) -> None:
     finding = one(folder)
     assert (finding.level, finding.file) == ("warning", "configuration.txt")
     assert "1 samples with the key '2x', and an item of an entry task takes 2" in finding.what
+
+
+def test_a_v4_program_beside_the_dag_may_be_a_shell_script(tmp_path: Path) -> None:
+    files = {
+        "configuration.txt": "2\na 1 true home\nx 1 false x\n", "scripts__a.py": "def task(f, i, o): ...\n",
+        "scripts__x.sh": "echo $1", "sample_input__s": "",
+    }  # fmt: skip
+    folder = app(tmp_path, **files)
+    (folder / "app_config.yaml").unlink()
+    assert lint(folder) == []
 
 
 def test_a_join_key_ends_at_the_first_underscore_else_at_the_first_dot() -> None:
