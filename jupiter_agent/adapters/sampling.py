@@ -20,7 +20,7 @@ from jupiter_agent.adapters.setup import process_setup
 from jupiter_agent.adapters.warm import Surroundings
 from jupiter_agent.core.effects import ProfileApp
 from jupiter_agent.core.events import Profiled
-from jupiter_agent.core.ids import is_item_name
+from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, TaskSpec
 
 TITLE = "-profile"
@@ -136,6 +136,7 @@ class SampleRun:
             "mode": "profile",
             "job": self.effect.job,
             "tasks": tasks,
+            "budget_s": self.effect.budget_s,
             "sample": str(path),
             "sample_name": name,
             "parallel": 1,
@@ -172,8 +173,8 @@ class SampleRun:
             self._finished = True
         elif isinstance(report, Spoilt):
             self._errors.append(f"{report.task}: {report.error}")
-        elif report.task in self._tasks or report.task == "home":
-            if report.task in self._tasks:
+        elif report.task in self._tasks or report.task == HOME:
+            if report.task != HOME:
                 self._seconds[report.task] = report.seconds
             for child, size in report.sizes.items():
                 self._edge_bytes[f"{report.task}>{child}"] = size

@@ -3,7 +3,9 @@
     process -> agent   ["measured", task, seconds, {child: bytes}], ["spoilt", task, error], ["finished"]
 
 Each task is reported when it is done, so what was measured counts even if a later one hangs. A task that fails passes
-nothing on; so does one whose inputs are all missing. Loading a script is not counted.
+nothing on; so does one whose inputs are all missing. Loading a script is not counted. Native tasks run here; the others
+in a child process each, with their hooks and half of the time that is left (hooks.py). Home scripts and non-DAG tasks
+are left out.
 """
 
 from __future__ import annotations
@@ -11,41 +13,44 @@ from __future__ import annotations
 import os
 import time
 
-from jupiter_agent.task.errors import ContractError, last_line, print_trace
+from jupiter_agent.task.errors import ContractError, RunError, last_line, print_trace
 from jupiter_agent.task.frames import Pipe
-from jupiter_agent.task.load import load
-from jupiter_agent.task.native import HOME, Context, Inputs, Output, Outputs
-from jupiter_agent.task.serve import empty, leave
+from jupiter_agent.task.native import HOME, Output
+from jupiter_agent.task.serve import empty, leave, native
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
 INPUT = "input"
+USED, SHARE = 0.9, 0.5
+"""of the budget, so that the last report arrives before the agent ends us; of what is left of that, for one task"""
 
 Entry = tuple[str, str, bytes | None, str]
 """as `Inputs` takes it"""
 
 
 def profile(pipe: Pipe, setup: dict[str, Any]) -> None:
-    """Run `setup["tasks"]` (maps with name, script, contract, children, parents, params) in an order of the DAG."""
+    """Run `setup["tasks"]` (maps with name, script, contract, children, parents, ...) in an order of the DAG."""
     size = os.path.getsize(setup["sample"])
+    until = time.perf_counter() + setup["budget_s"] * USED
+    beside = {task["name"] for task in setup["tasks"] if task["extra"].get("role")} | {HOME}
     waiting: dict[str, list[Entry]] = {task["name"]: [] for task in setup["tasks"]}
-    for number, task in enumerate(in_order(setup["tasks"])):
+    for number, task in enumerate(in_order(setup["tasks"], beside), 1):
         entries = waiting.pop(task["name"])
-        parents = [parent for parent in task["parents"] if parent != HOME]
-        if not parents:
+        if beside.issuperset(task["parents"]):
             entries.append((INPUT, setup["sample_name"], None, setup["sample"]))
             pipe.write(["measured", HOME, 0.0, {task["name"]: size}])
-        if entries:
-            _one(pipe, setup, task, number, entries, waiting)
+        if entries or task["contract"] in ("v4", "v5"):
+            _one(pipe, setup, task, number, (entries, waiting, until))
     pipe.write(["finished"])
     leave(0)
 
 
-def in_order(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Parents first, otherwise as in the file; what hangs on a cycle is left out."""
-    left, placed, order = list(tasks), {HOME}, []
+def in_order(tasks: list[dict[str, Any]], beside: Collection[str] = (HOME,)) -> list[dict[str, Any]]:
+    """Parents first, otherwise as in the file; what hangs on a cycle is left out, and what is `beside` the DAG."""
+    left, placed, order = [task for task in tasks if task["name"] not in beside], set(beside), []
     while ready := [task for task in left if placed.issuperset(task["parents"])]:
         order += ready
         placed.update(task["name"] for task in ready)
@@ -54,22 +59,22 @@ def in_order(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _one(
-    pipe: Pipe, setup: dict[str, Any], task: dict[str, Any], number: int, entries: list[Entry],
-    waiting: dict[str, list[Entry]],
+    pipe: Pipe, setup: dict[str, Any], task: dict[str, Any], number: int,
+    flow: tuple[list[Entry], dict[str, list[Entry]], float],
 ) -> None:  # fmt: skip
+    """`flow`: its entries, what waits for the tasks after it, the end of the budget."""
+    entries, waiting, until = flow
     scratch = os.path.join(setup["work"], "0")
+    own = {**setup, **task, "task": task["name"], "item": setup["sample_name"]}
     try:
-        if task["contract"] != "native":
-            raise ContractError(f"a {task['contract']} task is not run by the profiler")
-        process = load(setup["app_folder"], task["script"])
-        own = {**setup, "task": task["name"], "children": task["children"], "params": task["params"]}
-        inputs = Inputs(entries)
-        context = Context(own, setup["sample_name"], inputs, scratch)
-        started = time.perf_counter()
-        value = process(inputs, context)
-        seconds = time.perf_counter() - started
-        outputs = Outputs(own, number, scratch).take(value)
-    except ContractError as error:
+        if task["contract"] == "native":
+            seconds, outputs = native(own)(number, setup["sample_name"], entries, scratch)
+        else:
+            from jupiter_agent.task.hooks import sample
+
+            now = time.perf_counter()
+            seconds, outputs = sample(own, number, entries, now + (until - now) * (SHARE if waiting else 1.0))
+    except (ContractError, RunError) as error:
         pipe.write(["spoilt", task["name"], str(error)])
     except BaseException as error:  # noqa: BLE001 - whatever user code raises is answered
         print_trace(error, setup["app_folder"])

@@ -39,13 +39,14 @@ if TYPE_CHECKING:
     from jupiter_agent.task.frames import Pipe
     from jupiter_agent.task.serve import Entries
 
+FOLDERS = ("circe_input", "circe_output")
 LOOK_S = 0.05
 """between two looks where the kernel does not tell (inotify.Scan), and at threads of a task that returned"""
 
 
 def load(pipe: Pipe, setup: dict[str, Any]) -> Callable[[], None]:
     """What to do after `ready`. ContractError, or whatever the script raises while it is imported."""
-    folders = [os.path.join(setup["work"], name) for name in ("circe_input", "circe_output")]
+    folders = [os.path.join(setup["work"], name) for name in FOLDERS]
     fresh(*folders)
     prepare(setup, folders)
     task = load_task(setup["app_folder"], setup["script"])
