@@ -167,8 +167,9 @@ class Home:
     def _let_go(self, item: Item, now: float) -> None:
         """Its input is not needed any more; digest and size stay."""
         self._transfers.release(item.objects(), now)
-        for parts in item.parts.values():
-            parts[:] = [Obj(obj.name, obj.sha256, obj.size) for obj in parts]
+        item.parts = {
+            entry: [Obj(obj.name, obj.sha256, obj.size) for obj in parts] for entry, parts in item.parts.items()
+        }
 
     def _spread(self, now: float) -> list[Effect]:
         self._spread_at = min(self._spread_at, now + SPREAD_S)

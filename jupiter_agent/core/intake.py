@@ -234,7 +234,7 @@ class Intake:
             if source not in sent and (whole or len(item.parts.get(source, ())) >= self._files(source)):
                 sent.add(source)
                 carried = {HOME: stamp} if HOME in dag.carry[HOME, source] else {}
-                objects = item.parts.get(source, [])
+                objects = list(item.parts.get(source, ()))
                 parcels.append(Parcel(self._job.id, item.name, HOME, source, stamp, carried, objects, item.number))
         return parcels
 

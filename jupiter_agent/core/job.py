@@ -87,7 +87,7 @@ class Job:
     def ancestry(self, task: str) -> list[str]:
         """The chain of controllers above a task, nearest first, without home."""
         chain = []
-        above = self.controllers[task]
+        above = self.controllers.get(task)
         while above is not None:
             chain.append(above)
             above = self.controllers[above]

@@ -149,6 +149,11 @@ class Grid(Cluster[Peer]):
         self.nodes[name].give(ev.ObjectStored(digest, len(data)))
         return entry
 
+    @staticmethod
+    def small(name: str, data: bytes) -> Obj:
+        """An object that travels inside messages."""
+        return Obj(name, sha256(data).digest(), len(data), data)
+
     def results(self, name: str, job: str) -> dict[str, dict[tuple[str, str], bytes]]:
         """item -> (sink, file name) -> bytes, as the home of the job has them."""
         body = self.ask(name, "results", job=job)

@@ -1,0 +1,161 @@
+"""Steering whole simulated clusters: retry, remap, drain, forget, plan, stats; home scripts and non-DAG tasks."""
+
+import pytest
+from job_grid import finish, formed, home_of, mapping
+
+from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.events import Produced, TaskEnded
+from jupiter_agent.core.messages.jobs import Obj, TaskSpec
+from jupiter_agent.sim.grid import Grid, SimApp, TaskFailureError
+
+PAIR = [TaskSpec("a", children=["b"], retries=0), TaskSpec("b", parents=["a"], retries=0)]
+ITEMS = {f"i{n}": b"x%d" % n for n in range(6)}
+
+
+def pair(seconds: float = 0.01) -> SimApp:
+    functions = {"a": lambda given: given["input"] + b"a", "b": lambda given: given["a"] + b"b"}
+    return SimApp(AppSpec("pair", PAIR), functions, {"a": seconds, "b": seconds})
+
+
+def expected(items: dict[str, bytes]) -> dict[str, dict[tuple[str, str], bytes]]:
+    return {name: {("b", "b"): data + b"ab"} for name, data in items.items()}
+
+
+def test_failed_items_are_tried_again_as_a_new_job_with_the_inputs_that_home_kept() -> None:
+    grid = formed(4)
+    broken = [b"x1", b"x3"]
+
+    def picky(given: dict[str, bytes]) -> bytes:
+        if given["a"][:2] in broken:
+            raise TaskFailureError("not today")
+        return given["a"] + b"b"
+
+    app = pair()
+    app.functions["b"] = picky
+    job = grid.submit("node2", app, ITEMS)["id"]
+    assert finish(grid, "node2", job) == "failed"
+    broken.clear()
+    answer = grid.ask("node3", "retry", job=job)
+    assert answer["retried"] == ["i1", "i3"]
+    assert finish(grid, "node2", answer["job"]) == "completed"
+    assert grid.results("node1", answer["job"]) == expected({"i1": b"x1", "i3": b"x3"})
+    with pytest.raises(AssertionError, match="has failed"):
+        grid.ask("node3", "retry", job=answer["job"])
+
+
+def test_a_task_that_the_user_moves_goes_on_elsewhere_and_no_item_is_lost_or_doubled() -> None:
+    grid = formed(4)
+    job = grid.submit("node2", pair(0.2), {f"i{n}": b"x%d" % n for n in range(12)})["id"]
+    grid.run(1.0)
+    before = mapping(grid, "node2", job)
+    target = next(name for name in ("node1", "node2", "node3", "node4") if name not in before.values())
+    row = grid.ask("node1", "remap", job=job, task="b", node=target)
+    assert row["mapping"]["b"] == target
+    assert finish(grid, "node2", job) == "completed"
+    assert grid.results("node2", job) == expected({f"i{n}": b"x%d" % n for n in range(12)})
+    assert {node for _, node, task, _ in grid.starts if task == "b"} == {before["b"], target}
+
+
+def test_a_drained_node_hands_its_tasks_over_and_takes_no_others() -> None:
+    grid = formed(4)
+    job = grid.submit("node2", pair(0.2), {f"i{n}": b"x%d" % n for n in range(12)})["id"]
+    grid.run(1.0)
+    drained = mapping(grid, "node2", job)["b"]
+    assert grid.ask("node2", "drain", node=drained) == {"node": drained, "draining": True}
+    grid.run(1.0)
+    assert drained not in mapping(grid, "node2", job).values()
+    assert finish(grid, "node2", job) == "completed"
+    assert grid.results("node2", job) == expected({f"i{n}": b"x%d" % n for n in range(12)})
+    again = grid.submit("node2", pair(), ITEMS)["id"]
+    finish(grid, "node2", again)
+    assert drained not in mapping(grid, "node2", again).values()
+
+
+def test_a_forgotten_node_disappears_from_every_list_and_a_living_one_cannot_be_forgotten() -> None:
+    grid = formed(4)
+    grid.crash("node4")
+    grid.run(20.0)
+    assert grid.ask("node1", "forget", node="node4") == {"forgotten": "node4"}
+    grid.run(30.0)
+    for name in ("node1", "node2", "node3"):
+        rows = grid.ask(name, "get", kind="nodes")["items"]
+        assert [row["name"] for row in rows] == ["node1", "node2", "node3"]
+    with pytest.raises(AssertionError, match="no dead node 'node3'"):
+        grid.ask("node1", "forget", node="node3")
+
+
+@pytest.mark.parametrize("mapper", ["heft", "wave-greedy"])
+def test_a_plan_says_where_and_when_and_runs_nothing(mapper: str) -> None:
+    grid = formed(4)
+    app = pair()
+    grid.install(app, "node2")
+    fields = {"bundle": app.bundle.hex(), "size": 4, "app": "pair", "ep": "off", "mapper": mapper}
+    plan = grid.ask("node2", "plan", **fields)
+    assert (plan["mapper"], sorted(plan["mapping"])) == (mapper, ["a", "b"])
+    assert plan["makespan_s"] >= max(row["finish_s"] for row in plan["tasks"]) > 0
+    assert grid.ask("node1", "get", kind="jobs")["items"] == []
+    assert grid.starts == []
+
+
+def test_stats_count_every_run_with_its_times_in_order() -> None:
+    grid = formed(4)
+    job = grid.submit("node2", pair(0.05), ITEMS)["id"]
+    finish(grid, "node2", job)
+    grid.run(1.0)
+    stats = grid.ask("node4", "stats", job=job)
+    assert [(row["task"], row["runs"]) for row in stats["tasks"]] == [("a", 6), ("b", 6)]
+    assert len(stats["runs"]) == 12
+    assert all(run["enter"] <= run["execute"] < run["finish"] for run in stats["runs"])
+    assert all(0.04 < row["seconds"]["p50"] < 0.06 for row in stats["tasks"])
+    assert stats["items"]["count"] == 6
+
+
+def scripted(nondag: list[TaskSpec], fed: list[str]) -> SimApp:
+    home = TaskSpec("home", children=["a"], contract="v5", extra={"role": "home"})
+    spec = AppSpec("scripted", PAIR, home_task=home, nondag=nondag, entries=["a"], fed=fed)
+    functions = {
+        "a": lambda given: b"+".join(v for _, v in sorted(given.items())),
+        "b": lambda given: b"+".join(v for _, v in sorted(given.items())),
+    }
+    return SimApp(spec, functions)
+
+
+def produced(grid: Grid, node: str, job: str, task: str, child: str, obj: Obj) -> None:
+    grid.nodes[node].give(Produced(job, task, child, obj))
+
+
+def test_a_home_script_makes_items_gets_every_result_and_ends_the_intake_when_it_returns() -> None:
+    grid = formed(4)
+    job = grid.submit("node2", scripted([], []), {})["id"]
+    for n in range(3):
+        produced(grid, "node2", job, "home", "a", grid.small(f"base{n}", b"x%d" % n))
+    grid.run(2.0)
+    delivered = [e for _, name, e in grid.effects if type(e).__name__ == "Deliver" and name == "node2"]
+    assert sorted(e.item for e in delivered) == ["base0", "base1", "base2"]
+    assert home_of(grid, "node2", job).state == "waiting"
+    grid.nodes["node2"].give(TaskEnded(job, "home"))
+    assert finish(grid, "node2", job) == "completed"
+    assert grid.results("node1", job) == {f"base{n}": {("b", "b"): b"x%d" % n} for n in range(3)}
+
+
+def test_a_non_dag_task_feeds_a_task_in_the_middle_of_the_dag_from_its_own_node() -> None:
+    grid = formed(4)
+    feeder = TaskSpec("feeder", children=["b"], contract="v5", extra={"role": "nondag", "host": "node4"})
+    job = grid.submit("node2", scripted([feeder], ["b"]), {"i": b"x"}, keep_open=True)["id"]
+    grid.run(1.0)
+    assert mapping(grid, "node2", job)["feeder"] == "node4"
+    produced(grid, "node4", job, "feeder", "b", grid.small("aside", b"y"))
+    grid.run(5.0)
+    grid.ask("node3", "close", job=job)
+    assert finish(grid, "node2", job) == "completed"
+    assert grid.results("node1", job) == {"i": {("b", "b"): b"x"}, "aside": {("b", "b"): b"y"}}
+
+
+def test_a_non_dag_task_moves_home_when_its_node_is_lost() -> None:
+    grid = formed(4)
+    feeder = TaskSpec("feeder", children=["b"], contract="v5", extra={"role": "nondag", "host": "node4"})
+    job = grid.submit("node2", scripted([feeder], ["b"]), {"i": b"x"}, keep_open=True)["id"]
+    grid.run(1.0)
+    grid.crash("node4")
+    grid.run(20.0)
+    assert mapping(grid, "node2", job)["feeder"] == "node2"
