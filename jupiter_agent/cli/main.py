@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,11 +41,16 @@ def jupiter(
     """Options of `jupiter` itself."""
 
 
+@functools.cache
+def command() -> Any:
+    """The parser made of all commands: 20 ms, so once a process."""
+    return typer.main.get_command(app)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    command = typer.main.get_command(app)
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: command.main(args=arguments, prog_name="jupiter", standalone_mode=False))
+    return guarded(lambda: command().main(args=arguments, prog_name="jupiter", standalone_mode=False))
 
 
 if __name__ == "__main__":

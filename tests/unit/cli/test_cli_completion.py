@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cli_fakes import FakeCluster, job
 
+from jupiter_agent.cli import main as main_module
 from jupiter_agent.cli.ctl import completing
 from jupiter_agent.cli.main import main
 from jupiter_agent.errors import UnreachableError
@@ -122,6 +123,7 @@ def test_each_shell_gets_its_script(
 ) -> None:
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # it looks at our parent processes
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(main_module, "command", main_module.command.__wrapped__)  # the variable is read when it is made
     for option, shown in (
         ("--show-completion", "_JUPITER_COMPLETE="),
         ("--install-completion", "completion installed"),
