@@ -113,15 +113,16 @@ def _hosts(spec: AppSpec, config: str) -> Iterator[Finding]:
 
 
 def _requirements(folder: Path, offline: bool) -> Iterator[Finding]:
-    """Each requirement needs a wheel in the bundle when nothing can be downloaded."""
-    if not offline:
+    """Each requirement needs a wheel in the bundle when nothing else is installed from."""
+    if not offline and not (folder / WHEELS).is_dir():
         return
+    why = "a node without internet cannot install it" if offline else f"where there is {WHEELS}/, nothing is downloaded"
     wheels = {_project(path.name.split("-")[0]) for path in (folder / WHEELS).glob("*.whl")}
     lines = (folder / "requirements.txt").read_text("utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         name = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
         if name and _project(name[1]) not in wheels:
-            what = f"no wheel of '{name[1]}' in {WHEELS}/: a node without internet cannot install it"
+            what = f"no wheel of '{name[1]}' in {WHEELS}/: {why}"
             hint = f"pip download -r requirements.txt -d {WHEELS}"
             yield Finding("error", "requirements.txt", number, what, hint)
 

@@ -17,8 +17,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, help="Write an app, check it, make dummy ones.")
 
-Out = Annotated[Format, typer.Option("--output", "-o", help="What stdout shows.")]
 MAX_APPS = 10_000
+
+
+class Shown(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+Out = Annotated[Shown, typer.Option("--output", "-o", help="What stdout shows.")]
 
 
 class Contract(StrEnum):
@@ -44,7 +53,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     contract: Annotated[Contract, typer.Option(help="What the tasks are.")] = Contract.NATIVE,
     name: Annotated[str, typer.Option(metavar="NAME", help="The app's name; else the folder's.")] = "",
-    output: Out = Format.TABLE,
+    output: Out = Shown.TABLE,
 ) -> int:
     """Write a small app, with samples, ready to run."""
     from jupiter_agent.apps.templates import template, write_app
@@ -54,8 +63,8 @@ def init(
         raise UsageError("a v4 app is named by its folder", f"call the folder {name}, or leave --name out")
     files = template(contract.value, name or called)
     write_app(folder, files)
-    shown = Output(output)
-    if shown.is_data or output is Format.NAME:
+    shown = Output(Format(output))
+    if shown.is_data or output is Shown.NAME:
         row = {"name": name or called, "folder": str(folder), "contract": contract.value, "files": sorted(files)}
         shown.fields("App", row, str(folder))
         return EXIT_OK
@@ -68,20 +77,20 @@ def init(
 def lint(
     folder: Annotated[Path, typer.Argument(metavar="APP", help="The app's folder.")],
     offline: Annotated[bool, typer.Option("--offline", help="The nodes reach no package index.")] = False,
-    output: Out = Format.TABLE,
+    output: Out = Shown.TABLE,
 ) -> int:
     """Check an app: exit 2 for errors, 0 for none; warnings may stand."""
     from jupiter_agent.apps.lint import lint as findings_of
 
     findings = findings_of(folder, offline)
     errors = sum(finding.level == "error" for finding in findings)
-    shown = Output(output)
+    shown = Output(Format(output))
     if shown.is_data:
         items = [finding._asdict() for finding in findings]
         counts = {"errors": errors, "warnings": len(findings) - errors}
         shown.fields("Lint", {"app": folder.resolve().name, "ok": not errors, **counts, "items": items})
     else:
-        _print_findings(findings, output is Format.NAME)
+        _print_findings(findings, output is Shown.NAME)
         say(f"{errors} errors, {len(findings) - errors} warnings")
     return EXIT_USAGE if errors else EXIT_OK
 
@@ -102,23 +111,27 @@ def generate(
     depth: Annotated[int | None, typer.Option(metavar="N", help="Levels, entry and exit included.")] = None,
     width_min: Annotated[int | None, typer.Option(metavar="N", help="Tasks of an inner level, at least.")] = None,
     width_max: Annotated[int | None, typer.Option(metavar="N", help="Tasks of an inner level, at most.")] = None,
-    total_num: Annotated[int | None, typer.Option(metavar="N", help="Tasks in all.")] = None,
-    deg_mu: Annotated[float | None, typer.Option(metavar="X", help="Children of a task: mean.")] = None,
-    deg_sigma: Annotated[float | None, typer.Option(metavar="X", help="... standard deviation.")] = None,
-    ccr: Annotated[float | None, typer.Option(metavar="X", help="Transfer seconds per second of work.")] = None,
-    comp_mu: Annotated[float | None, typer.Option(metavar="S", help="Seconds of work per task: mean.")] = None,
-    comp_sigma: Annotated[float | None, typer.Option(metavar="S", help="... standard deviation.")] = None,
-    link_comm_sigma: Annotated[float | None, typer.Option(metavar="X", help="Spread of bytes among edges.")] = None,
-    rate: Annotated[float | None, typer.Option(metavar="B/S", help="Reference rate that ccr refers to.")] = None,
-    items: Annotated[int | None, typer.Option(metavar="N", help="Samples to write.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="S", help="Same seed, same bytes.")] = None,
+    total_num: Annotated[int | None, typer.Option(metavar="N", help="Tasks in all; 30.")] = None,
+    deg_mu: Annotated[float | None, typer.Option(metavar="X", help="Children of a task: mean; 2.")] = None,
+    deg_sigma: Annotated[float | None, typer.Option(metavar="X", help="... standard deviation; 0.7.")] = None,
+    ccr: Annotated[float | None, typer.Option(metavar="X", help="Transfer seconds per second of work; 0.5.")] = None,
+    comp_mu: Annotated[float | None, typer.Option(metavar="S", help="Seconds of work per task: mean; 0.02.")] = None,
+    comp_sigma: Annotated[float | None, typer.Option(metavar="S", help="... standard deviation; 0.005.")] = None,
+    link_comm_sigma: Annotated[
+        float | None, typer.Option(metavar="X", help="Spread of bytes among edges; 0.3 of the mean.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="B/S", help="Bytes per second that ccr refers to; 1.25e6.")
+    ] = None,
+    items: Annotated[int | None, typer.Option(metavar="N", help="Samples to write; 3.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Same seed, same bytes; 0.")] = None,
     contract: Annotated[Generated | None, typer.Option(help="What the tasks are.")] = None,
     work: Annotated[Work | None, typer.Option(help="How a task spends its seconds.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder: the app, or with --count its parent.")] = Path(
         "dummy"
     ),
     count: Annotated[int | None, typer.Option(metavar="N", help="Write DIR/dummy-1 ... with following seeds.")] = None,
-    output: Out = Format.TABLE,
+    output: Out = Shown.TABLE,
 ) -> int:
     """Make dummy applications, with samples and expected results."""
     from jupiter_agent.apps.generate import generated, read_shape
@@ -139,7 +152,7 @@ def generate(
         made = generated(shape._replace(seed=shape.seed + number), folder.resolve().name)
         write_app(folder, made.files)
         rows.append({"name": folder.resolve().name, "folder": str(folder), **made.facts})
-    shown = Output(output)
+    shown = Output(Format(output))
     if shown.is_data:
         shown.fields("Apps", {"items": rows})
         return EXIT_OK

@@ -77,12 +77,13 @@ def test_a_task_that_cannot_be_reached_and_a_wished_host_are_warnings(tmp_path: 
     assert (task.line, task.hint) == (6, "name it as a child of home or of another task")
 
 
-def test_requirements_need_wheels_only_where_nothing_can_be_downloaded(tmp_path: Path) -> None:
-    folder = app(tmp_path, **{
-        "requirements.txt": "# none\nNum_Py>=1\n\nscikit.learn\n-r other\n", "wheels__num_py-1-none-any.whl": ""
-    })  # fmt: skip
+def test_requirements_need_wheels_where_nothing_can_be_downloaded_and_where_there_are_wheels(tmp_path: Path) -> None:
+    folder = app(tmp_path, **{"requirements.txt": "# none\nNum_Py>=1\n\nscikit.learn\n-r other\n"})
     assert lint(folder) == []
-    finding = one(folder, offline=True)
+    assert [finding.line for finding in lint(folder, offline=True)] == [2, 4]
+    (folder / "wheels").mkdir()
+    (folder / "wheels" / "num_py-1-py3-none-any.whl").write_text("")
+    finding = one(folder)
     assert finding[:3] == ("error", "requirements.txt", 4)
     assert "'scikit.learn'" in finding.what
 
@@ -199,3 +200,16 @@ def test_absolute_paths_are_a_warning_in_native_tasks_only() -> None:
     source = "def process(i, c):\n    open('/home/me/x')\n    return '/', '/api/v1', 'a/home/b', '/dev/null'\n"
     assert [line for line, _ in found(source)] == [2]
     assert found("def task(f, i, o):\n    open('/centralized_scheduler/config.json')\n", "v4") == []
+
+
+def test_any_module_can_be_looked_at() -> None:
+    """Sources of the standard library as scripts: no crash, and everything found has a line and a hint."""
+    import email
+    import json
+
+    for package in (json, email):
+        for path in Path(package.__file__).parent.glob("*.py"):
+            for contract in ("native", "v5", "v4"):
+                source = path.read_bytes() + b"\ndef process(i, c): return globals\ntask = process\n"
+                for line, what, hint in script_findings(source, path.name, contract, False):
+                    assert (line > 0, bool(what), bool(hint)) == (True, True, True)
