@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(ctl.app, name="ctl")
 app.add_typer(local.app, name="local")
-app.add_typer(app_verbs.app, name="app")
+app.add_typer(app_verbs.app, name="app", cls=Group)
 app.command("bench")(bench.bench)
 
 

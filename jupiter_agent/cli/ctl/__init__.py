@@ -31,9 +31,20 @@ def hoist(args: list[str]) -> tuple[list[str], list[str]]:
     return front, rest
 
 
+def rejoined(args: list[str]) -> list[str]:
+    """Words as they were typed: bash takes `--peer=10.0.0.5:7421` apart at its = and : before it asks us."""
+    words: list[str] = []
+    for word in args:
+        if words and (word in (":", "=") or words[-1].endswith((":", "="))):
+            words[-1] += word
+        else:
+            words.append(word)
+    return words
+
+
 class _Ctl(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        front, rest = hoist(args)
+        front, rest = hoist(rejoined(args) if ctx.resilient_parsing else args)
         if ctx.resilient_parsing and front and front[-1] in _SHARED:
             rest = []  # the shell asks for this option's value, so the words before are not looked into
         return super().parse_args(ctx, front + rest)

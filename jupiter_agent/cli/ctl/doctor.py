@@ -11,7 +11,10 @@ from jupiter_agent.cli.ctl.session import session_of
 
 
 def doctor(ctx: typer.Context) -> int:
-    """Look for what is wrong, on this machine and in the cluster, and say how to mend it; 0 if nothing is."""
+    """Find what is wrong, and say how to mend it.
+
+    On this machine, and in the cluster if an agent answers. Exit code 0 if nothing is wrong, else 1.
+    """
     from jupiter_agent.cli.ctl.diagnosis import examine
 
     return examine(session_of(ctx))

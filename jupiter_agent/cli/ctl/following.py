@@ -55,7 +55,10 @@ def logs(
     place: PlaceArgument,
     follow: Follow = False,
 ) -> None:
-    """What tasks wrote to stdout, stderr and their log, from the nodes that keep it."""
+    """What tasks wrote.
+
+    Their stdout, stderr and log, from the nodes that keep it.
+    """
     session = session_of(ctx)
     job, _, task = place.partition("/")
     readers = _find_readers(session, job, task, {})
@@ -99,7 +102,7 @@ def _print_lines(session: Session, readers: dict[str, LogReader], task: str, ove
 
 
 def events(ctx: typer.Context, follow: Follow = False) -> None:
-    """What the agents noticed: members, jobs, moves, failures."""
+    """What agents noticed: members, jobs, failures."""
     session = session_of(ctx)
     body = session.ask("events", {"since": 0})
     if not follow and session.output.is_data:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,20 @@ def blob_fields(client: Caller, content: Path | bytes) -> dict[str, Any]:
     return {"sha256": digest.hex() if isinstance(digest, bytes) else str(digest), "size": size}
 
 
-def send(client: Caller, inputs: Iterable[Input], task: str | None = None) -> list[dict[str, Any]]:
+def send(client: Caller, inputs: Sequence[Input], task: str | None = None) -> list[dict[str, Any]]:
     """Write the inputs and return their `inputs` entries for `submit` and `put`."""
     extra = {"task": task} if task else {}
-    return [{"name": item.name, **blob_fields(client, item.path), **extra} for item in inputs]
+    return [{"name": item.name, **blob_fields(client, item.path), **extra} for item in _told(inputs)]
+
+
+def _told(inputs: Sequence[Input]) -> Iterator[Input]:
+    """Each in turn; on a terminal one line says how far it got, and is gone at the end."""
+    live = sys.stderr.isatty() and len(inputs) > 1
+    try:
+        for number, item in enumerate(inputs, 1):
+            if live:
+                print(f"\r\x1b[Ksending {number} of {len(inputs)}: {item.name}", end="", file=sys.stderr, flush=True)
+            yield item
+    finally:
+        if live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

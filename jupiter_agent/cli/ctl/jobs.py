@@ -43,7 +43,7 @@ def submit(
     timeout: Timeout = None,
     results: Annotated[Path | None, typer.Option(metavar="DIR", help="Wait and write the results there.")] = None,
 ) -> int:
-    """Run an app: send its folder and inputs to the cluster as a new job."""
+    """Send an app and inputs, and run them as a job."""
     session = session_of(ctx)
     started = session.clock.now()
     args: dict[str, Any] = {
@@ -98,13 +98,16 @@ def read_mapping(path: Path) -> dict[str, str]:
 
 
 def wait(ctx: typer.Context, job: JobArgument, timeout: Timeout = None, watch: Watch = False) -> int:
-    """Wait until all items accepted so far are done or failed."""
+    """Wait until all items so far are done or failed."""
     session = session_of(ctx)
     return follow_to_end(session, waiting.one_job(session, job)["id"], timeout, closed=False, watch=watch)
 
 
 def close(ctx: typer.Context, job: JobArgument) -> None:
-    """No more inputs will come: the job ends when its items are done."""
+    """Say that no more inputs will come.
+
+    The job ends when its items are done.
+    """
     _act(ctx, "close", job)
 
 

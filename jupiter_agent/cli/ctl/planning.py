@@ -18,7 +18,7 @@ PLAN_TIMEOUT_S = 120.0
 
 
 def plan(ctx: typer.Context, app: AppArgument, mapper: Mapper = None, seed: Seed = None) -> None:
-    """Where an app's tasks would run, and the makespan that is to be expected."""
+    """Where an app's tasks would run, and how long."""
     session = session_of(ctx)
     args: dict[str, Any] = {"app": app.resolve().name, "mapper": mapper, "seed": seed}
     _, bundle = bundles.pack(app)

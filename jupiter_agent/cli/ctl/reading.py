@@ -63,7 +63,10 @@ def explain(
     job: JobArgument,
     task: TaskArgument = None,
 ) -> None:
-    """Why each task is where it is: the candidates with their numbers and reasons."""
+    """Why each task is where it is.
+
+    The candidates with their numbers and reasons, as the decider weighed them.
+    """
     session = session_of(ctx)
     body = session.ask("explain", {"job": job} | ({"task": task} if task else {}))
     if session.output.is_data:

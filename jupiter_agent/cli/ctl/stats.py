@@ -27,7 +27,10 @@ HEADER = ("Item", "Task", "Node", "Enter", "Execute", "Finish", "Elapse", "Durat
 
 
 def stats(ctx: typer.Context, job: JobArgument) -> None:
-    """How long items and tasks took; -o csv: every run; -o trace: every run for chrome://tracing or Perfetto."""
+    """How long items and tasks took.
+
+    -o csv gives every run, -o trace every run for chrome://tracing or Perfetto.
+    """
     session = session_of(ctx)
     body = session.ask("stats", {"job": job})
     output = session.output

@@ -19,7 +19,7 @@ def retry(
     job: JobArgument,
     item: Annotated[str | None, typer.Argument(metavar="[ITEM]", help="Only this one; else all that failed.")] = None,
 ) -> None:
-    """Run failed items again, from the tasks they failed in."""
+    """Run failed items again."""
     session = session_of(ctx)
     retried = list(session.call("retry", {"job": job} | ({"item": item} if item else {})).get("retried") or [])
     if session.output.is_data:
@@ -40,7 +40,10 @@ def remap(
         str | None, typer.Option("--to", metavar="NODE", help="To this node.", autocompletion=completing.node)
     ] = None,
 ) -> None:
-    """Map a running job anew by what is measured now, or move one task: work under way is finished where it is."""
+    """Map a running job anew, or move one task.
+
+    By what is measured now; runs under way are finished where they are.
+    """
     session = session_of(ctx)
     if (task is None) != (to is None):
         raise UsageError("--task and --to belong together", "without both, the job's mapper decides for all tasks")
@@ -49,13 +52,16 @@ def remap(
 
 
 def drain(ctx: typer.Context, node: NodeArgument) -> None:
-    """Give a node no more tasks and move those it has; it stays a member."""
+    """Move all tasks off a node, and give it no more.
+
+    It stays a member.
+    """
     session = session_of(ctx)
     session.output.object("drain", session.call("drain", {"node": node}))
 
 
 def forget(ctx: typer.Context, node: NodeArgument) -> None:
-    """Strike a dead node, or one that left, from the list of members."""
+    """Strike a dead or departed node from the list."""
     session = session_of(ctx)
     body = session.call("forget", {"node": node})
     if session.output.is_data:

@@ -40,7 +40,10 @@ def token(
         str, typer.Option(metavar="R", help="admin is the only one there is yet.", autocompletion=lambda: ["admin"])
     ] = "admin",
 ) -> None:
-    """Print the token that lets a node join and a client call: keep it secret."""
+    """Print the cluster's token: keep it secret.
+
+    It lets a node join and a client call.
+    """
     session = session_of(ctx)
     if action in NOT_OFFERED:
         raise UsageError(*NOT_OFFERED[action])

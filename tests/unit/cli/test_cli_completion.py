@@ -77,6 +77,8 @@ def shell(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         ("jupiter ctl get nodes --tok", ["--token-file"]),
         ("jupiter ctl stats last -o c", ["csv"]),
         ("jupiter ctl get nothing ", []),
+        ("jupiter ctl --peer 10.0.0.5 : 7421 drain ", ["node1", "node2"]),
+        ("jupiter ctl drain --peer = h : 1 ", ["node1", "node2"]),
     ],
 )
 def test_what_is_offered(shell: Shell, line: str, offered: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,3 +145,16 @@ def test_tables_are_coloured_on_a_terminal_only(cluster: FakeCluster, terminal: 
     cluster.answers["get"] = {"items": [job(state="failed")]}
     run_on(terminal, "get", "jobs")
     assert "\x1b[31mfailed" in terminal.getvalue()
+
+
+def test_what_is_sent_is_counted_on_a_terminal_and_the_line_is_gone_at_the_end(
+    cluster: FakeCluster, terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    cluster.answers["put"] = {"accepted": ["a", "b"], "ignored": []}
+    with contextlib.redirect_stderr(terminal):
+        assert main(["ctl", "put", "last", "a", "b"]) == 0
+    assert terminal.getvalue() == "\r\x1b[Ksending 1 of 2: a\r\x1b[Ksending 2 of 2: b\r\x1b[K"
+    assert main(["ctl", "put", "last", "a", "b"]) == 0
+    assert capsys.readouterr().err == ""

@@ -113,6 +113,7 @@ def test_what_no_agent_offers_yet_is_said_and_exits_2(
         (["ctl", "sbumit"], "`jupiter ctl` has no command 'sbumit'", "did you mean submit?"),
         (["cttl"], "`jupiter` has no command 'cttl'", "did you mean ctl?"),
         (["local", "upp"], "`jupiter local` has no command 'upp'", "did you mean up?"),
+        (["app", "lintt"], "`jupiter app` has no command 'lintt'", "did you mean lint?"),
         (["ctl", "get", "jobs", "--watsh"], "No such option: --watsh", "did you mean --watch?"),
         (["ctl", "get", "jobs", "--token-fil", "x"], "No such option: --token-fil", "did you mean --token-file?"),
         (["ctl", "submit", "app", "--mappr", "heft"], "No such option: --mappr", "did you mean --mapper?"),
