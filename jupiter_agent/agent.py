@@ -136,6 +136,7 @@ class Agent:
             task.cancel()
         self._driver.stop()
         self._remembered.save(self.machine.membership)
+        self._performer.forwards.close()
         await self._performer.runner.close()
         await asyncio.sleep(0.1)
         self._network.close()

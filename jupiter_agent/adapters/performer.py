@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jupiter_agent.adapters.bundle import open_bundle
+from jupiter_agent.adapters.forwards import Forwards
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.objects import ObjectStore
 from jupiter_agent.adapters.runner import Runner
@@ -57,6 +58,7 @@ class Performer:
         self.bundles = state_dir / "bundles"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
         self.runner = Runner(post, state_dir / "jobs", lambda digest: self.bundles / digest.hex(), self.objects)
+        self.forwards = Forwards(self._note)
         self.network: Network
         """set by the composition before the first effect"""
         self._me, self._post, self._journal, self._on_effect = me, post, journal, on_effect
@@ -169,6 +171,14 @@ class Performer:
 
     # --- tasks ---------------------------------------------------------------------------------------------------
 
+    def _start_task(self, effect: ef.StartTask) -> None:
+        self.runner.start_task(effect)
+        self.forwards.start(effect)
+
+    def _stop_task(self, effect: ef.StopTask) -> None:
+        self.runner.stop_task(effect)
+        self.forwards.stop(effect)
+
     def _profile(self, effect: ef.ProfileApp) -> None:
         app = self._apps[effect.bundle]
         self.runner.profile(effect, app.tasks, app.samples)
@@ -209,10 +219,10 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.SendChunk: Performer._send_chunk,
     ef.DropObject: lambda p, e: p.objects.drop(e.sha256),
     ef.OpenBundle: Performer._open_bundle,
-    ef.StartTask: lambda p, e: p.runner.start_task(e),
+    ef.StartTask: Performer._start_task,
     ef.StartRun: lambda p, e: p.runner.start_run(e),
     ef.Deliver: lambda p, e: p.runner.deliver(e),
-    ef.StopTask: lambda p, e: p.runner.stop_task(e),
+    ef.StopTask: Performer._stop_task,
     ef.ProfileApp: Performer._profile,
     ef.ReadLog: Performer._read_log,
     ef.Solve: Performer._solve,

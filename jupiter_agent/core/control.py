@@ -154,7 +154,8 @@ class Control:
                 body = {"retried": submission.args.retry, "job": outcome.job.id}
                 effects += self._answer(submission.client, submission.seq, body)
             elif outcome.home is not None:
-                effects += self._answer(submission.client, submission.seq, job_row(outcome.home, self.around.name))
+                body = {**job_row(outcome.home, self.around.name), "warnings": submission.warnings}
+                effects += self._answer(submission.client, submission.seq, body)
         return effects
 
     def note(self, row: Row) -> None:

@@ -129,6 +129,8 @@ class StartTask(Effect, frozen=True):
     bundle: bytes
     app: str
     params: dict[str, str]
+    ports: list[str] = []
+    """'service:container': what comes to the service port is passed on to the container port"""
 
 
 class StartRun(Effect, frozen=True):

@@ -135,7 +135,7 @@ class Execution:
         params = {**spec.params, **task.params}
         if task.contract in STREAMED:
             params |= self._addresses()
-        return StartTask(spec.id, task, spec.bundle, spec.app, params)
+        return StartTask(spec.id, task, spec.bundle, spec.app, params, spec.ports)
 
     def _addresses(self) -> dict[str, str]:
         """Environment of v4 and v5 tasks: where home and the other tasks are, as far as known (COMPAT)."""

@@ -52,6 +52,8 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     inputs: list[dict[str, Any]] = []
     plan: bool = False
     """only say where the tasks would run"""
+    strict_hosts: bool = False
+    """hosts that the app wishes must be here"""
     retry: list[str] = []
     """items of an earlier job that are tried again"""
 
@@ -64,6 +66,7 @@ class Submission:
         self.bundle = bytes.fromhex(args.bundle)
         self.app: AppSpec | None = None
         self.state = "opening"
+        self.warnings: list[str] = []
 
 
 Outcome = tuple[Submission, Local | JupiterError | dict[str, Any]]
@@ -151,7 +154,14 @@ class Submissions:
                 problem = f"names unknown tasks: {', '.join(extra)}" if extra else f"lacks tasks: {', '.join(lacking)}"
                 raise UsageError(f"the mapping {problem}", "a static mapping places every task of the app, no others")
             wanted |= {task: node for task, node in mapping.items() if task != HOME}
+        wished = {**app.placements, **{t.name: str(t.extra["host"]) for t in app.nondag if t.extra.get("host")}}
+        if submission.args.strict_hosts:
+            wanted |= wished
         absent = {task: node for task, node in wanted.items() if self._around.find(node) is None}
+        unknown = sorted({host for host in wished.values() if self._around.find(host) is None})
+        if unknown:
+            warning = f"the app wishes hosts that are not here: {', '.join(unknown)}; the mapper chooses instead"
+            submission.warnings.append(warning)
         if absent:
             here = ", ".join(self._around.name(node) for node in self._around.alive())
             reasons = [f"task '{task}' wants node '{node}', which is not there" for task, node in absent.items()]
@@ -192,7 +202,7 @@ class Submissions:
             seconds={task.name: seconds.get(task.name, PRIOR_S) for task in app.tasks},
             edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
             entries=app.entries or None, fed=app.fed, home_task=app.home_task, nondag=app.nondag,
-            contract=app.contract, item_files=app.item_files,
+            contract=app.contract, item_files=app.item_files, ports=app.ports,
         )  # fmt: skip
         signed = self._sign(spec)
         if args.plan:

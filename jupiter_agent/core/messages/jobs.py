@@ -82,6 +82,8 @@ class JobSpec(Struct, frozen=True, array_like=True):
     """`v4`: an item is named by the join key of its files"""
     item_files: dict[str, int] = {}
     """v4: entry -> files of one key that make an item"""
+    ports: list[str] = []
+    """'service:container' port pairs, opened on the nodes of the tasks"""
 
 
 class SignedSpec(Struct, frozen=True, array_like=True):
