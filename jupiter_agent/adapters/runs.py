@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from jupiter_agent.core.effects import StartRun
 
 MAX_ROOM = 64
@@ -24,8 +26,10 @@ class Attempt:
 class Runs:
     """`on_late` is called when the time of a run inside is up."""
 
-    def __init__(self, timeout_s: float | None, on_late: Callable[[], None]) -> None:
+    def __init__(self, timeout_s: float | None, on_late: Callable[[], None], replay: int = 0) -> None:
+        """`replay`: so many runs that were done are given to a process that starts again, for the state they make."""
         self._timeout_s, self._on_late = timeout_s, on_late
+        self._done: deque[StartRun] = deque(maxlen=replay)
         self._waiting: deque[StartRun] = deque()
         self._inside: dict[int, Attempt] = {}
         self._backs: list[StartRun] = []
@@ -53,10 +57,18 @@ class Runs:
         _cancel(attempt)
         return attempt.effect
 
+    def remember(self, effect: StartRun) -> None:
+        """It was done."""
+        self._done.append(effect)
+
+    def forget(self) -> None:
+        """What was done does harm when it is done again."""
+        self._done.clear()
+
     def give_back(self, run: int) -> None:
         """It was not begun: the next process gets it."""
         effect = self.leave(run)
-        if effect:
+        if effect and run >= 0:
             self._backs.append(effect)
 
     def widen(self, room: int) -> None:
@@ -64,11 +76,21 @@ class Runs:
         self._room = min(max(self._room, room), MAX_ROOM)
 
     def reset(self, room: int) -> None:
-        """A new process."""
+        """A new process. What is replayed comes first, under negative numbers."""
         self._room = room
+        replayed = [msgspec.structs.replace(effect, run=-number) for number, effect in enumerate(self._done, 1)]
+        self._waiting.extendleft(reversed(replayed))
 
     def empty(self, given_back: bool) -> list[Attempt]:
-        """The process is gone: those that were inside; with `given_back` only the late ones, the rest waits again."""
+        """The process is gone: those that were inside; with `given_back` only the late ones, the rest waits again.
+
+        A replay that did not survive is not tried again.
+        """
+        if any(run < 0 for run in self._inside):
+            self.forget()
+        self._waiting = deque(effect for effect in self._waiting if effect.run >= 0)
+        for run in [run for run in self._inside if run < 0]:
+            _cancel(self._inside.pop(run))
         inside = list(self._inside.values())
         if given_back:
             for attempt in inside:
@@ -83,7 +105,7 @@ class Runs:
 
     def refuse(self) -> list[StartRun]:
         """Those that wait, which no longer do."""
-        waiting = list(self._waiting)
+        waiting = [effect for effect in self._waiting if effect.run >= 0]
         self._waiting.clear()
         return waiting
 

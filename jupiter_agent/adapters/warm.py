@@ -82,7 +82,7 @@ class WarmProcess:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._title = spec_title(effect.task)
-        self._runs = Runs(effect.task.timeout_s, self._on_late)
+        self._runs = Runs(effect.task.timeout_s, self._on_late, effect.task.extra.get("replay", 0))
         self._storing: set[asyncio.Task[None]] = set()
         self._child: Child | None = None
         self._work = Path()
@@ -324,7 +324,9 @@ class WarmProcess:
         effect = self._runs.leave(answer.run)
         if effect is None:
             return
-        if isinstance(answer, Failed):
+        if answer.run < 0:
+            self._replayed(answer)
+        elif isinstance(answer, Failed):
             self._answer(answer.run, (answer.kind, answer.error), effect.item)
         elif error := forged(answer, self._spec.children or [HOME]):
             self._answer(answer.run, ("contract", error), effect.item)
@@ -335,6 +337,18 @@ class WarmProcess:
         else:
             objects = [(children, inline(name, data or b"")) for children, name, data, _, _ in answer.outputs]
             self._around.post(RunDone(answer.run, objects, answer.seconds))
+        if isinstance(answer, Done) and answer.run >= 0:
+            self._runs.remember(effect)
+
+    def _replayed(self, answer: Done | Failed) -> None:
+        """What it gave is not needed: it was given before."""
+        if isinstance(answer, Failed):
+            self._log.note(f"earlier items are not given again: {answer.error}")
+            self._runs.forget()
+            return
+        for _, _, data, number, _ in answer.outputs:
+            if data is None:
+                (self._work / "out" / f"{answer.run}.{number}").unlink(missing_ok=True)
 
     def _on_other(self, answer: Window | Back | Made | Ended) -> None:
         """What only v5 tasks say."""

@@ -37,6 +37,10 @@ def serve(pipe: Pipe, setup: dict[str, Any]) -> None:
             from jupiter_agent.task.v5 import load as load_v5
 
             go_on = load_v5(pipe, setup)
+        elif setup["contract"] == "v4" and setup["extra"].get("role"):
+            from jupiter_agent.task.program import load as load_program
+
+            go_on = load_program(pipe, setup)
         else:
             go_on = _Server(pipe, setup, work_of(setup)).run
     except SystemExit as stop:

@@ -12,7 +12,7 @@ import pytest
 from runner_bench import Bench, on_bench
 
 from jupiter_agent.adapters.runner import Limits
-from jupiter_agent.core.events import RunDone, RunFailed
+from jupiter_agent.core.events import RunDone, RunFailed, TaskDown, TaskEnded
 from jupiter_agent.core.messages.jobs import TaskSpec
 
 WRITER = """
@@ -243,6 +243,55 @@ def test_a_shell_script_with_absolute_paths_works_or_says_why_not(tmp_path: Path
             assert "OSError: copy.sh names /centralized_scheduler, which other programs cannot see here" in answer.error
 
     on_bench(tmp_path, test, Limits(namespaces=namespaces))
+
+
+def beside(bench: Bench, script: str, main: bool = True) -> None:
+    extra = {"inputs": 1, "flag": "false", "args": ["--port", 7], "role": "nondag", "host": "", "main": main}
+    bench.begin(TaskSpec("p", f"scripts/{script}", contract="v4", extra=extra))
+
+
+@pytest.mark.parametrize(
+    ("script", "body"),
+    [
+        ("p.py", "import os, sys, sibling\nprint(sys.argv[1:], os.environ['TASK'], __name__, sibling.NAME)\n"),
+        ("p.sh", "echo \"['$1', '$2'] $TASK __main__ sibling\"\n"),
+    ],
+)
+def test_a_program_beside_the_dag_gets_its_arguments_and_its_end_is_told(
+    tmp_path: Path, script: str, body: str
+) -> None:
+    async def test(bench: Bench) -> None:
+        absolute_app(bench)
+        bench.file(f"scripts/{script}", body)
+        beside(bench, script)
+        await bench.event(lambda e: isinstance(e, TaskEnded) and e.task == "p")
+        assert "['--port', '7'] p __main__ sibling" in bench.log(task="p")
+
+    on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("script", "body", "words"),
+    [("p.py", "int('x')", "p.py:1: ValueError"), ("p.sh", "exit 3", "p.sh: exited with code 3")],
+)
+def test_a_program_that_fails_is_started_again(tmp_path: Path, script: str, body: str, words: str) -> None:
+    async def test(bench: Bench) -> None:
+        bench.file(f"scripts/{script}", body)
+        beside(bench, script)
+        await bench.event(lambda e: sum(isinstance(x, TaskDown) for x in bench.events) == 2)
+        assert all(words in e.error for e in bench.events if isinstance(e, TaskDown))
+
+    on_bench(tmp_path, test)
+
+
+def test_a_task_beside_the_dag_that_is_no_program_just_waits(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.file("scripts/p.py", "print('never')\n")
+        beside(bench, "p.py", main=False)
+        await bench.up()
+        assert "never" not in bench.log(task="p")
+
+    on_bench(tmp_path, test)
 
 
 def test_runs_in_parallel_have_folders_of_their_own(tmp_path: Path) -> None:

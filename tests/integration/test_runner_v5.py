@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import time
@@ -440,6 +441,52 @@ def test_a_transfer_by_hand_is_an_output_and_one_to_a_stranger_an_error(tmp_path
         assert got == [("x", "a_t_f_g", b"data"), ("home", "else.txt", b"data")]
         failed = await bench.answer(bench.give(("a", "bad", b"")))
         assert "cannot be sent to task y: it is no child here; they are x, home" in failed.error
+
+    on_bench(tmp_path, test)
+
+
+def test_a_restarted_task_is_given_its_last_items_again_if_it_asks_for_that(tmp_path: Path) -> None:
+    body = (
+        HEAD
+        + """
+seen = []
+def task(q, pathin, pathout, task_name):
+    while True:
+        name = q.get()
+        seen.append(name.split('_')[2])
+        put(pathout, 't_x_seen', ' '.join(seen).encode() + bytes(70000))
+        if 'bad' in name:
+            os._exit(1)
+        q.task_done()
+"""
+    )
+
+    async def test(bench: Bench) -> None:
+        v5(bench, body, children=["x"], extra={"replay": 2})
+        for n in range(3):
+            await bench.outputs(bench.give(("a", f"f{n}", b"")))
+        assert isinstance(await bench.answer(bench.give(("a", "bad", b""))), RunFailed)
+        [(_, _, data)] = await bench.outputs(bench.give(("a", "f4", b"")))
+        assert data.rstrip(b"\0") == b"f1 f2 f4"
+        assert [path.name for path in bench.folder.glob(".work/*/out/*")] == []
+
+    on_bench(tmp_path, test)
+
+
+def test_items_that_do_harm_when_given_again_are_not_given_a_third_time(tmp_path: Path) -> None:
+    body = f"{HEAD}count = 0\ndef task(q, i, o, name):\n  while True:\n    q.get()\n    RAISE\n    q.task_done()\n"
+    once = "if os.path.exists(os.environ['FLAG']): WHAT\n    open(os.environ['FLAG'], 'w').close()"
+
+    async def test(bench: Bench) -> None:
+        for n, what in enumerate(("raise ValueError('again')", "os._exit(3)")):
+            flag = tmp_path / f"flag{n}"
+            script = body.replace("RAISE", once).replace("WHAT", what)
+            v5(bench, script, extra={"replay": 2}, params={"_env_FLAG": str(flag)})
+            assert await bench.outputs(bench.give(("a", "f", b""))) == []
+            assert isinstance(await bench.answer(bench.give(("a", "g", b""))), RunFailed)
+            await asyncio.sleep(0.5)
+            flag.unlink()
+            assert await bench.outputs(bench.give(("a", "h", b""))) == []
 
     on_bench(tmp_path, test)
 
