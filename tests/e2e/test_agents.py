@@ -26,6 +26,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 def test_an_agent_shows_its_pages_leaves_when_asked_and_rejoins_as_itself_with_a_higher_boot(make_agent: Make) -> None:
     before = os.umask(0)
     try:
@@ -109,6 +110,7 @@ def test_a_stranger_with_another_secret_is_not_let_in_and_says_why(make_agent: M
     assert set(a.nodes()) == {"a"}
 
 
+@pytest.mark.slow
 def test_an_agent_that_cannot_start_says_why_and_the_one_in_its_way_lives(make_agent: Make, tmp_path: Path) -> None:
     a = make_agent("a")
     below_a_file = tmp_path / "file"

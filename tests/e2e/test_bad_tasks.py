@@ -75,6 +75,7 @@ def test_a_task_that_exits_or_breaks_its_contract_is_a_failed_job(
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_task_that_prints_a_hundred_megabytes_is_heard_in_part_and_harms_nothing(
     sound: Cluster, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_task_that_prints_a_hundred_megabytes_is_heard_in_part_and_harms_nothi
     assert "the log is cut here" in log.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_task_that_hangs_fails_at_its_timeout(sound: Cluster, tmp_path: Path) -> None:
     hangs = "import time\ndef process(inputs, ctx):\n    time.sleep(1000)\n"
     began = time.monotonic()
@@ -97,6 +99,7 @@ def test_a_task_that_hangs_fails_at_its_timeout(sound: Cluster, tmp_path: Path) 
     assert time.monotonic() - began < 12
 
 
+@pytest.mark.slow
 def test_a_task_that_hangs_without_a_timeout_is_waited_for_as_long_as_told_then_cancelled(
     sound: Cluster, tmp_path: Path
 ) -> None:

@@ -38,8 +38,12 @@ def victim(make_agent: Make) -> Iterator[Agent]:
         assert each.runs, each.log.read_text()[-3000:]
         assert each.page("/healthz")[0] == 200
         assert "Traceback" not in each.log.read_text()
-        nodes = {name: row["state"] for name, row in each.nodes().items()}
-        assert nodes == {"victim": "alive", "witness": "alive"}
+        eventually(lambda a=each: they_see_each_other(a), "they see each other still", pause_s=0.5)
+
+
+def they_see_each_other(agent: Agent) -> bool:
+    nodes = agent.nodes()
+    return [nodes[name]["state"] for name in ("victim", "witness")] == ["alive", "alive"]
 
 
 def count(agent: Agent, *parts: str) -> float:
@@ -51,6 +55,7 @@ def count(agent: Agent, *parts: str) -> float:
     )
 
 
+@pytest.mark.slow
 def test_random_bytes_http_and_half_open_connections_are_counted_and_dropped(victim: Agent) -> None:
     before = count(victim, "handshakes_failed", "dropped")
     sent, silent = 0, []
@@ -89,6 +94,7 @@ def curve_key(agent: Agent) -> str:
     return zmq.curve_public(curve_secret(agent.folder).encode()).decode()
 
 
+@pytest.mark.slow
 def test_a_foreign_key_opens_neither_port_and_the_operators_frames_are_judged_one_by_one(victim: Agent) -> None:
     access = derive_access(decode_token(victim.token_file.read_text()).join_secret)
     public, secret = (key.decode() for key in zmq.curve_keypair())
@@ -151,11 +157,13 @@ def value_of(hint: Any, rng: random.Random, depth: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("sender", ["operator", "member"])
-def test_well_formed_nonsense_of_every_kind_changes_nothing(victim: Agent, sender: str) -> None:
+@pytest.mark.slow
+def test_well_formed_nonsense_of_every_kind_changes_nothing(victim: Agent, make_agent: Make, sender: str) -> None:
     rng = random.Random(8)
     pair = derive_access(decode_token(victim.token_file.read_text()).join_secret).operator
     if sender == "member":
-        secret = curve_secret(victim.folder.with_name("witness"))
+        rogue = make_agent("rogue", JUPITER_TOKEN_FILE=str(victim.token_file))
+        secret = curve_secret(rogue.folder)
         pair = CurvePair(zmq.curve_public(secret.encode()).decode(), secret)
     sock = dealer(victim.address, curve_key(victim), pair)
     sent, before = 0, count(victim, "frames_in")
@@ -172,6 +180,7 @@ def test_well_formed_nonsense_of_every_kind_changes_nothing(victim: Agent, sende
     assert victim.ctl("get", "jobs", "-o", "json").ok().json()["items"] == []
 
 
+@pytest.mark.slow
 def test_an_upload_that_lies_is_refused_and_the_store_stays_usable(victim: Agent) -> None:
     client = victim.client()
     token = decode_token(victim.token_file.read_text())

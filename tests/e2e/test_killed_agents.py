@@ -23,7 +23,7 @@ def process(inputs, ctx):
     time.sleep(0.1)
     return b"".join(inputs[name] for name in sorted(inputs)) + ctx.task.encode()
 """
-ITEMS = 30
+ITEMS = 20
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def test_up_on_a_running_cluster_is_refused_and_hurts_nobody(cluster: Cluster) -
     assert len(cluster.states("node1")) == 5
 
 
+@pytest.mark.slow
 def test_two_clusters_never_meet_and_the_key_of_one_does_not_open_the_other(
     cluster: Cluster, make_cluster: Make
 ) -> None:

@@ -101,6 +101,7 @@ def test_json_is_the_only_thing_on_stdout(cluster: Cluster, open_job: str, tmp_p
 
 
 @pytest.mark.parametrize("size", [40, 300_000], ids=["small", "large"])
+@pytest.mark.slow
 def test_items_enter_and_results_leave_through_peers_that_are_not_home(
     cluster: Cluster, open_job: str, tmp_path: Path, size: int
 ) -> None:
@@ -112,6 +113,7 @@ def test_items_enter_and_results_leave_through_peers_that_are_not_home(
     assert read_results(tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 def test_following_shows_results_logs_and_events_as_they_come(cluster: Cluster, tmp_path: Path) -> None:
     app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"b": SLOW})
     inputs = make_inputs(tmp_path / "in", 5)
@@ -136,6 +138,7 @@ def test_following_shows_results_logs_and_events_as_they_come(cluster: Cluster, 
     assert "saw item3" in cluster.ctl("logs", job).ok().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting_leaves_the_job_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
     app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"b": SLOW})
     inputs = make_inputs(tmp_path / "in", 6)
