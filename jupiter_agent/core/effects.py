@@ -193,6 +193,8 @@ class Solve(Effect, frozen=True):
     problem: dict[str, Any]
     """keyword arguments of schedulers.Problem as plain lists"""
     seed: int
+    options: dict[str, bool] = {}
+    """of the mapper"""
 
 
 class Notice(Effect, frozen=True):

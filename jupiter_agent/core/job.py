@@ -59,6 +59,11 @@ class Job:
         """'' or the terminal state: completed, failed, cancelled"""
 
     @property
+    def processes(self) -> list[str]:
+        """Names of all tasks that have a process somewhere, the home script and those beside the DAG included."""
+        return [*self.tasks, *self.side, *([HOME] if self.spec.home_task else [])]
+
+    @property
     def mapped(self) -> bool:
         return all(task in self.registers for task in self.tasks)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.home import Home
+from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.node_verbs import own_runs
@@ -36,8 +37,8 @@ class Asked:
     def check_task(self) -> None:
         """UsageError when a task is named that the job does not have."""
         job = self.local.job
-        if self.task and self.task not in job.tasks:
-            raise UsageError(f"job {job.id} has no task '{self.task}'", f"tasks: {', '.join(job.tasks)}")
+        if self.task and self.task not in job.processes:
+            raise UsageError(f"job {job.id} has no task '{self.task}'", f"tasks: {', '.join(job.processes)}")
 
 
 def _rows(control: Control, asked: Asked) -> list[Row]:
@@ -91,12 +92,10 @@ def _results(control: Control, asked: Asked, now: float) -> list[Effect]:
 
 def _logs(control: Control, asked: Asked, now: float) -> list[Effect]:
     asked.check_task()
-    rows = [
-        {"task": task, "node": control.around.name(register.node), "size": None}
-        for task, register in asked.local.job.registers.items()
-        if asked.task in ("", task)
-    ]
-    return asked.answer({"job": asked.local.job.id, "logs": rows})
+    job = asked.local.job
+    hosts = {task: job.host(task) for task in job.processes if asked.task in ("", task)}
+    rows = [{"task": task, "node": control.around.name(host), "size": None} for task, host in hosts.items() if host]
+    return asked.answer({"job": job.id, "logs": rows})
 
 
 def _log(control: Control, asked: Asked, now: float) -> list[Effect]:
@@ -143,6 +142,8 @@ def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
     if not task or not name:
         raise UsageError("which task, to which node?", "remap JOB --task TASK --to NODE")
     asked.check_task()
+    if task == HOME:
+        raise UsageError("home cannot be moved", "the tasks can")
     node = control.around.find(name)
     if node is None:
         raise JupiterError(f"there is no living node '{name}'", "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)

@@ -69,7 +69,9 @@ class Placement:
     def _solve(self) -> list[Effect]:
         self._due = inf
         self._waiting.clear()
-        return [Solve(self.job.id, self.job.spec.mapper, self.problem(), self.job.spec.seed)]
+        return [
+            Solve(self.job.id, self.job.spec.mapper, self.problem(), self.job.spec.seed, self.job.spec.mapper_options)
+        ]
 
     def problem(self) -> dict[str, object]:
         """Keyword arguments of schedulers.Problem: the app's tasks in file order, then source and sink at home."""

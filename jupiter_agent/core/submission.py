@@ -203,6 +203,7 @@ class Submissions:
             edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
             entries=app.entries or None, fed=app.fed, home_task=app.home_task, nondag=app.nondag,
             contract=app.contract, item_files=app.item_files, ports=app.ports,
+            mapper_options={} if args.mapper else app.mapper_options,
         )  # fmt: skip
         signed = self._sign(spec)
         if args.plan:

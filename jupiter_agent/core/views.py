@@ -162,7 +162,7 @@ def explanation(local: Local, name: NameOf, tasks: list[str]) -> list[Row]:
                 "task": task,
                 "node": name(register.node),
                 "decided_by": name(register.writer),
-                "controller": local.job.controllers[task] or "home",
+                "controller": local.job.controllers.get(task) or "home",
                 "why": register.why,
                 "candidates": candidates,
             }

@@ -84,6 +84,7 @@ class JobSpec(Struct, frozen=True, array_like=True):
     """v4: entry -> files of one key that make an item"""
     ports: list[str] = []
     """'service:container' port pairs, opened on the nodes of the tasks"""
+    mapper_options: dict[str, bool] = {}
 
 
 class SignedSpec(Struct, frozen=True, array_like=True):
