@@ -91,6 +91,14 @@ class Output:
             self._stream_row([column.cell(row) for column in self._columns(kind)], self._columns(kind))
         sys.stdout.flush()
 
+    def shown(self, kind: str, row: Row) -> str:
+        """What of a row is seen, but for its age: two that are equal need not both be printed."""
+        if self.is_data:
+            return json.dumps(row, sort_keys=True, default=str)
+        if self.form is Format.NAME:
+            return KINDS[kind].key(row)
+        return "\t".join(column.cell(row) for column in self._columns(kind) if column.title != "AGE")
+
     def stream_object(self, kind: str, row: Row) -> None:
         """The same for what has no table: the caller prints the text itself when this returns at once."""
         if self.is_data:

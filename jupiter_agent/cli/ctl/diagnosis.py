@@ -17,7 +17,7 @@ from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.guard import HINTS, say
 from jupiter_agent.cli.output import Format
 from jupiter_agent.cli.units import seconds, text
-from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, JupiterError, UnreachableError
+from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, JupiterError, UnauthorisedError, UsageError
 
 CLOCK_OFF_S = 1.0
 STYLES = {"ok": "green", "note": "yellow", "wrong": "red"}
@@ -88,8 +88,8 @@ def _diagnosis(session: Session) -> dict[str, Any]:
 def _no_answer(session: Session, error: JupiterError) -> Check:
     """Nobody to ask is wrong only where somebody was meant."""
     hint = error.hint or HINTS.get(error.exit_code, HINTS[EXIT_FAILED])
-    if not isinstance(error, UnreachableError):
-        return Check("key", False, error.message, hint)
+    if isinstance(error, UnauthorisedError | UsageError):
+        return Check("key" if isinstance(error, UnauthorisedError) else "options", False, error.message, hint)
     where = session.where
     meant = where.peers or where.dir or where.env.get("JUPITER_PEER") or reach.state_folders(where)
     return Check("agent", not meant, error.message, hint)

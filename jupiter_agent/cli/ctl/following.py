@@ -13,6 +13,7 @@ from jupiter_agent.cli import units
 from jupiter_agent.cli.ctl import waiting
 from jupiter_agent.cli.ctl.arguments import PlaceArgument
 from jupiter_agent.cli.ctl.session import Session, session_of
+from jupiter_agent.errors import EXIT_OK
 
 FOLLOW_EVERY_S = 0.5
 LOG_CHUNK_BYTES = 256 * 1024
@@ -54,21 +55,37 @@ def logs(
     ctx: typer.Context,
     place: PlaceArgument,
     follow: Follow = False,
-) -> None:
+) -> int:
     """What tasks wrote.
 
     Their stdout, stderr and log, from the nodes that keep it.
     """
     session = session_of(ctx)
     job, _, task = place.partition("/")
-    readers = _find_readers(session, job, task, {})
-    while follow:
+    if not follow:
+        _print_whole(session, job, task)
+        return EXIT_OK
+    try:
+        _follow_lines(session, job, task)
+    except KeyboardInterrupt:
+        return waiting.detached(job)
+    return EXIT_OK
+
+
+def _follow_lines(session: Session, job: str, task: str) -> None:
+    """Whole lines as they come, until the job is over."""
+    readers: dict[str, LogReader] = {}
+    over = False
+    while not over:
+        readers = _find_readers(session, job, task, readers)
         over = waiting.is_over(waiting.one_job(session, job, patiently=True))
         _print_lines(session, readers, task, over)
-        if over:
-            return
-        session.clock.sleep(FOLLOW_EVERY_S)
-        readers = _find_readers(session, job, task, readers)
+        if not over:
+            session.clock.sleep(FOLLOW_EVERY_S)
+
+
+def _print_whole(session: Session, job: str, task: str) -> None:
+    readers = _find_readers(session, job, task, {})
     if session.output.is_data:
         parts = [{"task": r.task, "node": r.node, "text": "\n".join([*r.read(), *r.rest()])} for r in readers.values()]
         session.output.fields("logs", {"job": job, "items": parts})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -39,7 +38,7 @@ def _watch(session: Session, plural: str, args: dict[str, str]) -> None:
     shown: dict[str, str] = {}
     while True:
         for row in session.ask_patiently("get", args)["items"]:
-            key, now = KINDS[plural].key(row), json.dumps(row, sort_keys=True, default=str)
+            key, now = KINDS[plural].key(row), session.output.shown(plural, row)
             if shown.get(key) != now:
                 session.output.stream(plural, row)
                 shown[key] = now

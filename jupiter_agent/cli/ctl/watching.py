@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ class Changes:
         self._last = ""
 
     def __call__(self, job: Job) -> None:
-        if (now := json.dumps(job, sort_keys=True, default=str)) != self._last:
+        if (now := self._output.shown("jobs", job)) != self._last:
             self._output.stream("jobs", job)
             self._last = now
 

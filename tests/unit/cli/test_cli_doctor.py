@@ -97,6 +97,8 @@ def test_an_older_agent_is_asked_for_its_members_only(healthy: FakeCluster, run:
 def test_a_refused_key_is_wrong(cluster: FakeCluster, run: Run) -> None:
     cluster.answers["get"] = UnauthorisedError("the token is of another cluster", "another key: --token-file FILE")
     assert found(run)["key"]["hint"] == "another key: --token-file FILE"
+    cluster.answers["get"] = UsageError("--peer: 'x' is not HOST:PORT", "for example --peer 10.0.0.5:7421")
+    assert "not HOST:PORT" in found(run)["options"]["detail"]
 
 
 def test_nobody_to_ask_is_wrong_only_where_somebody_was_meant(cluster: FakeCluster, run: Run) -> None:

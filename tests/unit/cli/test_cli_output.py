@@ -105,6 +105,15 @@ def test_watching_prints_one_json_object_a_line_when_something_changes(cluster: 
     assert [(line["kind"], line["name"]) for line in lines] == [("node", "node1"), ("node", "node2")]
 
 
+def test_in_a_watched_table_a_row_comes_again_only_when_it_reads_differently(cluster: FakeCluster, run: Run) -> None:
+    rows = [NODE | {"load": load, "state": state} for load, state in ((0.1, "alive"), (0.2, "alive"), (0.2, "dead"))]
+    cluster.answers["get"] = [*({"items": [row]} for row in rows), KeyboardInterrupt()]
+    assert len(run("ctl", "get", "nodes", "-w").out.splitlines()) == 3, "the titles and two rows"
+    links = [ROWS["links"] | {"age_s": age} for age in (1.0, 2.0)]
+    cluster.answers["get"] = [*({"items": [row]} for row in links), KeyboardInterrupt()]
+    assert len(run("ctl", "get", "links", "-w").out.splitlines()) == 2
+
+
 def test_describe_shows_every_field_and_lists_as_tables(cluster: FakeCluster, run: Run) -> None:
     registers = [{"task": "detect", "node": "node2", "decided_by": "node1", "why": "least finish time"}]
     cluster.answers["describe"] = job(tasks=[ROWS["tasks"]], registers=registers, weights={"cpu": 1.0}, errors=[])
@@ -154,6 +163,12 @@ def test_logs_of_several_tasks_say_whose_line_it_is(cluster: FakeCluster, run: R
     cluster.answers["logs"] = {"logs": [{"task": "merge", "node": "n", "size": 9}]}
     assert run("ctl", "logs", "last/merge").out == "grün\nlast\n"
     assert cluster.args("logs") == {"job": "last", "task": "merge"}
+
+
+def test_ctrl_c_while_a_log_is_followed_says_that_the_job_goes_on(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers |= {"logs": {"logs": []}, "get": KeyboardInterrupt()}
+    ended = run("ctl", "logs", "j-1f2e", "-f")
+    assert (ended.code, "detached: job j-1f2e goes on" in ended.err) == (130, True)
 
 
 def test_following_a_log_ends_with_the_job(cluster: FakeCluster, run: Run) -> None:
