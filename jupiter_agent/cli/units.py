@@ -32,6 +32,11 @@ def log_text(value: str) -> str:
     return value.replace("\r\n", "\n").translate(_CONTROL_IN_LOG)
 
 
+def count(number: int, what: str) -> str:
+    """1 item, 2 items."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def seconds(value: Any) -> str:
     """A duration: 850us, 12.3ms, 1.25s, 3m05s, 2h10m, 4d03h."""
     if not _is_number(value):

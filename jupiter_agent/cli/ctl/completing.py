@@ -50,6 +50,12 @@ def task(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return [(str(row["name"]), f"on {text(row.get('node'))}") for row in rows]
 
 
+def failed_item(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Failed items of the job named before."""
+    rows = _rows(ctx, {"kind": "items", "id": str(ctx.params.get("job") or "last")})
+    return [(str(row["name"]), "failed") for row in rows if row.get("state") == "failed"]
+
+
 def place(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """JOB, and once it has its slash JOB/TASK."""
     ref, slash, _ = incomplete.partition("/")

@@ -15,6 +15,7 @@ from jupiter_agent.cli.ctl.folder import Folder
 from jupiter_agent.cli.ctl.intake import Input
 from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.guard import say, say_error
+from jupiter_agent.cli.units import count
 from jupiter_agent.errors import EXIT_OK, EXIT_UNAUTHORISED, EXIT_USAGE, JupiterError
 
 LOOK_EVERY_S = 0.25
@@ -137,7 +138,7 @@ class _Stream:
 
     def account(self) -> str:
         more = [f"{n} {what}" for n, what in ((self.ignored, "there already"), (self.refused, "refused")) if n]
-        return f"{self.accepted} files put into job {self._feed.job}" + "".join(f", {part}" for part in more)
+        return f"{count(self.accepted, 'file')} put into job {self._feed.job}" + "".join(f", {part}" for part in more)
 
 
 def follow(feed: Feed, first: list[Input], path: Path) -> int:

@@ -46,7 +46,7 @@ def stats(ctx: typer.Context, job: JobArgument) -> None:
 
 def _summary(items: Mapping[str, Any]) -> str:
     spans = ", ".join(f"{name} {units.seconds(items.get(name + '_s'))}" for name in ("p50", "p90", "p99", "max"))
-    return f"{items.get('count') or 0} items: {spans}"
+    return f"{units.count(items.get('count') or 0, 'item')}: {spans}"
 
 
 def _dated(run: Run) -> dict[str, Any]:

@@ -11,23 +11,35 @@ from jupiter_agent.cli.ctl import completing
 from jupiter_agent.cli.ctl.arguments import JobArgument, NodeArgument
 from jupiter_agent.cli.ctl.session import session_of
 from jupiter_agent.cli.guard import say
+from jupiter_agent.cli.output import Format
+from jupiter_agent.cli.units import count
 from jupiter_agent.errors import UsageError
 
 
 def retry(
     ctx: typer.Context,
     job: JobArgument,
-    item: Annotated[str | None, typer.Argument(metavar="[ITEM]", help="Only this one; else all that failed.")] = None,
+    item: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ITEM]", help="Only this one; else all that failed.", autocompletion=completing.failed_item
+        ),
+    ] = None,
 ) -> None:
-    """Run failed items again."""
+    """Run failed items again, as a new job.
+
+    Of the same app, with the same settings. `-o name` prints its id.
+    """
     session = session_of(ctx)
-    retried = list(session.call("retry", {"job": job} | ({"item": item} if item else {})).get("retried") or [])
+    body = session.call("retry", {"job": job} | ({"item": item} if item else {}))
+    retried, new = [str(name) for name in body.get("retried") or []], str(body.get("job") or job)
     if session.output.is_data:
-        session.output.fields("retry", {"job": job, "retried": retried})
-        return
-    print("\n".join(map(str, retried)), end="\n" if retried else "")
-    if not retried:
-        say("nothing had failed")
+        session.output.fields("retry", {"job": new, "retried": retried})
+    elif session.output.form is Format.NAME:
+        print(new)
+    else:
+        print("\n".join(retried), end="\n" if retried else "")
+        say(f"{count(len(retried), 'item')} tried again in job {new}: `jupiter ctl wait {new}`")
 
 
 def remap(

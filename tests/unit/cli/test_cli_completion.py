@@ -17,6 +17,7 @@ from jupiter_agent.errors import UnreachableError
 
 NODES = [{"name": name, "id": name, "state": "alive"} for name in ("node1", "node2")]
 TASKS = [{"job": "j-1f2e", "name": name, "node": "node1", "state": "running"} for name in ("detect", "merge")]
+ITEMS = [{"job": "j-1f2e", "name": "merge", "state": "done"}, {"job": "j-1f2e", "name": "bad.png", "state": "failed"}]
 JOBS = [job(), job(id="k-77", name="other", state="completed")]
 
 
@@ -47,7 +48,7 @@ def shell(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def get(args: dict[str, Any]) -> dict[str, Any]:
         if args["kind"] in ("tasks", "items") and args.get("id") not in ("last", "j-1f2e"):
             raise UnreachableError("no such job")
-        return {"items": {"nodes": NODES, "jobs": JOBS, "tasks": TASKS, "items": TASKS, "apps": []}[args["kind"]]}
+        return {"items": {"nodes": NODES, "jobs": JOBS, "tasks": TASKS, "items": ITEMS, "apps": []}[args["kind"]]}
 
     cluster.answers["get"] = get
     return Shell(monkeypatch, capsys)
@@ -65,6 +66,7 @@ def shell(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         ("jupiter ctl remap j-1f2e --task m", ["merge"]),
         ("jupiter ctl explain j-1f2e ", ["detect", "merge"]),
         ("jupiter ctl logs j", ["j-1f2e"]),
+        ("jupiter ctl retry j-1f2e ", ["bad.png"]),
         ("jupiter ctl logs j-1f2e/d", ["j-1f2e/detect"]),
         ("jupiter ctl get j", ["jobs"]),
         ("jupiter ctl get nodes ", ["node1", "node2"]),

@@ -13,15 +13,15 @@ from jupiter_agent.core.app import AppSpec
 from jupiter_agent.errors import JupiterError
 
 
-def test_retry_names_the_items_that_run_again(cluster: FakeCluster, run: Run) -> None:
-    cluster.answers["retry"] = {"retried": ["a.png", "b.png"]}
-    assert run("ctl", "retry", "last").out == "a.png\nb.png\n"
+def test_retry_names_the_items_and_the_job_they_run_in_again(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["retry"] = {"retried": ["a.png", "b.png"], "job": "k-9"}
+    ended = run("ctl", "retry", "last")
+    assert (ended.out, "2 items tried again in job k-9" in ended.err) == ("a.png\nb.png\n", True)
     assert cluster.args("retry") == {"job": "last"}
     body = json.loads(run("ctl", "retry", "last", "a.png", "-o", "json").out)
     assert cluster.args("retry") == {"job": "last", "item": "a.png"}
-    assert (body["kind"], body["retried"]) == ("retry", ["a.png", "b.png"])
-    cluster.answers["retry"] = {"retried": []}
-    assert run("ctl", "retry", "last").err == "nothing had failed\n"
+    assert (body["kind"], body["job"], body["retried"]) == ("retry", "k-9", ["a.png", "b.png"])
+    assert run("ctl", "retry", "last", "-o", "name").out == "k-9\n"
 
 
 def test_remap_moves_one_task_or_lets_the_mapper_decide(cluster: FakeCluster, run: Run) -> None:
