@@ -86,5 +86,5 @@ def _report_usage(error: Exception, message: str) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "jupiter"
     guess = option_hint(error, context)
-    say_error(message.partition(" (Possible options")[0] if guess else message, guess or f"see `{path} --help`")
+    say_error(str(getattr(error, "message", message)) if guess else message, guess or f"see `{path} --help`")
     return EXIT_USAGE
