@@ -23,7 +23,8 @@ from jupiter_agent.adapters.logs import TaskLog
 from jupiter_agent.adapters.processes import Spawner
 from jupiter_agent.adapters.requirements import Requirements
 from jupiter_agent.adapters.sampling import TITLE, SampleRun
-from jupiter_agent.adapters.warm import Surroundings, WarmProcess
+from jupiter_agent.adapters.surroundings import Surroundings
+from jupiter_agent.adapters.warm import WarmProcess
 from jupiter_agent.core.effects import Deliver, ProfileApp, StartRun, StartTask, StopTask
 from jupiter_agent.core.events import Event, Profiled, RunFailed, TaskDown
 from jupiter_agent.core.ids import is_item_name

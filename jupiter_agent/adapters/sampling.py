@@ -17,7 +17,7 @@ from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.processes import Child, Frames, describe_exit
 from jupiter_agent.adapters.setup import process_setup
-from jupiter_agent.adapters.warm import Surroundings
+from jupiter_agent.adapters.surroundings import Surroundings
 from jupiter_agent.core.effects import ProfileApp
 from jupiter_agent.core.events import Profiled
 from jupiter_agent.core.ids import HOME, is_item_name

@@ -13,8 +13,7 @@ import asyncio
 import shutil
 import signal
 from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +27,21 @@ from jupiter_agent.adapters.answers import (
     Ended,
     Failed,
     Made,
-    ObjectStore,
     Ready,
     Window,
     decode,
     entries_of,
-    forged,
-    ingest,
-    inline,
 )
-from jupiter_agent.adapters.limits import Limits, environment
+from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
-from jupiter_agent.adapters.made import MadeQueue
-from jupiter_agent.adapters.processes import Child, Frames, Spawner, describe_exit
-from jupiter_agent.adapters.requirements import Requirements
+from jupiter_agent.adapters.outcomes import Failure, Outcomes
+from jupiter_agent.adapters.processes import Child, Frames, describe_exit
 from jupiter_agent.adapters.runs import Attempt, Runs
 from jupiter_agent.adapters.setup import serve_setup
+from jupiter_agent.adapters.surroundings import Surroundings
 from jupiter_agent.core.effects import Deliver, StartRun, StartTask
-from jupiter_agent.core.events import Event, Produced, RunDone, RunFailed, TaskDown, TaskEnded, TaskUp
-from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.messages.jobs import Obj, TaskSpec
+from jupiter_agent.core.events import TaskDown, TaskEnded, TaskUp
+from jupiter_agent.core.messages.jobs import TaskSpec
 from jupiter_agent.errors import TaskError
 
 BACKOFF_S, BACKOFF_FACTOR, MAX_BACKOFF_S = 0.2, 4.0, 10.0
@@ -55,21 +49,6 @@ HANG_UP_S = 0.2
 """between the end of a pipe and the end of its process"""
 DRAIN_S = 5.0
 """for the kernel to end a process that was killed"""
-
-Failure = tuple[str, str]
-"""(kind, error) of RunFailed"""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the processes of one runner share."""
-
-    post: Callable[[Event], None]
-    spawner: Spawner
-    requirements: Requirements
-    bundles: Callable[[bytes], Path]
-    objects: ObjectStore
-    limits: Limits
 
 
 class WarmProcess:
@@ -83,10 +62,9 @@ class WarmProcess:
         self._loop = asyncio.get_running_loop()
         self._title = spec_title(effect.task)
         self._runs = Runs(effect.task.timeout_s, self._on_late, effect.task.extra.get("replay", 0))
-        self._storing: set[asyncio.Task[None]] = set()
         self._child: Child | None = None
         self._work = Path()
-        self._made: MadeQueue | None = None
+        self._outcomes = Outcomes(around, effect, log)
         self._deliveries: deque[Deliver] = deque()
         self._ready = self._disturbed = self._finished = False
         self._broken: Failure | None = None
@@ -100,7 +78,7 @@ class WarmProcess:
 
     def run(self, effect: StartRun) -> None:
         if self._broken and not self._ready:
-            self._loop.call_soon(self._answer, effect.run, self._broken)
+            self._loop.call_soon(self._outcomes.failed, effect.run, self._broken)
         else:
             self._runs.push(effect)
             self._dispatch()
@@ -117,6 +95,7 @@ class WarmProcess:
     async def stop(self) -> None:
         """SIGTERM, the grace, SIGKILL; then its folder is removed."""
         self._stopped.set()
+        self._outcomes.silent = True
         self._runs.stop()
         if self._child:
             self._end(self._child)
@@ -158,10 +137,7 @@ class WarmProcess:
         timer.cancel()
         self._child = None
         output.close()
-        if self._storing:
-            await asyncio.wait(self._storing)
-        if self._made:
-            await self._made.drain()
+        await self._outcomes.drain()
         await self._loop.run_in_executor(None, shutil.rmtree, self._work, True)
         self._ended(status)
 
@@ -180,7 +156,7 @@ class WarmProcess:
             )
         finally:
             output.close_write_end()
-        self._made = MadeQueue(around.objects, self._work / "out", self._produced, self._log.note)
+        self._outcomes.begin(self._work)
         frames.send(serve_setup(self.effect, around.limits, folder, self._work))
         return child
 
@@ -220,8 +196,8 @@ class WarmProcess:
         """Say so, and answer what was inside."""
         why = "disturbed its pipe to the agent" if self._disturbed else describe_exit(status)
         if self._ready:
-            for attempt in self._runs.empty(given_back=self._broken is not None):
-                self._answer(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
+            for attempt in self._runs.empty(given_back=self._broken is not None and not self._disturbed):
+                self._outcomes.failed(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
             self._failures = 0 if self._proven or self._finished else self._failures + 1
             self._down(self._broken[1] if self._broken else why)
         else:
@@ -238,15 +214,17 @@ class WarmProcess:
         self._broken = failure
         self._failures += 1
         for effect in self._runs.refuse():
-            self._answer(effect.run, failure)
+            self._outcomes.failed(effect.run, failure)
         self._down(f"{failure[1]}" if failure[1] else why)
 
     def _down(self, error: str) -> None:
-        if self._finished and not self._stopped.is_set():
-            self._around.post(TaskEnded(self.effect.job, self._spec.name))
-        elif not self._stopped.is_set():
+        if self._stopped.is_set():
+            return
+        if self._finished:
+            self._outcomes.post(TaskEnded(self.effect.job, self._spec.name))
+        else:
             self._log.note(f"the process ended: {error}")
-            self._around.post(TaskDown(self.effect.job, self._spec.name, error))
+            self._outcomes.post(TaskDown(self.effect.job, self._spec.name, error))
 
     # --- runs ----------------------------------------------------------------------------------------------------
 
@@ -259,7 +237,9 @@ class WarmProcess:
             try:
                 entries = list(entries_of(effect.inputs, self._around.objects))
             except FOREIGN as error:
-                self._loop.call_soon(self._answer, effect.run, ("exit", f"an input is not in the store: {error}"))
+                if effect.run >= 0:  # else it is but replayed
+                    why = f"an input is not in the store: {error}"
+                    self._loop.call_soon(self._outcomes.failed, effect.run, ("exit", why))
                 continue
             self._runs.enter(effect)
             self._proven = True
@@ -278,14 +258,6 @@ class WarmProcess:
     def _on_late(self) -> None:
         if self._child:
             self._kill(self._child)
-
-    def _answer(self, run: int, failure: Failure, item: str = "") -> None:
-        if self._stopped.is_set():
-            return
-        kind, error = failure
-        if item:
-            self._log.note(f"item {item}: {kind}: {error}")
-        self._around.post(RunFailed(run, kind, error))
 
     # --- from the process ----------------------------------------------------------------------------------------
 
@@ -311,9 +283,10 @@ class WarmProcess:
             return
         if isinstance(answer, Ready):
             self._ready = True
-            self._around.post(TaskUp(self.effect.job, self._spec.name))
+            self._outcomes.post(TaskUp(self.effect.job, self._spec.name))
         elif isinstance(answer, Broken):
             self._broken = (answer.kind, answer.error)
+            self._on_hang_up()
         elif isinstance(answer, Done | Failed):
             self._on_answer(answer)
         else:
@@ -324,57 +297,30 @@ class WarmProcess:
         effect = self._runs.leave(answer.run)
         if effect is None:
             return
-        if answer.run < 0:
-            self._replayed(answer)
-        elif isinstance(answer, Failed):
-            self._answer(answer.run, (answer.kind, answer.error), effect.item)
-        elif error := forged(answer, self._spec.children or [HOME]):
-            self._answer(answer.run, ("contract", error), effect.item)
-        elif any(data is None for _, _, data, _, _ in answer.outputs):
-            task = self._loop.create_task(self._store(answer))
-            self._storing.add(task)
-            task.add_done_callback(self._storing.discard)
+        if answer.run >= 0:
+            self._outcomes.answered(answer, effect)
+            if isinstance(answer, Done):
+                self._runs.remember(effect)
+        elif isinstance(answer, Done):
+            self._outcomes.discard(answer)
         else:
-            objects = [(children, inline(name, data or b"")) for children, name, data, _, _ in answer.outputs]
-            self._around.post(RunDone(answer.run, objects, answer.seconds))
-        if isinstance(answer, Done) and answer.run >= 0:
-            self._runs.remember(effect)
-
-    def _replayed(self, answer: Done | Failed) -> None:
-        """What it gave is not needed: it was given before."""
-        if isinstance(answer, Failed):
             self._log.note(f"earlier items are not given again: {answer.error}")
             self._runs.forget()
-            return
-        for _, _, data, number, _ in answer.outputs:
-            if data is None:
-                (self._work / "out" / f"{answer.run}.{number}").unlink(missing_ok=True)
 
     def _on_other(self, answer: Window | Back | Made | Ended) -> None:
-        """What only v5 tasks say."""
+        """What v5 tasks and programs say."""
         if isinstance(answer, Window):
             self._runs.widen(answer.runs)
-        elif isinstance(answer, Ended):
-            self._ready, self._finished = False, True
         elif isinstance(answer, Back):
             self._runs.give_back(answer.run)
-        elif self._made:
+        elif isinstance(answer, Made):
             self._proven = True
-            self._made.add(answer, self._spec.children or [HOME])
-
-    def _produced(self, child: str, obj: Obj) -> None:
-        if not self._stopped.is_set():
-            self._around.post(Produced(self.effect.job, self._spec.name, child, obj))
-
-    async def _store(self, answer: Done) -> None:
-        out = self._work / "out"
-        try:
-            objects = await self._loop.run_in_executor(None, ingest, self._around.objects, out, answer)
-        except FOREIGN as error:
-            self._answer(answer.run, ("exit", f"an output could not be stored: {error}"))
-            return
-        if not self._stopped.is_set():
-            self._around.post(RunDone(answer.run, objects, answer.seconds))
+            self._outcomes.made(answer)
+        elif self._spec.extra.get("role"):
+            self._ready, self._finished = False, True
+            self._on_hang_up()
+        elif self._child:
+            self._cut_off(self._child)
 
 
 def spec_title(spec: TaskSpec) -> str:

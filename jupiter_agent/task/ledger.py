@@ -10,8 +10,8 @@ Everything is looked at in the task's own thread, inside `get` and `task_done`, 
 exact.
 
 A done run is answered at once, unless a file is being written (wait until it is closed, at most QUIET_S) or the task
-has other threads or child processes (wait until none closes a file for QUIET_S). What comes later still, when no run
-is inside, is reported by itself.
+has other threads or child processes (wait until none closes a file for QUIET_S, until that was for nothing CALM times).
+What comes later still, when no run is inside, is reported by itself.
 
 Some apps pass a file over without `task_done`. Of those a task holds while it waits for more, done are: files older
 than one that was done; files of a run with outputs, after SETTLE_S; any, after `held_s` without another file.
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from jupiter_agent.task.pathout import PathOut
 
 QUIET_S, SETTLE_S = 0.02, 0.25
+CALM = 20
+"""so many runs without anything in their quiet time: it is not waited for again until something is late"""
 MANY = 64
 """runs let in at once for tasks that look at the queue's size instead of waiting"""
 OWN_THREADS = 2
@@ -79,6 +81,7 @@ class Ledger:
         self._asked = 0
         self._late = 0
         self._restless = False
+        self._calm = 0
 
     # --- from the loop -------------------------------------------------------------------------------------------
 
@@ -179,12 +182,14 @@ class Ledger:
         for name in self._out.closed():
             run = self._owner(self._out.base(name))
             if run is None:
+                self._calm = 0
                 self._report_late(name)
                 continue
             run.closed[name] = None
             run.touched = time.perf_counter()
-            if self._restless and not run.undone:
-                run.due = run.touched + QUIET_S
+            if not run.undone:
+                self._calm = 0
+                run.due = max(run.due, run.touched + QUIET_S) if self._restless else run.due
 
     def _owner(self, base: str) -> Run | None:
         begun = [run for run in self.runs.values() if run.got]
@@ -213,6 +218,7 @@ class Ledger:
         del self.runs[run.number]
         if self._last is run:
             self._last = None
+        self._calm += self._restless
         self._in.release(run.number_in, run.names)
         self._send(["done", run.number, max(0.0, run.ended - run.began), run.outputs])
 
@@ -230,7 +236,7 @@ class Ledger:
         if run.undone:
             return
         now = run.ended = time.perf_counter()
-        self._restless = _others()
+        self._restless = self._calm < CALM and _others()
         run.due = now + QUIET_S if self._restless or self._out.writing() else now
 
     def _let_go(self, now: float) -> None:

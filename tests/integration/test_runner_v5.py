@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from runner_bench import Bench, on_bench
@@ -333,6 +334,33 @@ def task(q, pathin, pathout, task_name):
         runs = [bench.give(("a", name, b"")) for name in ("1", "bad", "2", "3")]
         answers = [await bench.answer(run) for run in runs]
         assert [type(answer) for answer in answers] == [RunDone, RunFailed, RunDone, RunDone]
+
+    on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize("frame", [["ended"], ["broken", "error", "it says"], ["window", 1 << 40], ["back", 99]])
+def test_a_task_that_lies_to_the_agent_harms_itself_only(tmp_path: Path, frame: list[Any]) -> None:
+    packed = msgspec.msgpack.encode(frame)
+    body = (
+        HEAD
+        + f"""
+def task(q, i, o, name):
+    while True:
+        if 'bad' in q.get():
+            os.write(int(sys.orig_argv[-4]), {len(packed).to_bytes(4, "big") + packed!r})
+            time.sleep(1)
+        q.task_done()
+"""
+    )
+
+    async def test(bench: Bench) -> None:
+        v5(bench, body)
+        answer = await bench.answer(bench.give(("a", "bad", b"")))
+        if frame[0] in ("ended", "broken"):
+            assert (answer.kind, answer.error) == ("exit", "t.py: the process disturbed its pipe to the agent")
+        else:
+            assert isinstance(answer, RunDone)
+        assert await bench.outputs(bench.give(("a", "good", b""))) == []
 
     on_bench(tmp_path, test)
 

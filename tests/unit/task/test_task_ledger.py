@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -220,6 +221,29 @@ def test_a_file_still_being_written_delays_the_answer_a_little(task: Task) -> No
         time.sleep(ledger.QUIET_S)
         task.ledger.settle()
         assert task.done() == {1: ["a"], 2: []}
+
+
+def test_other_threads_are_waited_for_until_that_was_often_for_nothing(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(ledger, "_others", lambda: True)
+    monkeypatch.setattr(ledger, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def answered_at_once(run: int) -> bool:
+        task.feed(run, "a")
+        task.get()
+        task.queue.task_done()
+        at_once = run in task.done()
+        now[0] = task.ledger.next_due() or now[0]
+        task.ledger.settle()
+        assert run in task.done()
+        return at_once
+
+    assert [answered_at_once(run) for run in range(1, 23)] == [False] * ledger.CALM + [True] * 2
+    task.write("late")
+    task.ledger.drain()
+    assert not answered_at_once(30)
 
 
 def test_an_output_with_nobody_inside_is_reported_alone(task: Task) -> None:
