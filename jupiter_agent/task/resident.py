@@ -10,24 +10,36 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jupiter_agent.task.frames import Pipe
+    from jupiter_agent.task.serve import Entries
 
 
 class Resident(Loop):
-    """See the module. A delivered file stays until newer ones push it out, however long it waits in the queue."""
+    """See the module. A file waits outside while an earlier one of its name is in the queue, or in the task's hands."""
 
     def __init__(self, pipe: Pipe, setup: dict[str, Any], folders: list[str], task: Any) -> None:
         super().__init__(pipe, setup, folders, task)
         self.queue = ItemQueue(self)
-        self._waiting: list[tuple[str, int]] = []
+        self._outside: list[tuple[str, Entries]] = []
+        self._inside: dict[str, int] = {}
+        """names in the queue -> number for `release`"""
+        self._held = ""
+        """the name got last, as long as it is not known to be done"""
         self._made = 0
 
     def on_request(self, request: Any) -> None:
-        _, entries = request
-        names = list(self.inward.names(entries))
-        number = self.give(names, entries)
-        for name in names:
-            self._waiting.append((name, number))
-            self.queue.put(name)
+        for entry in request[1]:
+            [name] = self.inward.names([entry])
+            self._outside.append((name, [entry]))
+        self._let_in()
+
+    def _let_in(self) -> None:
+        waiting, self._outside = self._outside, []
+        for name, entries in waiting:
+            if name in self._inside or name == self._held or any(name == other for other, _ in self._outside):
+                self._outside.append((name, entries))
+            else:
+                self._inside[name] = self.give([name], entries)
+                self.queue.put(name)
 
     def on_time(self) -> None:
         for name in self.outward.closed():
@@ -47,14 +59,20 @@ class Resident(Loop):
 
     def on_got(self, name: str) -> None:
         with self.lock:
-            for n, (waiting, number) in enumerate(self._waiting):
-                if waiting == name:
-                    del self._waiting[n]
-                    self.inward.release(number, [name])
-                    return
+            number = self._inside.pop(name, None)
+            self._held = name
+            if number is not None:
+                self.inward.release(number, [name])
+            self._let_in()
 
-    def on_done(self) -> None: ...
+    def on_done(self) -> None:
+        with self.lock:
+            self._held = ""
+            self._let_in()
 
-    def on_blocked(self) -> None: ...
+    def on_blocked(self) -> None:
+        self.on_done()
 
-    def on_asked(self) -> None: ...
+    def on_asked(self) -> None:
+        if not self._inside:
+            self.on_done()

@@ -576,6 +576,39 @@ def task(q, pathin, pathout, task_name):
     on_bench(tmp_path, test)
 
 
+def test_results_of_one_name_reach_the_home_script_one_after_another(tmp_path: Path) -> None:
+    body = (
+        HEAD
+        + """
+def task(q, pathin, pathout, task_name):
+    seen = []
+    for n in range(4):
+        while q.empty():
+            time.sleep(0.01)
+        name = q.get()
+        time.sleep(0.02)
+        seen.append(take(pathin, name))
+        DONE
+    put(pathout, 'home_t_seen', b' '.join(seen))
+"""
+    )
+
+    async def test(bench: Bench) -> None:
+        for n, done in enumerate(("q.task_done()", "pass")):
+            bench.file("home.py", body.replace("DONE", done))
+            spec = TaskSpec("home", "home.py", children=["t"], contract="v5", extra={"role": "home"}, retries=n)
+            bench.begin(spec)
+            for text in (b"0", b"1", b"2"):
+                bench.runner.deliver(Deliver("j", "home", "s", "i", [bench.store.put("same", text)]))
+            bench.runner.deliver(Deliver("j", "home", "s", "i", [bench.store.put("other", b"3")]))
+            await bench.event(lambda e: isinstance(e, TaskEnded))
+            [made] = [e.obj.data for e in bench.events if isinstance(e, Produced)]
+            assert sorted(made.split()) == [b"0", b"1", b"2", b"3"]
+            bench.events.clear()
+
+    on_bench(tmp_path, test)
+
+
 def test_a_feeder_beside_the_dag_is_restarted_when_it_raises(tmp_path: Path) -> None:
     body = (
         HEAD

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +19,15 @@ from jupiter_agent.task.pathout import PathOut
 class Task:
     """A task of the test's making: it gets, writes and is done when the test says so."""
 
-    def __init__(self, folder: Path, counts_done: bool, held_s: float) -> None:
+    def __init__(self, folder: Path, counts_done: bool) -> None:
         for name in ("in", "out", "store"):
             (folder / name).mkdir()
         self.pathout = folder / "out"
         setup: dict[str, Any] = {
             "task": "t", "children": ["x", "y"], "extra": {}, "out": str(folder / "store"), "inline_bytes": 1000,
-            "held_s": held_s, "counts_done": counts_done,
+            "held_s": 30.0, "counts_done": counts_done,
         }  # fmt: skip
+        self.now = 100.0
         self.said: list[list[Any]] = []
         self.inward = PathIn(str(folder / "in"), "t")
         self.ledger = Ledger(setup, (self.inward, PathOut(setup, str(self.pathout))), self.said.append)
@@ -46,6 +46,10 @@ class Task:
     def write(self, base: str, child: str = "x") -> None:
         (self.pathout / f"t_{child}_{base}").write_bytes(base.encode())
 
+    def wait_until_due(self) -> None:
+        self.now = max(self.now, self.ledger.next_due())
+        self.ledger.settle()
+
     def done(self) -> dict[int, list[str]]:
         """What was answered so far: run -> names of its outputs."""
         return {said[1]: [output[1] for output in said[3]] for said in self.said if said[0] == "done"}
@@ -63,7 +67,9 @@ def task(
 ) -> Task:
     monkeypatch.setattr(pathout, "watch", getattr(inotify, request.param))
     monkeypatch.setattr(ledger, "_others", lambda: False)
-    return Task(tmp_path, options.get("counts_done", True), options.get("held_s", 30.0))
+    task = Task(tmp_path, options.get("counts_done", True))
+    monkeypatch.setattr(ledger, "time", SimpleNamespace(perf_counter=lambda: task.now))
+    return task
 
 
 def test_a_run_is_done_when_each_of_its_files_was_got_and_done(task: Task) -> None:
@@ -180,13 +186,14 @@ def test_what_was_passed_over_is_done_when_the_task_waits(task: Task) -> None:
     assert task.done() == {2: [], 1: []}
 
 
-@pytest.mark.parametrize("options", [{"held_s": 0.05}])
 def test_what_is_held_for_long_is_done(task: Task) -> None:
     task.feed(1, "a")
     task.get()
     task.ledger.on_blocked()
-    assert 0 < task.ledger.next_due() - time.perf_counter() < 0.06
-    time.sleep(0.06)
+    task.now = 129.9
+    task.ledger.settle()
+    assert task.done() == {}
+    task.now = 130.0
     task.ledger.settle()
     assert task.done() == {1: []}
 
@@ -198,9 +205,8 @@ def test_what_is_held_with_an_output_is_done_soon(task: Task) -> None:
     task.ledger.on_blocked()
     task.ledger.settle()
     assert task.done() == {}
-    assert task.ledger.next_due() - time.perf_counter() < ledger.SETTLE_S
-    time.sleep(ledger.SETTLE_S)
-    task.ledger.settle()
+    assert task.ledger.next_due() == 100.0 + ledger.SETTLE_S
+    task.wait_until_due()
     assert task.done() == {1: ["a"]}
 
 
@@ -217,26 +223,22 @@ def test_a_file_still_being_written_delays_the_answer_a_little(task: Task) -> No
     task.get()
     with open(task.pathout / "t_x_b", "wb"):
         task.queue.task_done()
-        assert 0 < task.ledger.next_due() - time.perf_counter() <= ledger.QUIET_S
-        time.sleep(ledger.QUIET_S)
-        task.ledger.settle()
+        assert task.ledger.next_due() == 100.0 + ledger.QUIET_S
+        task.wait_until_due()
         assert task.done() == {1: ["a"], 2: []}
 
 
 def test_other_threads_are_waited_for_until_that_was_often_for_nothing(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [100.0]
     monkeypatch.setattr(ledger, "_others", lambda: True)
-    monkeypatch.setattr(ledger, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def answered_at_once(run: int) -> bool:
         task.feed(run, "a")
         task.get()
         task.queue.task_done()
         at_once = run in task.done()
-        now[0] = task.ledger.next_due() or now[0]
-        task.ledger.settle()
+        task.wait_until_due()
         assert run in task.done()
         return at_once
 
