@@ -43,6 +43,8 @@ def test_only_so_many_are_inside() -> None:
     runs.widen(2)
     runs.push(run(6))
     assert runs.leave(9) is None
+    assert numbers(runs) == []
+    runs.leave(4)
     assert numbers(runs) == [6]
 
 
