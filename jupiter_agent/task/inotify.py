@@ -105,15 +105,16 @@ def watch(folder: str) -> Watch | Scan:
 
 
 def _by_age(folder: str) -> list[str]:
-    """Names of the files, the one written first at first."""
+    """Names of the files, the one written first at first; times are coarse, so ties go by inode."""
     aged = []
     for entry in os.scandir(folder):
         try:
             if not entry.is_dir(follow_symlinks=False):
-                aged.append((entry.stat().st_mtime_ns, entry.name))
+                info = entry.stat()
+                aged.append((info.st_mtime_ns, info.st_ino, entry.name))
         except OSError:
             continue
-    return [name for _, name in sorted(aged)]
+    return [name for _, _, name in sorted(aged)]
 
 
 def _open_here(folder: str) -> set[str]:

@@ -9,7 +9,7 @@ The first frame is the setup, a map:
     environ       variables to be set
     held_s        see ledger.py
     namespaces    whether paths may be shown in a mount namespace
-    tasks, sample, sample_name                            of the app (mode profile)
+    tasks, sample, sample_name, budget_s                  of the app (mode profile)
     app_folder    of the unpacked bundle
     work          this process's private folder: HOME and TMPDIR are `home` in it, scratch folders `0`, `1`, ...
     out           where outputs larger than `inline_bytes` are left as `<run>.<n>`

@@ -193,8 +193,7 @@ class V5(Loop):
             self.queue.put(name)
 
     def on_time(self) -> None:
-        if self.outward.fd >= 0 or self.next_due():
-            self._ledger.drain()
+        self._ledger.drain()
         self._ledger.settle()
 
     def next_due(self) -> float:
