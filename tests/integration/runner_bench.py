@@ -36,7 +36,7 @@ class FakeStore:
             raise FileNotFoundError(path)
         return path
 
-    def ingest_file(self, path: Path) -> tuple[bytes, int]:
+    def ingest_file(self, path: Path, sync: bool = False) -> tuple[bytes, int]:
         digest, size = hashlib.sha256(path.read_bytes()).digest(), path.stat().st_size
         path.rename(self.folder / digest.hex())
         return digest, size
