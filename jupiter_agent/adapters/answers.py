@@ -31,6 +31,9 @@ class ObjectStore(Protocol):
     def ingest_file(self, path: Path) -> tuple[bytes, int]:
         """Move a file into the store: (sha256, size)."""
 
+    def sync(self, digests: Iterable[bytes]) -> None:
+        """Have these on disk."""
+
 
 class Ready(Struct, array_like=True, tag="ready"):
     """The script is loaded."""
@@ -124,8 +127,8 @@ def outputs_of(answer: Done | Made) -> list[tuple[list[str], str, bytes | None, 
     return [(answer.children, answer.name, answer.data, answer.number, answer.size)]
 
 
-def ingest(objects: ObjectStore, out: Path, answer: Done | Made) -> list[tuple[list[str], Obj]]:
-    """In a thread: hash and move."""
+def ingest(objects: ObjectStore, out: Path, answer: Done | Made, sync: bool = False) -> list[tuple[list[str], Obj]]:
+    """In a thread: hash and move. `sync`: they may be results, which home's records name."""
     taken = []
     run = answer.run if isinstance(answer, Done) else NO_RUN
     for children, name, data, number, _ in outputs_of(answer):
@@ -136,5 +139,7 @@ def ingest(objects: ObjectStore, out: Path, answer: Done | Made) -> list[tuple[l
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OSError(f"{path.name} is not a regular file")
         sha256, size = objects.ingest_file(path)
+        if sync:
+            objects.sync([sha256])
         taken.append((children, Obj(name, sha256, size)))
     return taken

@@ -18,7 +18,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -58,6 +58,7 @@ class ObjectStore:
         self._partials: dict[bytes, Partial] = dict(_left_over(self._incoming, clock()))
         self.used_bytes = sum(self._sizes.values()) + sum(p.size for p in self._partials.values())
         """bytes stored, and of partials the bytes they will have"""
+        self._unsynced: set[bytes] = set()
 
     # --- asking
 
@@ -165,6 +166,19 @@ class ObjectStore:
                     raise
         return sha256, seen.st_size
 
+    def sync(self, digests: Iterable[bytes]) -> None:
+        """Have these on disk, those that are here and were not synced yet. Blocks, without the lock."""
+        with self._lock:
+            places = {sha256: self.path(sha256) for sha256 in self._unsynced.intersection(digests)}
+        if not places:
+            return
+        with capacity("syncing an object"):
+            for place in places.values():
+                _sync_file(place)
+            for folder in {self.folder, *(place.parent for place in places.values())}:
+                sync_folder(folder)
+        self._unsynced.difference_update(places)
+
     def drop(self, sha256: bytes) -> None:
         """Forget an object or its partial. Idempotent."""
         with self._lock:
@@ -172,6 +186,7 @@ class ObjectStore:
                 self.used_bytes -= partial.size
                 partial.remove()
             size = self._sizes.pop(sha256, None)
+            self._unsynced.discard(sha256)
             if size is not None:
                 self.used_bytes -= size
                 self._place(sha256, size).unlink(missing_ok=True)
@@ -219,11 +234,7 @@ class ObjectStore:
         """Give a verified file its name."""
         path.chmod(0o400)
         if sync:
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
+            _sync_file(path)
         place = self._place(sha256, size)
         try:
             path.rename(place)
@@ -234,11 +245,21 @@ class ObjectStore:
             path.rename(place)
         if sync:
             sync_folder(place.parent)
+        else:
+            self._unsynced.add(sha256)
         self._sizes[sha256] = size
 
     def _place(self, sha256: bytes, size: int) -> Path:
         name = sha256.hex()
         return self.folder / name[:2] / f"{name}.{size}"
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def _hash_file(path: Path, most: int) -> tuple[bytes, os.stat_result]:

@@ -1,8 +1,11 @@
 """Performs effects: each kind by the adapter that owns that part of the outside. Answers go back as events.
 
 The promise of core/effects.py is kept here: a batch's journal records are written, and synced where one asks for it,
-before anything else of the batch is done. Only small objects are stored even before them: a record that outlived the
-bytes it names would promise a result that nobody has.
+before anything else of the batch is done. Only small objects are stored even before them, and the objects that a synced
+record names are synced first: a record that outlived the bytes it names would promise a result that nobody has.
+
+When the disk takes a record or an object no more, the machine has applied what no restart would find again. Nothing of
+that batch leaves then: its calls are told that the disk is full, and the agent halts; its last word on disk is true.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +34,9 @@ from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerE
 
 log = logging.getLogger("jupiter")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+DIGEST_BYTES = 32
+SYNC_APART_BYTES = 1024 * 1024
 
 Post = Callable[[ev.Event], None]
 
@@ -66,13 +72,12 @@ class Performer:
         self._working: set[asyncio.Task[None]] = set()
 
     def perform(self, effects: list[ef.Effect]) -> None:
-        """Do a batch: bytes that a record may name, the journal, then the rest in order."""
-        for effect in effects:
-            if isinstance(effect, ef.StoreInline):
-                self._store_inline(effect)
-        records = [effect for effect in effects if isinstance(effect, ef.Append)]
-        if records:
-            self._append(records)
+        """Do a batch: bytes that a record may name, the journal, then the rest in order. Without room: halt."""
+        try:
+            self._write_down(effects)
+        except CapacityError as error:
+            self._give_up(effects, error)
+            return
         for effect in effects:
             action = _ACTIONS.get(type(effect))
             if action is not None:
@@ -80,12 +85,29 @@ class Performer:
             elif not isinstance(effect, ef.Append | ef.StoreInline):
                 self._on_effect(effect)
 
-    def _append(self, records: list[ef.Append]) -> None:
-        try:
-            self._journal.append([each.record for each in records], any(each.sync for each in records))
-        except CapacityError as error:
-            self.counters["journal_refused"] += len(records)
-            log.error("journal: %s", error)
+    def _write_down(self, effects: list[ef.Effect]) -> None:
+        """What must be on disk before anybody hears of it. CapacityError: it is not."""
+        for effect in effects:
+            if isinstance(effect, ef.StoreInline):
+                self.objects.ingest_bytes(effect.data)
+        appends = [effect for effect in effects if isinstance(effect, ef.Append)]
+        if not appends:
+            return
+        sync = any(each.sync for each in appends)
+        records = [each.record for each in appends]
+        if sync:
+            self.objects.sync(_digests(records))
+        self._journal.append(records, sync)
+
+    def _give_up(self, effects: list[ef.Effect], error: CapacityError) -> None:
+        """Nothing of the batch is done; who waits for an answer in it is told why."""
+        self.counters["journal_refused"] += 1
+        what, hint = f"the disk is full: {error.message}", "free space, then start the agent again: nothing is lost"
+        log.error("%s; the agent stops", what)
+        for effect in effects:
+            if isinstance(effect, ef.Send) and isinstance(effect.message, Answer):
+                self.send(effect.dst, Answer(effect.message.seq, EXIT_FAILED, None, what, hint))
+        self._on_effect(ef.Halt(what, hint))
 
     # --- network -------------------------------------------------------------------------------------------------
 
@@ -96,7 +118,7 @@ class Performer:
         """Encode and hand to the transport; what is too large to encode is refused to whoever asked for it."""
         try:
             self.network.send(dst, encode(message))
-        except PeerError as error:
+        except (PeerError, CapacityError) as error:
             self.counters["unsendable"] += 1
             log.warning("a %s for %s cannot be sent: %s", type(message).__name__, dst, error)
             if isinstance(message, Answer):
@@ -139,8 +161,20 @@ class Performer:
         except CapacityError as error:
             self._post(ev.ObjectStored(effect.sha256, effect.size, str(error)))
             return
-        if written.state != "partial":
+        if written.state == "stored" and effect.size > SYNC_APART_BYTES:
+            self._work(self._synced(effect))
+        elif written.state != "partial":
             self._post(ev.ObjectStored(effect.sha256, effect.size, written.error))
+
+    async def _synced(self, effect: ef.WriteChunk) -> None:
+        """A large object is synced off the loop before it is there: a record that names it must not wait for that."""
+        error = ""
+        try:
+            await asyncio.to_thread(self.objects.sync, [effect.sha256])
+        except (CapacityError, OSError) as failed:
+            error = str(failed)
+            self.objects.drop(effect.sha256)
+        self._post(ev.ObjectStored(effect.sha256, effect.size, error))
 
     def _send_chunk(self, effect: ef.SendChunk) -> None:
         size = self.objects.size(effect.sha256)
@@ -150,16 +184,11 @@ class Performer:
         else:
             self.send(effect.dst, Chunk(effect.sha256, size, effect.offset, data))
 
-    def _store_inline(self, effect: ef.StoreInline) -> None:
-        try:
-            self.objects.ingest_bytes(effect.data)
-        except CapacityError as error:
-            self._post(ev.ObjectStored(effect.sha256, len(effect.data), str(error)))
-
     def _open_bundle(self, effect: ef.OpenBundle) -> None:
         async def opened() -> None:
             into = self.bundles / effect.sha256.hex()
             try:
+                await asyncio.to_thread(self.objects.sync, [effect.sha256])
                 app = await asyncio.to_thread(open_bundle, self.objects.path(effect.sha256), into)
             except JupiterError as error:
                 self._post(ev.BundleOpened(effect.sha256, None, error.message, error.hint))
@@ -205,6 +234,18 @@ class Performer:
         task = asyncio.get_running_loop().create_task(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
+
+
+def _digests(value: Any) -> Iterator[bytes]:
+    """Whatever in a record has the length of a digest."""
+    if isinstance(value, bytes):
+        if len(value) == DIGEST_BYTES:
+            yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _digests(each)
+    elif isinstance(value, dict):
+        yield from _digests(list(value.values()))
 
 
 _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {

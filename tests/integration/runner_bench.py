@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,8 @@ class FakeStore:
         digest, size = hashlib.sha256(path.read_bytes()).digest(), path.stat().st_size
         path.rename(self.folder / digest.hex())
         return digest, size
+
+    def sync(self, digests: Iterable[bytes]) -> None: ...
 
     def put(self, name: str, data: bytes) -> Obj:
         digest = hashlib.sha256(data).digest()

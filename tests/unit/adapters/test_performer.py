@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.performer import Performer
-from jupiter_agent.core.effects import Append, Halt, Send, StoreInline
-from jupiter_agent.core.messages.jobs import Missing
+from jupiter_agent.core.effects import Append, Effect, Halt, Send, StoreInline
+from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages.control import Answer
+from jupiter_agent.core.messages.jobs import Injected, Missing
+from jupiter_agent.core.wire import decode
+from jupiter_agent.errors import CapacityError
 
 
 def test_small_objects_come_before_the_records_that_name_them_and_records_before_messages(tmp_path: Path) -> None:
@@ -31,3 +38,97 @@ def test_small_objects_come_before_the_records_that_name_them_and_records_before
     performer.perform([Send("b", Missing(digest)), StoreInline(digest, b"result"), Append(("x",), sync=True), Halt()])
     journal.close()
     assert done == ["record, object there", "message", "other"]
+
+
+class Full:
+    """A journal on a disk without room."""
+
+    def append(self, records: list[Any], sync: bool = False) -> None:
+        raise CapacityError("writing the journal: No space left on device")
+
+
+class Recorder:
+    """A network that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Message]] = []
+
+    def send(self, peer: str, frame: bytes) -> None:
+        self.sent.append((peer, decode(frame)))
+
+
+def performer_on(journal: Any, folder: Path, others: list[Effect]) -> tuple[Performer, Recorder]:
+    performer, network = Performer("me", lambda event: None, folder, journal, others.append), Recorder()
+    performer.network = network  # type: ignore[assignment]
+    return performer, network
+
+
+def test_nothing_is_acknowledged_that_the_journal_did_not_take_and_the_agent_halts(tmp_path: Path) -> None:
+    others: list[Effect] = []
+    performer, network = performer_on(Full(), tmp_path, others)
+    batch = [
+        Append(("x",), sync=True),
+        Send("client:1", Answer(7, 0, {"accepted": ["a"]})),
+        Send("b", Injected("j", 1)),
+    ]
+    performer.perform(batch)
+    [(dst, told)] = network.sent
+    assert isinstance(told, Answer)
+    assert (dst, told.seq, told.exit_code, "disk is full" in told.error, bool(told.hint)) == (
+        "client:1",
+        7,
+        1,
+        True,
+        True,
+    )
+    [halt] = others
+    assert isinstance(halt, Halt)
+    assert "disk is full" in halt.error
+
+
+def test_nothing_is_acknowledged_whose_bytes_the_store_did_not_take(tmp_path: Path) -> None:
+    others: list[Effect] = []
+    journal = Journal(tmp_path / "journal", 1)
+    performer, network = performer_on(journal, tmp_path, others)
+    performer.objects.limit_bytes = 3
+    performer.perform([StoreInline(b"", b"result"), Append(("x",), sync=True), Send("b", Injected("j", 1))])
+    assert (network.sent, [type(each) for each in others], list(journal.replay())) == ([], [Halt], [])
+    journal.close()
+
+
+def test_the_objects_that_a_synced_record_names_are_synced_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fdatasync
+
+    def fdatasync(fd: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).parent.parent.name)
+        real(fd)
+
+    journal = Journal(tmp_path / "journal", 1)
+    performer, _ = performer_on(journal, tmp_path, [])
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    named = performer.objects.ingest_bytes(b"result")
+    performer.objects.ingest_bytes(b"another")
+    record = ("home", "j", "item", {"results": [["sink", ["name", named, 6]]]})
+    performer.perform([Append(record, sync=True)])
+    assert synced == ["objects", tmp_path.name], "the one object, then the journal"
+    performer.perform([Append(record, sync=True)])
+    assert synced[2:] == [tmp_path.name], "once"
+    journal.close()
+
+
+def test_what_is_too_large_for_a_frame_is_refused_to_whoever_asked_and_otherwise_counted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", 1)
+    performer, network = performer_on(journal, tmp_path, [])
+    huge = "x" * 2_000_000
+    performer.perform(
+        [Send("client:1", Answer(7, 0, huge)), Send("b", Answer(8, 1, None, huge)), Send("c", Injected(huge, 1))]
+    )
+    assert [(dst, type(told), told.seq, bool(told.error and told.hint)) for dst, told in network.sent] == [
+        ("client:1", Answer, 7, True),
+        ("b", Answer, 8, True),
+    ]
+    assert performer.counters["unsendable"] == 3
+    journal.close()
