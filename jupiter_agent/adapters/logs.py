@@ -2,7 +2,8 @@
 
 Output comes through one pipe per process (stdout and stderr, so their order is kept). Beyond the cap it is spliced to
 /dev/null inside the kernel: 100 MB of prints cost neither memory nor disk and do not hold up the task. The last line of
-a cut log says how much is missing and is rewritten in place.
+a cut log says how much is missing and is rewritten in place. What the disk does not take is counted as lost like that,
+and said when it takes something again; nothing here ever raises for the disk's sake.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ PIPE_BYTES = 1024 * 1024
 PAUSE_S = 0.005
 """between two reads: a task that prints a million lines must not wake the agent a million times"""
 CUT = "the log is cut here; {:015d} bytes that followed were counted, not kept\n"
+REFUSED = "[jupiter] the disk was full: {} bytes that came here were not kept\n"
 _CUT = re.compile(rb"the log is cut here; (\d{15}) bytes that followed were counted, not kept\n\Z")
 _CUT_BYTES = len(CUT.format(0))
 
@@ -41,11 +43,19 @@ class TaskLog:
         self._lost: int | None = None
         """bytes not kept; None: not cut yet"""
         self._in_line = False
+        self.refused_bytes = 0
+        """bytes that the disk did not take, not yet told in the log"""
 
     def attach(self) -> None:
         self._users += 1
         if self._users > 1:
             return
+        try:
+            self._open()
+        except OSError:  # what comes is counted, and each write tries again
+            self.close()
+
+    def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = os.lseek(self._fd, 0, os.SEEK_END)
@@ -57,6 +67,11 @@ class TaskLog:
     def detach(self) -> None:
         self._users -= 1
         if not self._users:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file; a later write opens it again."""
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
@@ -66,6 +81,28 @@ class TaskLog:
 
     def write(self, data: bytes) -> None:
         """Output of the task, as it comes: a chunk may end in the middle of a line."""
+        try:
+            if self._fd < 0 and self._users:
+                self._open()
+            if self.refused_bytes:
+                self._whole((("\n" if self._in_line else "") + REFUSED.format(self.refused_bytes)).encode())
+                self.refused_bytes = 0
+            self._whole(data)
+        except OSError:
+            self.refused_bytes += len(data)
+
+    def _whole(self, data: bytes) -> None:
+        """Write it, or leave the log as it was. OSError."""
+        size, in_line = self._size, self._in_line
+        try:
+            self._write(data)
+        except OSError:
+            self._size, self._in_line = size, in_line
+            os.ftruncate(self._fd, size)
+            os.lseek(self._fd, size, os.SEEK_SET)
+            raise
+
+    def _write(self, data: bytes) -> None:
         if self._lost is not None:
             self.lose(len(data))
             return
@@ -89,7 +126,10 @@ class TaskLog:
         """Count `count` bytes that are not kept."""
         assert self._lost is not None
         self._lost += count
-        os.pwrite(self._fd, CUT.format(self._lost).encode(), self._size - _CUT_BYTES)
+        try:
+            os.pwrite(self._fd, CUT.format(self._lost).encode(), self._size - _CUT_BYTES)
+        except OSError:  # the count in the file lags behind until the next time
+            pass
 
     def _cut(self, body: bytes) -> None:
         kept = body[: max(0, self._cap - self._size)]
@@ -110,8 +150,8 @@ class LogPipe:
 
     def __init__(self, log: TaskLog) -> None:
         self._log = log
-        log.attach()
         self._read_fd, self.write_fd = os.pipe()
+        log.attach()
         os.set_blocking(self._read_fd, False)
         try:
             fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -137,7 +177,7 @@ class LogPipe:
             for _ in range(PIPE_BYTES // READ_BYTES + 1):
                 if not self._take():
                     break
-        except BlockingIOError:  # somebody has it open still
+        except OSError:  # somebody has it open still
             pass
         os.close(self._read_fd)
         if self._null >= 0:
@@ -152,7 +192,7 @@ class LogPipe:
         self._loop.remove_reader(self._read_fd)
         try:
             more = self._take()
-        except BlockingIOError:
+        except OSError:  # nothing there yet, or no descriptor left for /dev/null: look again
             more = 1
         if more:
             self._loop.call_later(PAUSE_S, self._listen)

@@ -12,7 +12,7 @@ from jupiter_agent.adapters.surroundings import Surroundings
 from jupiter_agent.core.effects import StartRun, StartTask
 from jupiter_agent.core.events import Event, Produced, RunDone, RunFailed
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.messages.jobs import Obj
+from jupiter_agent.core.messages.jobs import Obj, clipped
 
 Failure = tuple[str, str]
 """(kind, error) of RunFailed"""
@@ -40,10 +40,11 @@ class Outcomes:
             self._around.post(event)
 
     def failed(self, run: int, failure: Failure, item: str = "") -> None:
+        """The answer first: whatever becomes of the log."""
         kind, error = failure
+        self.post(RunFailed(run, kind, clipped(error)))
         if item and not self.silent:
             self._log.note(f"item {item}: {kind}: {error}")
-        self.post(RunFailed(run, kind, error))
 
     def answered(self, answer: Done | Failed, effect: StartRun) -> None:
         """One of its runs."""
@@ -81,9 +82,9 @@ class Outcomes:
         self.post(Produced(self._job, self._task, child, obj))
 
     async def _store(self, answer: Done) -> None:
-        loop = asyncio.get_running_loop()
+        loop, sync = asyncio.get_running_loop(), HOME in self._children
         try:
-            objects = await loop.run_in_executor(None, ingest, self._around.objects, self._out, answer)
+            objects = await loop.run_in_executor(None, ingest, self._around.objects, self._out, answer, sync)
         except FOREIGN as error:
             self.failed(answer.run, ("exit", f"an output could not be stored: {error}"))
             return

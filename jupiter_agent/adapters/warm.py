@@ -117,7 +117,11 @@ class WarmProcess:
         self._ready = self._proven = self._disturbed = False
         self._broken = None
         self._runs.reset(max(1, self._spec.parallel) if self._spec.contract != "v5" else 1)
-        output = LogPipe(self._log)
+        try:
+            output = LogPipe(self._log)
+        except OSError as error:
+            self._lost(("error", f"the process of {self._spec.name} could not be started: {error}"), str(error))
+            return
         try:
             child = await self._start(output)
         except TaskError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -378,3 +379,25 @@ def test_nothing_of_these_tests_is_left_on_the_machine(tmp_path: Path) -> None:
     mine = [child for child in psutil.Process(os.getpid()).children(recursive=True) if child.name() == "sleep"]
     assert mine == []
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+
+
+def test_a_failing_run_is_answered_although_the_disk_takes_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def refuse_logs(fd: int, data: bytes) -> int:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(".log"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    async def test(bench: Bench) -> None:
+        bench.start(
+            "def process(inputs, ctx):\n    print('x' * 3_000_000)\n    return str(int(inputs['input'])).encode()\n"
+        )
+        monkeypatch.setattr(os, "write", refuse_logs)
+        failed = await bench.answer(bench.send(b"zero"))
+        assert isinstance(failed, RunFailed)
+        assert await bench.run(b"1") == b"1", "prints do not hold it up"
+
+    on_bench(tmp_path, test)

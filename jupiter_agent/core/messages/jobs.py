@@ -13,6 +13,14 @@ INLINE_BYTES = 64 * 1024
 
 CHUNK_BYTES = 256 * 1024
 
+ERROR_CHARACTERS = 4096
+"""Of an error's text, its end: there the reason is."""
+
+
+def clipped(error: str) -> str:
+    """An error's text as it travels and is kept."""
+    return error if len(error) <= ERROR_CHARACTERS else "..." + error[3 - ERROR_CHARACTERS :]
+
 
 class Obj(Struct, frozen=True, array_like=True):
     """A named object. `sha256`: 32 bytes; `data` is there when size <= INLINE_BYTES."""
