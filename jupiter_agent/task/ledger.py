@@ -13,18 +13,20 @@ A done run is answered at once, unless a file is being written (wait until it is
 has other threads or child processes (wait until none closes a file for QUIET_S, until that was for nothing CALM times).
 What comes later still, when no run is inside, is reported by itself.
 
-Some apps pass a file over without `task_done`. Of those a task holds while it waits for more, done are: files older
-than one that was done; files of a run with outputs, after SETTLE_S; any, after `held_s` without another file.
+Some apps pass a file over without `task_done`. Of those that a thread holds while it waits for more, done are: files
+older than one it was done with; files of a run with outputs, after SETTLE_S without another (not if there are other
+threads: the file may be in their hands); any, after `held_s` without another file.
 """
 
 from __future__ import annotations
 
 import time
+from _thread import get_ident
 from collections import deque
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from jupiter_agent.task.native import Output
@@ -56,6 +58,19 @@ class Run:
         self.due = 0.0
         """done, and to be answered at this time unless something is closed meanwhile"""
 
+    def given(self) -> bool:
+        """Whether it has outputs."""
+        return bool(self.closed or self.outputs)
+
+
+class _Held:
+    """A file got and not done, and the thread that has it. `passed`: that thread was done with a later one."""
+
+    __slots__ = ("passed", "run", "thread")
+
+    def __init__(self, run: Run, thread: int) -> None:
+        self.run, self.thread, self.passed = run, thread, False
+
 
 class Ledger:
     """Not thread-safe: the queue's listener and the loop hold one lock around every call (v5.py)."""
@@ -65,20 +80,18 @@ class Ledger:
     ) -> None:
         """`setup["counts_done"]`: the script mentions `task_done`."""
         self.runs: dict[int, Run] = {}
-        self.blocked_at = 0.0
-        """since when the task waits for a file; 0: it does not"""
         self._in, self._out = folders
         self._send = send
         self._held_s: float = setup["held_s"]
         self._counts_done: bool = setup["counts_done"]
         self._waiting: deque[tuple[str, Run]] = deque()
-        self._held: list[Run] = []
-        """per file got and not done: its run"""
-        self._passed = 0
-        """how many of them, from the oldest, are older than a file that was done"""
+        self._held: list[_Held] = []
+        self._blocked: dict[int, float] = {}
+        """threads that wait for a file, and since when"""
+        self._asked: dict[int, int] = {}
+        """threads that looked whether there is one, and how often since they got one"""
         self._last: Run | None = None
         self._window = 1
-        self._asked = 0
         self._late = 0
         self._restless = False
         self._calm = 0
@@ -91,8 +104,8 @@ class Ledger:
         run = self.runs[number] = Run(number, names, self._out)
         run.number_in = number_in
         self._waiting += [(name, run) for name in names]
-        self._asked = 0
-        self.blocked_at = 0.0
+        self._asked.clear()
+        self._blocked = dict.fromkeys(self._blocked, time.perf_counter())
         if not names:
             self._done(run)
         self.settle()
@@ -103,8 +116,7 @@ class Ledger:
             return
         self.drain()
         now = time.perf_counter()
-        if self.blocked_at and self._held:
-            self._let_go(now)
+        self._release(held for held, due in self._kept_too_long() if now >= due)
         quiet = not self._restless and not self._out.writing()
         for run in [run for run in self.runs.values() if not run.undone and (quiet or now >= run.due)]:
             self._answer(run)
@@ -112,11 +124,7 @@ class Ledger:
     def next_due(self) -> float:
         """When to call `settle` next, by perf_counter; 0 for never."""
         dues = [run.due for run in self.runs.values() if not run.undone]
-        if self.blocked_at and self._held:
-            dues.append(
-                max(self.blocked_at, self._held[-1].touched) + (SETTLE_S if self._any_output() else self._held_s)
-            )
-        return min(dues, default=0.0)
+        return min([*dues, *(due for _, due in self._kept_too_long())], default=0.0)
 
     def fail(self, error: str) -> None:
         """The task ended: what it had begun fails, the rest goes back to the agent."""
@@ -133,11 +141,11 @@ class Ledger:
     # --- from the queue ------------------------------------------------------------------------------------------
 
     def on_got(self, name: str) -> None:
-        self.blocked_at = 0.0
-        self._asked = 0
+        me = self._returned()
         self.drain()
         if not self._counts_done:
-            self._release(max((n for n, run in enumerate(self._held, 1) if run.closed or run.outputs), default=0))
+            mine = [held for held in self._held if held.thread == me]
+            self._release(mine[: max((n for n, held in enumerate(mine, 1) if held.run.given()), default=0)])
         at = next((n for n, (waiting, _) in enumerate(self._waiting) if waiting == name), -1)
         if at >= 0:
             run = self._waiting[at][1]
@@ -147,7 +155,7 @@ class Ledger:
             run.began = run.began or time.perf_counter()
             run.got += 1
             self._last = run
-            self._held.append(run)
+            self._held.append(_Held(run, me))
         self.settle()
 
     def on_done(self) -> None:
@@ -155,25 +163,36 @@ class Ledger:
         if not self._held:
             return
         self.drain()
-        run = self._held.pop()
-        self._passed = len(self._held)
-        self._done(run)
+        me = get_ident()
+        done = next((held for held in reversed(self._held) if held.thread == me), self._held[-1])
+        self._release([done])
+        for held in self._held:
+            held.passed |= held.thread == done.thread
         self.settle()
 
     def on_blocked(self) -> None:
-        self.blocked_at = self.blocked_at or time.perf_counter()
+        me = get_ident()
+        self._blocked.setdefault(me, time.perf_counter())
         self.drain()
-        self._release(self._passed if self._counts_done else len(self._held))
+        self._release(held for held in self._held if held.thread == me and (held.passed or not self._counts_done))
         self.settle()
         if self._held:
             self._let_in(len(self.runs) + 1)
 
     def on_asked(self) -> None:
         """Asked for the second time without getting one, it has nothing else to do."""
-        self._asked += 1
+        me = get_ident()
+        self._asked[me] = self._asked.get(me, 0) + 1
         self._let_in(MANY)
-        if self._asked > 1 and not self._waiting:
+        if self._asked[me] > 1 and not self._waiting:
             self.on_blocked()
+
+    def _returned(self) -> int:
+        """This thread, which does not wait any longer."""
+        me = get_ident()
+        self._blocked.pop(me, None)
+        self._asked.pop(me, None)
+        return me
 
     # --- outputs -------------------------------------------------------------------------------------------------
 
@@ -224,12 +243,11 @@ class Ledger:
 
     # --- being done ----------------------------------------------------------------------------------------------
 
-    def _release(self, count: int) -> None:
-        """The `count` files held longest are done."""
-        for run in self._held[:count]:
-            self._done(run)
-        del self._held[:count]
-        self._passed = max(0, self._passed - count)
+    def _release(self, done: Iterable[_Held]) -> None:
+        """These files are done."""
+        for held in list(done):
+            self._held.remove(held)
+            self._done(held.run)
 
     def _done(self, run: Run) -> None:
         run.undone -= 1 if run.undone else 0
@@ -239,18 +257,14 @@ class Ledger:
         self._restless = self._calm < CALM and _others()
         run.due = now + QUIET_S if self._restless or self._out.writing() else now
 
-    def _let_go(self, now: float) -> None:
-        waited = now - max(self.blocked_at, self._held[-1].touched)
-        if waited >= self._held_s:
-            self._release(len(self._held))
-        elif waited >= SETTLE_S:
-            for run in [run for run in self._held if run.closed or run.outputs]:
-                self._held.remove(run)
-                self._done(run)
-            self._passed = min(self._passed, len(self._held))
-
-    def _any_output(self) -> bool:
-        return any(run.closed or run.outputs for run in self._held)
+    def _kept_too_long(self) -> list[tuple[_Held, float]]:
+        """Files of threads that wait for more, and when they count as done."""
+        kept = [held for held in self._held if held.thread in self._blocked]
+        settle_s = self._held_s if kept and _others() else SETTLE_S
+        return [
+            (held, max(self._blocked[held.thread], held.run.touched) + (settle_s if held.run.given() else self._held_s))
+            for held in kept
+        ]
 
     def _let_in(self, count: int) -> None:
         """Ask the agent for more runs, so that `count` may be inside."""

@@ -365,6 +365,38 @@ def task(q, i, o, name):
     on_bench(tmp_path, test)
 
 
+def test_apps_with_several_workers_have_several_items_inside(tmp_path: Path) -> None:
+    body = (
+        HEAD
+        + """
+def work(q, pathin, pathout):
+    while True:
+        name = q.get()
+        base = name.split('_')[2]
+        put(pathout, 't_x_' + base, b'1')
+        time.sleep(0.3)
+        put(pathout, 't_y_' + base, b'2')
+        DONE
+def task(q, pathin, pathout, task_name):
+    workers = [threading.Thread(target=work, args=(q, pathin, pathout)) for _ in range(3)]
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+"""
+    )
+
+    async def test(bench: Bench) -> None:
+        for done in ("q.task_done()", "pass"):
+            v5(bench, body.replace("DONE", done), children=["x", "y"], params={"done": done})
+            assert await bench.outputs(bench.give(("a", "f", b""))) == [("x", "f", b"1"), ("y", "f", b"2")]
+            started = time.monotonic()
+            runs = [bench.give(("a", f"f{n}", b"")) for n in range(6)]
+            for n, run in enumerate(runs):
+                assert await bench.outputs(run) == [("x", f"f{n}", b"1"), ("y", f"f{n}", b"2")]
+            assert time.monotonic() - started < 1.5
+
+    on_bench(tmp_path, test)
+
+
 def test_an_item_over_its_time_is_killed(tmp_path: Path) -> None:
     body = (
         f"{HEAD}def task(q, i, o, name):\n  while True:\n    if 'slow' in q.get(): time.sleep(60)\n    q.task_done()\n"

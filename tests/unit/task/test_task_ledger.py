@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,8 @@ from jupiter_agent.task.itemqueue import ItemQueue
 from jupiter_agent.task.ledger import Ledger
 from jupiter_agent.task.pathin import PathIn
 from jupiter_agent.task.pathout import PathOut
+
+OTHER = ThreadPoolExecutor(1)
 
 
 class Task:
@@ -53,6 +57,11 @@ class Task:
     def done(self) -> dict[int, list[str]]:
         """What was answered so far: run -> names of its outputs."""
         return {said[1]: [output[1] for output in said[3]] for said in self.said if said[0] == "done"}
+
+
+def aside(do: Callable[[], object]) -> None:
+    """As the thread that stands for all others."""
+    OTHER.submit(do).result()
 
 
 @pytest.fixture
@@ -252,6 +261,37 @@ def test_an_output_with_nobody_inside_is_reported_alone(task: Task) -> None:
     task.write("early")
     task.feed(1, "a")
     assert task.said == [["made", ["x"], "early", b"early", 0, 5]]
+
+
+@pytest.mark.parametrize("options", [{"counts_done": False}, {"counts_done": True}])
+def test_a_thread_that_waits_says_nothing_of_what_another_one_holds(task: Task) -> None:
+    task.feed(1, "a")
+    task.feed(2, "b")
+    task.get()
+    aside(task.get)
+    task.write("b")
+    aside(task.ledger.on_blocked)
+    task.now += ledger.SETTLE_S
+    task.ledger.settle()
+    assert 1 not in task.done()
+    task.queue.task_done()
+    assert task.done()[1] == []
+
+
+def test_a_file_may_be_done_by_another_thread_than_the_one_that_got_it(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_others", lambda: True)
+    task.feed(1, "a")
+    aside(task.get)
+    aside(task.ledger.on_blocked)
+    task.write("a")
+    task.now += 2 * ledger.SETTLE_S
+    task.ledger.settle()
+    assert task.done() == {}
+    task.queue.task_done()
+    task.wait_until_due()
+    assert task.done() == {1: ["a"]}
 
 
 def test_what_had_begun_fails_and_the_rest_goes_back(task: Task) -> None:
