@@ -21,6 +21,7 @@ def solve(effect: Solve) -> Solved:
         arrays: dict[str, Any] = dict(effect.problem)
         for key in ("times", "latency", "inv_rate"):
             arrays[key] = np.asarray(arrays[key], float)
+        arrays["allowed"] = np.asarray(arrays["allowed"], bool)
         plan = schedule(effect.mapper, Problem(**arrays), seed=effect.seed, contention=True, **effect.options)
     except Unplaceable as error:
         return Solved(effect.job, [], [], [], 0.0, str(error), list(error.reasons))

@@ -19,13 +19,20 @@ class Bundles:
 
     def need(self, digest: bytes, size: int, sources: list[str], now: float) -> list[Effect]:
         """Have it opened here, fetching it first if need be; nothing when that is under way or done."""
-        if digest in self._states:
+        if self._states.get(digest, "coming") != "coming":
             return []
+        self._transfers.pin(digest)
         if digest in self._transfers.stored:
             self._states[digest] = "opening"
             return [OpenBundle(digest)]
         self._states[digest] = "coming"
         return self._transfers.want(digest, size, sources, now)
+
+    def give_up(self, digest: bytes) -> None:
+        """No job here needs it any more: stop asking for it if it has not come yet."""
+        if self._states.get(digest) == "coming":
+            del self._states[digest]
+            self._transfers.abandon(digest)
 
     def on_stored(self, digest: bytes) -> list[Effect]:
         """An object is here: perhaps one of ours."""
@@ -40,4 +47,5 @@ class Bundles:
             self._states.pop(event.sha256, None)
             return False
         self._states[event.sha256] = "open"
+        self._transfers.pin(event.sha256)
         return True

@@ -11,6 +11,9 @@ from msgspec import Struct
 from jupiter_agent.core.messages.jobs import TaskReport
 
 REPORT_S = 0.2
+BOOT_SHIFT = 32
+"""A report's sequence is the node's boot, shifted so, plus a count"""
+
 MAX_RUNS = 4000
 """Runs remembered per job and node; older ones are forgotten."""
 
@@ -30,13 +33,13 @@ class Run(Struct, frozen=True, array_like=True):
 class Counters:
     """Per task hosted here: runs done and failed, restarts, seconds; a report is due `REPORT_S` after a change."""
 
-    def __init__(self) -> None:
+    def __init__(self, boot: int) -> None:
         self.tasks: dict[str, Counter[str]] = {}
         self.runs: deque[Run] = deque(maxlen=MAX_RUNS)
         self.due = inf
         self._seconds: dict[str, float] = {}
         self._up: set[str] = set()
-        self._sequence = 0
+        self._sequence = boot << BOOT_SHIFT
 
     def touch(self, now: float) -> None:
         self.due = min(self.due, now + REPORT_S)

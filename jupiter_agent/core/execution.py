@@ -18,7 +18,7 @@ from math import inf
 import msgspec
 
 from jupiter_agent.core.counters import Counters, Run
-from jupiter_agent.core.effects import Effect, Notice, Send, StartRun, StartTask, StopTask
+from jupiter_agent.core.effects import Effect, Notice, Send, StartTask, StopTask
 from jupiter_agent.core.events import Produced, RunDone, RunFailed
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.intervals import FinishedSet, Number
@@ -35,7 +35,7 @@ from jupiter_agent.core.messages.jobs import (
     TaskSpec,
 )
 from jupiter_agent.core.outbox import Outbox
-from jupiter_agent.core.runqueue import Attempt, RunQueue
+from jupiter_agent.core.runqueue import Attempt, RunQueue, start_runs
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 
@@ -47,9 +47,6 @@ STREAMED = ("v4", "v5")
 OVERLAP = 64
 """Items that a v5 task may have in its queue"""
 STAMP_BYTES = 8
-
-INJECTED = "input"
-"""The key under which a task finds an injected item."""
 
 
 def source_stamp(objects: list[Obj]) -> bytes:
@@ -81,7 +78,7 @@ class Execution:
         """numbers of the items that are over, as home said"""
         self._numbers: dict[str, Number] = {}
         self._started: set[str] = set()
-        self.counters = Counters()
+        self.counters = Counters(around.boot)
         self._injections: dict[int, Inject] = {}
         self._injected = 0
         self._inject_at = inf
@@ -114,11 +111,14 @@ class Execution:
                 self._queue.open(self._job.id, task)
                 effects.append(self._start_task(self._job.tasks[task]))
             effects += self._beside(hosted)
-        for task in self._started - hosted - {HOME}:
-            if not self._has_attempts(task):
-                self._started.discard(task)
-                effects.append(StopTask(self._job.id, task))
-        return effects + self.outbox.flush(now) + self._settle(now)
+        return effects + self._stop_moved() + self.outbox.flush(now) + self._settle(now)
+
+    def _stop_moved(self) -> list[Effect]:
+        """End the processes of tasks that went elsewhere, once nothing runs in them."""
+        hosted = self._job.hosted_by(self._around.me)
+        idle = [task for task in self._started - {HOME, *hosted} if not self._has_attempts(task)]
+        self._started.difference_update(idle)
+        return [StopTask(self._job.id, task) for task in idle]
 
     def _beside(self, hosted: set[str]) -> list[Effect]:
         """Start the home script, if this is home, and the non-DAG tasks that are assigned to this node."""
@@ -281,7 +281,7 @@ class Execution:
         bytes_out = sum(obj.size for _, obj in event.outputs)
         times = (attempt.entered, attempt.started, now)
         self.counters.done(Run(attempt.item, attempt.task, *times, bytes_in, bytes_out), event.seconds, now)
-        return self._complete(attempt, event.outputs, now)
+        return self._complete(attempt, event.outputs, now) + self._stop_moved()
 
     def on_run_failed(self, attempt: Attempt, event: RunFailed, now: float) -> list[Effect]:
         if attempt.parcels[0].number in self.finished or self._job.over:
@@ -299,7 +299,7 @@ class Execution:
         )
         self._failures[attempt.item] = failure
         self._tell_failures_at = now
-        return [Notice("error", "item failed", {**fields, "error": event.error})]
+        return [Notice("error", "item failed", {**fields, "error": event.error}), *self._stop_moved()]
 
     def _complete(self, attempt: Attempt, produced: list[tuple[list[str], Obj]], now: float) -> list[Effect]:
         """One manifest over all out-edges, its stamp, and a parcel for each (rule 2)."""
@@ -383,17 +383,3 @@ class Execution:
 def _host(address: str) -> str:
     """host:port -> host"""
     return address.rpartition(":")[0].strip("[]")
-
-
-def start_runs(queue: RunQueue, now: float) -> list[Effect]:
-    """Start what the node's queue allows, of whatever job."""
-    return [_start_run(attempt, now) for attempt in queue.start()]
-
-
-def _start_run(attempt: Attempt, now: float) -> StartRun:
-    """The effect that gives an attempt to its process; an injected item's key is `input`."""
-    attempt.started = now
-    inputs = [
-        (INJECTED if parcel.src == HOME else parcel.src, parcel.objects) for parcel in attempt.inputs if parcel.objects
-    ]
-    return StartRun(attempt.id, attempt.job, attempt.task, attempt.item, inputs)

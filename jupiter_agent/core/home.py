@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
+from jupiter_agent.core.counters import BOOT_SHIFT
 from jupiter_agent.core.effects import Append, Deliver, Effect, Notice, Send, StoreInline
 from jupiter_agent.core.execution import Execution
-from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.intake import Intake, Item, Parts
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Finished, ItemFailed, JobOver, Obj, Parcel, Register, TaskReport
@@ -50,12 +51,14 @@ class Home:
         self.over_at: float | None = None
         self.unplaceable = ""
         """why no mapper could place the job"""
-        self.reports: dict[str, TaskReport] = {}
+        self.reports: dict[tuple[str, int], TaskReport] = {}
+        """the last report of each node in each of its boots"""
         self._execution, self._around, self._transfers = execution, around, transfers
         self._arrived: set[str] = set()
         self._spread_at = inf
         self._over_left = 0
         self._recorded_changes = 0
+        self._script_up = False
 
     # --- intake ------------------------------------------------------------------------------------------------
 
@@ -80,7 +83,8 @@ class Home:
 
     def on_produced(self, src: str, child: str, obj: Obj, now: float) -> list[Effect]:
         """A home script or non-DAG task on node `src` made an item, or a part of one."""
-        if not self.intake.open or self.job.over or child not in self.job.dag.sources:
+        known = child in self.job.dag.sources and is_item_name(obj.name)
+        if not self.intake.open or self.job.over or not known:
             fields = {"job": self.job.id, "file": obj.name, "for": child}
             return [Notice("warning", "file not taken in", fields)]
         item = self.intake.produce(child, obj, now, self._around.wall(now))
@@ -127,16 +131,29 @@ class Home:
     def _commit(self, item: Item, parcels: list[Parcel], now: float) -> list[Effect]:
         effects: list[Effect] = []
         for parcel in parcels:
-            effects += self._transfers.keep(parcel.objects, self._around.me, now)
             for obj in parcel.objects:
                 if obj.data is not None:
                     effects.append(StoreInline(obj.sha256, obj.data))
-                    self._transfers.stored.add(obj.sha256)
-                item.results.append((parcel.src, Obj(obj.name, obj.sha256, obj.size)))
-            if parcel.objects and self.job.spec.home_task:
-                effects.append(Deliver(self.job.id, HOME, parcel.src, item.name, parcel.objects))
+                result = Obj(obj.name, obj.sha256, obj.size)
+                effects += self._transfers.keep([result], self._around.me, now)
+                item.results.append((parcel.src, result))
         item.state = "done"
+        if self._script_up:
+            effects += self._deliver(item)
         return effects + self._over(item, now)
+
+    def on_script(self, up: bool) -> list[Effect]:
+        """The process of the home script is ready, or gone: every process of it is told all results there are."""
+        self._script_up = up
+        done = [item for item in self.items.values() if item.state == "done" and up]
+        return [effect for item in done for effect in self._deliver(item)]
+
+    def _deliver(self, item: Item) -> list[Effect]:
+        sinks = dict.fromkeys(sink for sink, _ in item.results)
+        return [
+            Deliver(self.job.id, HOME, sink, item.name, [obj for of, obj in item.results if of == sink])
+            for sink in sinks
+        ]
 
     def on_failed(self, message: ItemFailed, now: float) -> list[Effect]:
         """A task gave an item up."""
@@ -206,9 +223,10 @@ class Home:
 
     def on_report(self, report: TaskReport) -> list[Effect]:
         """Counters from a host; one of a job that is over is told so again."""
-        mine = self.reports.get(report.node)
+        key = (report.node, report.sequence >> BOOT_SHIFT)
+        mine = self.reports.get(key)
         if mine is None or report.sequence > mine.sequence:
-            self.reports[report.node] = report
+            self.reports[key] = report
         return [Send(report.node, JobOver(self.job.id, self.job.home, self.job.over))] if self.job.over else []
 
     def on_mapped(self, now: float) -> list[Effect]:
@@ -228,7 +246,7 @@ class Home:
     def moved_bytes(self) -> int:
         """Bytes of objects handed from one node to another for this job, as last reported."""
         own = self._execution.outbox.moved_bytes
-        return own + sum(report.moved_bytes for node, report in self.reports.items() if node != self._around.me)
+        return own + sum(report.moved_bytes for (node, _), report in self.reports.items() if node != self._around.me)
 
     @property
     def makespan_s(self) -> float | None:

@@ -120,7 +120,8 @@ class Intake:
         raise AssertionError("unreachable")
 
     def _candidates(self, name: str) -> Iterator[str]:
-        base, n = (join_key(name) or name) if self._counted else name, 1
+        key = join_key(name)
+        base, n = key if self._counted and is_item_name(key) else name, 1
         yield base
         while True:
             n += 1
@@ -168,9 +169,11 @@ class Intake:
         """A file that a home script or non-DAG task made for `child`; None when this very file was here before."""
         candidates = self._candidates(obj.name)
         item = self._produced(next(candidates), wall)
-        while not self._takes(item, child):
+        while True:
             if any(part.name == obj.name and part.sha256 == obj.sha256 for part in item.parts.get(child, ())):
                 return None
+            if self._takes(item, child):
+                break
             item = self._produced(next(candidates), wall)
         item.parts.setdefault(child, []).append(obj)
         item.sealed = self._has_all(item)
@@ -204,7 +207,8 @@ class Intake:
 
     def wait_again(self, item: Item) -> None:
         """An unfinished item of an earlier run of this agent."""
-        item.state, item.sealed = "queued", True
+        item.state = "queued"
+        item.sealed |= item.produced
         self._waiting.append(item.name)
 
     # --- into the DAG ------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ def _explain(control: Control, asked: Asked, now: float) -> list[Effect]:
 def _stats(control: Control, asked: Asked, now: float) -> list[Effect]:
     """Gather the records of all runs from the hosts, and sum them up."""
     home, around = asked.home, control.around
-    hosts = {node for node in [*home.reports, *home.job.participants()] if not around.is_gone(node)} - {around.me}
+    reported = (node for node, _ in home.reports)
+    hosts = {node for node in [*reported, *home.job.participants()] if not around.is_gone(node)} - {around.me}
 
     def together(bodies: list[Any], when: float) -> list[Effect]:
         runs = own_runs(control, asked.local) + [run for body in bodies for run in body["runs"]]

@@ -26,7 +26,7 @@ from jupiter_agent.core.events import (
     TaskEnded,
     TaskUp,
 )
-from jupiter_agent.core.execution import Execution, start_runs
+from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, decode_spec
@@ -50,7 +50,7 @@ from jupiter_agent.core.messages.jobs import (
     SignedSpec,
     TaskReport,
 )
-from jupiter_agent.core.runqueue import RunQueue
+from jupiter_agent.core.runqueue import RunQueue, start_runs
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.wave import Wave
@@ -58,6 +58,8 @@ from jupiter_agent.errors import PeerError
 
 REMEMBERED_ENDS = 10_000
 EXPLAINABLE = 64
+SETTLE_S = 3.0
+"""After a start: time for membership to say who is here before anything is decided"""
 SIGNED = b"jupiter job spec\0"
 
 
@@ -74,6 +76,8 @@ class Jobs:
         """ended jobs that this node took part in, for `explain`"""
         self._around = around
         self._ended: OrderedDict[str, str] = OrderedDict()
+        self._awake: dict[str, Local] = {}
+        """jobs for which something may yet be due here; of those that ended long ago nothing is"""
         self._bundles = Bundles(transfers)
 
     # --- entering and leaving ------------------------------------------------------------------------------------
@@ -82,7 +86,7 @@ class Jobs:
         """Take part in a job from now on. A home that lost its journal takes part in its own jobs like this."""
         job = Job(signed, spec, home)
         execution = Execution(job, self._around, self.queue, self.transfers)
-        local = self.local[spec.id] = Local(job, execution, Wave(job, self._around, now))
+        local = self.local[spec.id] = self._awake[spec.id] = Local(job, execution, Wave(job, self._around, now))
         return local
 
     def create_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
@@ -90,6 +94,11 @@ class Jobs:
         local = self.create(signed, spec, home, now)
         local.home = Home(local.job, local.execution, self._around, self.transfers)
         return local
+
+    def remove(self, job: str) -> None:
+        """This node takes no part in the job any more."""
+        del self.local[job]
+        self._awake.pop(job, None)
 
     def restore(self, records: Iterable[Any], now: float) -> list[Effect]:
         """Replay the journal of an earlier run of this agent: the jobs it is home of go on where they were."""
@@ -105,8 +114,8 @@ class Jobs:
             if local.home:
                 effects += local.home.resume(now)
             if not local.job.over:
-                effects += self.need_bundle(local, self._around.me, now) + local.wave.step(now)
-                effects = self._settle(local, effects, now)
+                local.wave.hold(now + SETTLE_S)
+                effects = self._settle(local, effects + self.need_bundle(local, self._around.me, now), now)
         return effects
 
     def known(self, job: str) -> Local | None:
@@ -151,7 +160,7 @@ class Jobs:
         return effects
 
     def _active(self) -> list[Local]:
-        return [local for local in self.local.values() if not local.job.over]
+        return [local for local in self._awake.values() if not local.job.over]
 
     # --- messages ------------------------------------------------------------------------------------------------
 
@@ -257,7 +266,9 @@ class Jobs:
             return []
         local.job.end(message.state)
         effects = local.execution.stop(now)
-        del self.local[message.job]
+        self.remove(message.job)
+        if not any(other.job.spec.bundle == local.job.spec.bundle for other in self._active()):
+            self._bundles.give_up(local.job.spec.bundle)
         self.past[message.job] = local
         self._ended[message.job] = message.state
         for remembered, most in ((self.past, EXPLAINABLE), (self._ended, REMEMBERED_ENDS)):
@@ -304,9 +315,11 @@ class Jobs:
         return effects + start_runs(self.queue, now)
 
     def on_task_up(self, event: TaskUp, now: float) -> list[Effect]:
-        if event.job in self.local:
-            self.local[event.job].execution.on_task_up(event.task, now)
-        return []
+        local = self.local.get(event.job)
+        if local is None:
+            return []
+        local.execution.on_task_up(event.task, now)
+        return local.home.on_script(True) if local.home and event.task == HOME else []
 
     def on_produced(self, event: Produced, now: float) -> list[Effect]:
         """A home script or non-DAG task on this node made a file."""
@@ -337,19 +350,23 @@ class Jobs:
         return []
 
     def on_task_down(self, event: TaskDown, now: float) -> list[Effect]:
-        if event.job in self.local:
-            self.local[event.job].execution.on_task_down(event.task, now)
-        return []
+        local = self.local.get(event.job)
+        if local is None:
+            return []
+        local.execution.on_task_down(event.task, now)
+        return local.home.on_script(False) if local.home and event.task == HOME else []
 
     # --- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        return min((local.next_deadline() for local in self.local.values()), default=inf)
+        return min((local.next_deadline() for local in self._awake.values()), default=inf)
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for local in list(self.local.values()):
+        for job, local in list(self._awake.items()):
             effects = self._settle(local, effects + local.on_deadline(now), now)
+            if local.job.over and local.next_deadline() == inf:
+                del self._awake[job]
         return effects
 
     def busy(self) -> bool:

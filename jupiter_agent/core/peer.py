@@ -94,7 +94,10 @@ class Peer:
     def restore(self, records: Iterable[Any], stored: Iterable[bytes], now: float) -> list[Effect]:
         """Before the first event: what an earlier run of this agent left, in its journal and in its object store."""
         self.transfers.stored.update(stored)
-        return self._run([], self.jobs.restore(records, now) + self.submissions.resume(now), now)
+        effects = self.jobs.restore(records, now)
+        self.submissions.resume(now)
+        self.transfers.unclaimed(now)
+        return self._run([], effects, now)
 
     def records(self) -> Iterable[Any]:
         """What the journal must hold for `restore` to bring this state back."""

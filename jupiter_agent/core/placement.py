@@ -15,7 +15,7 @@ from jupiter_agent.core.estimate import PRIOR_BANDWIDTH_BPS, PRIOR_LATENCY_S
 from jupiter_agent.core.events import Solved
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import Links, LinksWanted
+from jupiter_agent.core.messages.jobs import Links, LinksWanted, TaskSpec
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave import EXPLAINED, Considered
 
@@ -89,12 +89,14 @@ class Placement:
             for child in self.job.dag.out_edges(name):
                 edges.append((index[name], sink if child == HOME else index[child], size(f"{name}>{child}", 0)))
         latency, inv_rate = self._matrix()
-        pinned = {index[t.name]: self._pin(t.node) for t in spec.tasks if t.node}
+        allowed = [[self._may_run(task, node) for node in nodes] for task in spec.tasks]
+        pinned: dict[int, int] = {}
         if self._around.me in nodes:
             pinned |= {source: nodes.index(self._around.me), sink: nodes.index(self._around.me)}
         rest = [[0.0] * len(nodes), [0.0] * len(nodes)]
         return {
             "times": times + rest, "edges": edges, "latency": latency, "inv_rate": inv_rate, "pinned": pinned,
+            "allowed": allowed + [[True] * len(nodes)] * 2,
         }  # fmt: skip
 
     def considered(self) -> dict[str, list[Considered]]:
@@ -109,9 +111,12 @@ class Placement:
             ]
         return rows
 
-    def _pin(self, name: str) -> int:
-        found = self._around.find(name)
-        return self.nodes.index(found) if found in self.nodes else 0
+    def _may_run(self, task: TaskSpec, node: str) -> bool:
+        """A pinned task may run on its node only; a softly pinned one anywhere when that node is not here."""
+        if not task.node or task.node in (node, self._around.name(node)):
+            return True
+        here = any(task.node in (other, self._around.name(other)) for other in self.nodes)
+        return not here and bool(task.extra.get("soft"))
 
     def _matrix(self) -> tuple[list[list[float]], list[list[float]]]:
         """(latency s, seconds per byte), each N x N; unknown entries are the median of the known ones."""

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+from jupiter_agent.core.effects import Effect, StartRun
+from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import Parcel
+
+INJECTED = "input"
+"""The key under which a task finds an injected item."""
 
 
 class Attempt:
@@ -124,3 +129,17 @@ class RunQueue:
             del self._lanes[key]
         for run in [run for run, a in self.running.items() if a.job == job and task in ("", a.task)]:
             del self.running[run]
+
+
+def start_runs(queue: RunQueue, now: float) -> list[Effect]:
+    """Start what the node's queue allows, of whatever job."""
+    return [_start_run(attempt, now) for attempt in queue.start()]
+
+
+def _start_run(attempt: Attempt, now: float) -> StartRun:
+    """The effect that gives an attempt to its process; an injected item's key is `input`."""
+    attempt.started = now
+    inputs = [
+        (INJECTED if parcel.src == HOME else parcel.src, parcel.objects) for parcel in attempt.inputs if parcel.objects
+    ]
+    return StartRun(attempt.id, attempt.job, attempt.task, attempt.item, inputs)

@@ -21,7 +21,7 @@ from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.home import home_record
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.jobs import SIGNED, Jobs
+from jupiter_agent.core.jobs import SETTLE_S, SIGNED, Jobs
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
 from jupiter_agent.core.placement import Placement
@@ -86,6 +86,7 @@ class Submissions:
         self._profiles: dict[bytes, tuple[dict[str, float], dict[str, int]]] = {}
         self._placements: dict[str, Placement] = {}
         self._count = 0
+        self._resume_at = inf
 
     def begin(self, client: str, seq: int, args: SubmitArgs, now: float) -> list[Effect]:
         """UsageError for what can be refused at once: an unknown mapper, a bundle that is not here."""
@@ -157,7 +158,7 @@ class Submissions:
         wished = {**app.placements, **{t.name: str(t.extra["host"]) for t in app.nondag if t.extra.get("host")}}
         if submission.args.strict_hosts:
             wanted |= wished
-        absent = {task: node for task, node in wanted.items() if self._around.find(node) is None}
+        absent = {task: node for task, node in wanted.items() if not self._is_here(node)}
         unknown = sorted({host for host in wished.values() if self._around.find(host) is None})
         if unknown:
             warning = f"the app wishes hosts that are not here: {', '.join(unknown)}; the mapper chooses instead"
@@ -166,6 +167,11 @@ class Submissions:
             here = ", ".join(self._around.name(node) for node in self._around.alive())
             reasons = [f"task '{task}' wants node '{node}', which is not there" for task, node in absent.items()]
             raise JupiterError(f"not placeable: {'; '.join(reasons)}", f"living nodes: {here}", EXIT_UNPLACEABLE)
+
+    def _is_here(self, name: str) -> bool:
+        """A living node of this name takes tasks."""
+        node = self._around.find(name)
+        return node is not None and not self._around.profile(node).get("draining")
 
     def on_profiled(self, event: Profiled, now: float) -> list[Effect]:
         submission = self._open.get(event.job)
@@ -218,7 +224,7 @@ class Submissions:
                 effects += local.home.put([(name, obj)], task, False, now)[0]
         except UsageError as error:
             local.home.abandon(now)
-            del self._jobs.local[spec.id]
+            self._jobs.remove(spec.id)
             self._end(submission, error)
             return []
         if inputs and not args.keep_open:
@@ -273,8 +279,12 @@ class Submissions:
             return self._settled(local, local.wave.step(now), now)
         return self._place(local, now)
 
-    def resume(self, now: float) -> list[Effect]:
-        """After a restart: map centrally what was not mapped yet."""
+    def resume(self, now: float) -> None:
+        """After a restart: map centrally what was not mapped yet, once it is known who is here."""
+        self._resume_at = now + SETTLE_S
+
+    def _place_unmapped(self, now: float) -> list[Effect]:
+        self._resume_at = inf
         unmapped = [local for local in self._jobs.local.values() if local.home and not local.job.registers]
         central = [each for each in unmapped if not each.job.over and each.job.spec.mapper not in LIVE_WAVE]
         return [effect for local in central for effect in self._place(local, now)]
@@ -318,10 +328,11 @@ class Submissions:
         return self._written(local, placement.on_solved(event), why, now)
 
     def next_deadline(self) -> float:
-        return min((placement.next_deadline() for placement in self._placements.values()), default=inf)
+        return min([self._resume_at, *(placement.next_deadline() for placement in self._placements.values())])
 
     def on_deadline(self, now: float) -> list[Effect]:
-        return [effect for placement in list(self._placements.values()) for effect in placement.on_deadline(now)]
+        effects = self._place_unmapped(now) if self._resume_at <= now else []
+        return effects + [e for placement in list(self._placements.values()) for e in placement.on_deadline(now)]
 
 
 def mapper_name(name: str) -> str:

@@ -19,6 +19,8 @@ WINDOW = 4
 STALL_S = 3.0
 PAUSE_S = 1.0
 LINGER_S = 5.0
+UNCLAIMED_S = 600.0
+"""An object that nobody here has asked for yet (an upload, a result passed through) is kept so long"""
 
 
 class _Fetch:
@@ -52,6 +54,7 @@ class Transfers:
         self._users: Counter[bytes] = Counter()
         self._unused: dict[bytes, float] = {}
         """when an object without users is dropped"""
+        self._pinned: set[bytes] = set()
         self._hints: dict[bytes, tuple[int, str]] = {}
         self._askers: dict[bytes, list[tuple[str, ChunkRequest]]] = {}
 
@@ -84,6 +87,23 @@ class Transfers:
                 del self._users[obj.sha256]
                 self._fetches.pop(obj.sha256, None)
                 self._unused[obj.sha256] = now + LINGER_S
+
+    def pin(self, sha256: bytes) -> None:
+        """Keep this object for good (a bundle); twice is once."""
+        self._pinned.add(sha256)
+        self._unused.pop(sha256, None)
+
+    def abandon(self, sha256: bytes) -> None:
+        """Do not fetch it any further."""
+        self._pinned.discard(sha256)
+        if self._users[sha256] <= 0:
+            self._fetches.pop(sha256, None)
+
+    def unclaimed(self, now: float) -> None:
+        """Objects that are here without a user (from an earlier run of this agent) are dropped after a while."""
+        for sha256 in self.stored:
+            if self._users[sha256] <= 0 and sha256 not in self._pinned:
+                self._unused.setdefault(sha256, now + UNCLAIMED_S)
 
     def also_at(self, objects: list[Obj], src: str, now: float) -> list[Effect]:
         """`src` has these as well: the source known before may be gone."""
@@ -159,6 +179,8 @@ class Transfers:
             return [Notice("warning", "object refused", {"sha256": event.sha256.hex(), "error": event.error})]
         self._fetches.pop(event.sha256, None)
         self.stored.add(event.sha256)
+        if self._users[event.sha256] <= 0 and event.sha256 not in self._pinned:
+            self._unused.setdefault(event.sha256, now + UNCLAIMED_S)
         askers = self._askers.pop(event.sha256, [])
         return [SendChunk(src, ask.sha256, ask.offset, min(ask.length, CHUNK_BYTES)) for src, ask in askers]
 

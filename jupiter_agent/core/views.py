@@ -94,9 +94,10 @@ def task_rows(home: Home, name: NameOf) -> list[Row]:
     """`get tasks`: counters as the hosts last reported them; those of a task that moved are added up."""
     job = home.job
     reported: dict[str, list[tuple[str, list[float]]]] = {}
-    for node, report in home.reports.items():
+    latest = {node: max(boot for of, boot in home.reports if of == node) for node, _ in home.reports}
+    for (node, boot), report in home.reports.items():
         for task, state, *counts in report.tasks:
-            here = task in job.registers and job.registers[task].node == node
+            here = task in job.registers and job.registers[task].node == node and boot == latest[node]
             now = [count if here and not job.over else 0 for count in counts[:2]]
             reported.setdefault(task, []).append((state if here else "", [*now, *counts[2:]]))
     rows = []

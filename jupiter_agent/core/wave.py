@@ -55,6 +55,7 @@ class Wave:
         self._award_due: dict[str, float] = {}
         self._decide_at: dict[str, float] = {}
         self._last_look = now
+        self._held_until = 0.0
         self._strangers: dict[str, float] = {}
         """hosts that no member record is known of -> when they count as lost"""
         self._now = now
@@ -62,9 +63,13 @@ class Wave:
 
     # --- deciding ----------------------------------------------------------------------------------------------
 
+    def hold(self, until: float) -> None:
+        """Decide nothing before then: this agent has just started and does not know yet who is here."""
+        self._held_until = until
+
     def step(self, now: float) -> list[Effect]:
         """Decide what is this node's to decide: unmapped children of tasks hosted here, orphans it must repair."""
-        if self._job.over:
+        if self._job.over or now < self._held_until:
             return []
         self._look_for_strangers(now)
         lost = [task for task, register in self._job.registers.items() if self._is_lost(register.node)]
@@ -246,7 +251,8 @@ class Wave:
     def next_deadline(self) -> float:
         if self._job.over:
             return inf
-        return min([self._digest_at, *self._award_due.values(), *self._waiting()])
+        held = [self._held_until] if self._held_until > self._last_look else []
+        return min([self._digest_at, *held, *self._award_due.values(), *self._waiting()])
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -113,7 +113,7 @@ def left_behind(grid: Grid) -> list[str]:
             if kept := _kept(local.execution):
                 found.append(f"{name} keeps {kept}")
         transfers = peer.transfers
-        if set(transfers._users) - results or transfers._fetches or transfers._unused:
+        if set(transfers._users) - results or transfers._fetches:
             found.append(f"{name} has objects that nobody needs")
         if peer.queue.committed() or peer.queue._lanes:
             found.append(f"{name} has attempts")

@@ -4,8 +4,9 @@ import pytest
 from job_grid import finish, formed, home_of, mapping
 
 from jupiter_agent.core.app import AppSpec
-from jupiter_agent.core.events import Produced, TaskEnded
+from jupiter_agent.core.events import Produced, TaskEnded, TaskUp
 from jupiter_agent.core.messages.jobs import Obj, TaskSpec
+from jupiter_agent.core.transfer import UNCLAIMED_S
 from jupiter_agent.sim.grid import Grid, SimApp, TaskFailureError
 
 PAIR = [TaskSpec("a", children=["b"], retries=0), TaskSpec("b", parents=["a"], retries=0)]
@@ -127,6 +128,7 @@ def produced(grid: Grid, node: str, job: str, task: str, child: str, obj: Obj) -
 def test_a_home_script_makes_items_gets_every_result_and_ends_the_intake_when_it_returns() -> None:
     grid = formed(4)
     job = grid.submit("node2", scripted([], []), {})["id"]
+    grid.nodes["node2"].give(TaskUp(job, "home"))
     for n in range(3):
         produced(grid, "node2", job, "home", "a", grid.small(f"base{n}", b"x%d" % n))
     grid.run(2.0)
@@ -136,6 +138,42 @@ def test_a_home_script_makes_items_gets_every_result_and_ends_the_intake_when_it
     grid.nodes["node2"].give(TaskEnded(job, "home"))
     assert finish(grid, "node2", job) == "completed"
     assert grid.results("node1", job) == {f"base{n}": {("b", "b"): b"x%d" % n} for n in range(3)}
+
+
+def test_a_home_script_that_starts_again_is_told_every_result_again() -> None:
+    grid = formed(4)
+    job = grid.submit("node2", scripted([], []), {})["id"]
+    produced(grid, "node2", job, "home", "a", grid.small("base", b"x"))
+    grid.run(2.0)
+    grid.effects.clear()
+    grid.nodes["node2"].give(TaskUp(job, "home"))
+    assert [e.item for _, _, e in grid.effects if type(e).__name__ == "Deliver"] == ["base"]
+
+
+def test_what_nobody_claims_is_dropped_ten_minutes_later() -> None:
+    grid = formed(3)
+    entry = grid.upload("node2", "never-put", bytes(100_000))
+    digest = bytes.fromhex(entry["sha256"])
+    grid.run(UNCLAIMED_S - 5)
+    assert digest in grid.disks["node2"].objects
+    grid.run(10)
+    assert digest not in grid.disks["node2"].objects
+
+
+def test_counters_of_a_node_that_started_again_go_on_counting() -> None:
+    grid = formed(4)
+    app = pair(0.1)
+    worker = "node3"
+    job = grid.submit("node2", app, ITEMS, keep_open=True, mapping={"a": "node1", "b": worker})["id"]
+    grid.run(3.0)
+    grid.crash(worker)
+    grid.start(worker)
+    grid.run(5.0)
+    more = [grid.upload("node2", f"later{n}", b"x%d" % n) for n in range(4)]
+    grid.ask("node2", "put", job=job, inputs=more)
+    grid.run(5.0)
+    [row] = [row for row in grid.ask("node2", "get", kind="tasks", id=job)["items"] if row["name"] == "b"]
+    assert row["done"] == 10
 
 
 def test_a_non_dag_task_feeds_a_task_in_the_middle_of_the_dag_from_its_own_node() -> None:

@@ -8,7 +8,7 @@ from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp, Solve
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
-from jupiter_agent.core.jobs import Jobs, Local
+from jupiter_agent.core.jobs import SETTLE_S, Jobs, Local
 from jupiter_agent.core.messages.jobs import Award
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import DEFAULT_MAPPER, Submissions, SubmitArgs, mapper_name, to_input
@@ -205,7 +205,11 @@ def test_after_a_restart_only_central_jobs_without_a_mapping_are_mapped_again():
     rig.submit(mapping={"a": "home1", "b": "home1"})
     rig.machine.finished.clear()
     rig.submit(mapper="wave-greedy")
-    assert len(of_type(rig.machine.resume(5.0), Solve)) == 1
+    rig.machine.resume(5.0)
+    assert rig.machine.next_deadline() == 5.0 + SETTLE_S
+    assert rig.machine.on_deadline(5.0) == [], "nobody knows yet who is here"
+    assert len(of_type(rig.machine.on_deadline(5.0 + SETTLE_S), Solve)) == 1
+    assert rig.machine.next_deadline() == float("inf")
 
 
 @pytest.mark.parametrize(
