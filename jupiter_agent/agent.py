@@ -155,6 +155,7 @@ class Agent:
     async def _remember(self) -> None:
         while True:
             await asyncio.sleep(REMEMBER_S)
+            self._performer.objects.expire()
             self._remembered.save(self.machine.membership)
 
     async def _serve_http(self) -> None:

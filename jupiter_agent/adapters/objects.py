@@ -102,9 +102,25 @@ class ObjectStore:
     def write_chunk(self, sha256: bytes, size: int, offset: int, data: bytes, sync: bool = False) -> Written:
         """Bytes of an object at an offset, in any order, repeated or not. `sync`: durable when stored.
 
-        CapacityError: the disk, the limit, or the number of partials is full; what was there stays. Amortised O(1)
-        in order; out of order O(holes).
+        CapacityError: the disk, the limit, or the number of partials is full; the parts of this object make room.
+        Amortised O(1) in order; out of order O(holes).
         """
+        try:
+            return self._write_chunk(sha256, size, offset, data, sync)
+        except CapacityError:
+            with self._lock:
+                if sha256 in self._partials:
+                    self.drop(sha256)
+            raise
+
+    def expire(self) -> None:
+        """Drop the partial objects that got nothing for long: whoever sent them has gone."""
+        with self._lock:
+            now = self._clock()
+            for sha256 in [digest for digest, p in self._partials.items() if now - p.touched >= STALE_S]:
+                self.drop(sha256)
+
+    def _write_chunk(self, sha256: bytes, size: int, offset: int, data: bytes, sync: bool) -> Written:
         with self._lock, capacity("writing an object"):
             if error := self._refused(sha256, size, offset, data):
                 return Written("error", error)

@@ -14,6 +14,9 @@ import psutil
 
 SPEED_BLOCK = bytes(64 * 1024)
 SPEED_ROUNDS = 40
+FULL_BYTES = 32 * 1024 * 1024
+"""With less free disk a node takes no more tasks"""
+
 SPEED_REFERENCE_S = 0.004
 """What the benchmark takes on a node of speed index 1"""
 
@@ -52,7 +55,7 @@ class Sensors:
         psutil.cpu_percent(None)
 
     def read(self) -> dict[str, Any]:
-        """cpus; speed (index); load (busy cores, smoothed, to 0.5); memory and disk (bytes; used share to 5 %)."""
+        """cpus; speed (index); load (busy cores, smoothed, to 0.5); memory, disk (used share to 5 %); full (disk)."""
         busy = psutil.cpu_percent(None) / 100 * (psutil.cpu_count() or 1)
         self._load += 0.5 * (busy - self._load)
         memory, disk = psutil.virtual_memory(), psutil.disk_usage(self._folder)
@@ -63,4 +66,5 @@ class Sensors:
             "memory_bytes": memory.total,
             "memory_used": round(memory.percent / 5) * 0.05,
             "disk_used": round(disk.percent / 5) * 0.05,
+            "full": disk.free < FULL_BYTES,
         }

@@ -16,7 +16,7 @@ from jupiter_agent.core.events import Solved
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Links, LinksWanted, TaskSpec
-from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.surroundings import Surroundings, takes_tasks
 from jupiter_agent.core.wave import EXPLAINED, Considered
 
 PULL_S = 0.5
@@ -40,7 +40,7 @@ class Placement:
     def begin(self, now: float) -> list[Effect]:
         """Ask every node for its links, or solve at once when there is nobody to ask."""
         me = self._around.me
-        self.nodes = [n for n in self._around.alive() if not self._around.profile(n).get("draining")] or [me]
+        self.nodes = [n for n in self._around.alive() if takes_tasks(self._around.profile(n))] or [me]
         self._waiting = set(self.nodes) - {me}
         self._due = now + PULL_S
         if not self._waiting:

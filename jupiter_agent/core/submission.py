@@ -25,7 +25,7 @@ from jupiter_agent.core.jobs import SETTLE_S, SIGNED, Jobs
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
 from jupiter_agent.core.placement import Placement
-from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.surroundings import Surroundings, takes_tasks
 from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
 from schedulers import names as central_mappers
 
@@ -171,7 +171,7 @@ class Submissions:
     def _is_here(self, name: str) -> bool:
         """A living node of this name takes tasks."""
         node = self._around.find(name)
-        return node is not None and not self._around.profile(node).get("draining")
+        return node is not None and takes_tasks(self._around.profile(node))
 
     def on_profiled(self, event: Profiled, now: float) -> list[Effect]:
         submission = self._open.get(event.job)

@@ -17,6 +17,11 @@ class LinkEstimate(Struct, frozen=True):
     source: str
 
 
+def takes_tasks(profile: dict[str, Any]) -> bool:
+    """Whether a node with this profile is a candidate: it neither drains nor has a full disk."""
+    return not (profile.get("draining") or profile.get("full"))
+
+
 class Surroundings(Protocol):
     """Implemented by the peer machine (core/peer.py)."""
 

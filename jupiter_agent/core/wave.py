@@ -24,7 +24,7 @@ from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Award, Awarded, Register, RegisterDigest, Registers
-from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.surroundings import Surroundings, takes_tasks
 from schedulers.local import Candidate, Resources, Weights, greedy_scores, random_choice
 
 PARENTS_WAIT_S = 2.0
@@ -137,7 +137,7 @@ class Wave:
 
     def _candidates(self, task: str) -> list[str]:
         pin = self._job.tasks[task].node
-        nodes = [node for node in self._around.alive() if not self._around.profile(node).get("draining")]
+        nodes = [node for node in self._around.alive() if takes_tasks(self._around.profile(node))]
         if pin:
             pinned = [node for node in nodes if pin in (node, self._around.name(node))]
             if pinned or not self._job.tasks[task].extra.get("soft"):
