@@ -84,4 +84,6 @@ def _lookup(task: str, variable: str, kind: str) -> TaskAddress:
         name, _, ip = entry.partition(":")
         if name == task:
             return TaskAddress(ip, task)
+    if kind == "DAG" and task in os.environ["JUPITER_CHILDREN"].split():  # not placed yet when this process started
+        return TaskAddress("127.0.0.1", task)
     raise CIRCEIpNotFoundError(f"no address of the {kind} task {task} is known")

@@ -120,8 +120,8 @@ def transfer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(sys, "path", [*sys.path, *jupiter_agent.compat.__path__])
     for name, value in {
-        "MY_TASK_NAME": "t", "JUPITER_CHILDREN": "x home", "JUPITER_OUTPUT": str(tmp_path / "out"),
-        "CIRCE_HOME_IP": "1.1.1.1", "CIRCE_TASK_TO_IP": "t:2.2.2.2 x:3.3.3.3 y:4.4.4.4", "CIRCE_NONDAG_TASK_TO_IP": "",
+        "MY_TASK_NAME": "t", "JUPITER_CHILDREN": "x home w", "JUPITER_OUTPUT": str(tmp_path / "out"),
+        "CIRCE_HOME_IP": "1.1.1.1", "CIRCE_TASK_TO_IP": "t:2.2.2.2 x:3.3.3.3 y:4.4.4.4 :", "CIRCE_NONDAG_TASK_TO_IP": "",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(next(iter(jupiter_agent.compat.__path__)))
@@ -139,6 +139,7 @@ def test_a_transfer_finds_its_child_by_the_address_or_by_the_name(transfer: Modu
     transfer.transfer_data_scp("9.9.9.9", "22", "root", "pw", str(source), "/jupiter/circe_input/t_x_other.bin")
     transfer.transfer_data_scp("home", "root", "pw", str(source), "/root/result.txt")
     assert sorted(os.listdir(tmp_path / "out")) == ["t_home_result.txt", "t_x_data_1.bin", "t_x_other.bin"]
+    assert transfer.circe_lookup_ip("w").task == "w"
     with pytest.raises(transfer.TransferError, match="cannot be sent to task y: it is no child here"):
         transfer.transfer_data_scp(transfer.circe_lookup_ip("y"), "22", "root", "pw", str(source), "/")
     with pytest.raises(transfer.CIRCEIpNotFoundError, match="no address of the DAG task z is known"):
