@@ -121,7 +121,7 @@ def transfer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setattr(sys, "path", [*sys.path, *jupiter_agent.compat.__path__])
     for name, value in {
         "MY_TASK_NAME": "t", "JUPITER_CHILDREN": "x home w", "JUPITER_OUTPUT": str(tmp_path / "out"),
-        "CIRCE_HOME_IP": "1.1.1.1", "CIRCE_TASK_TO_IP": "t:2.2.2.2 x:3.3.3.3 y:4.4.4.4 :", "CIRCE_NONDAG_TASK_TO_IP": "",
+        "CIRCE_HOME_IP": "1.1.1.1", "CIRCE_TASK_TO_IP": "t:2.2.2.2 x:3.3.3.3 y:4.4.4.4", "CIRCE_NONDAG_TASK_TO_IP": "",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(next(iter(jupiter_agent.compat.__path__)))
