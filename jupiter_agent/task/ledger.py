@@ -157,6 +157,7 @@ class Ledger:
             self._last = run
             self._held.append(_Held(run, me))
         self.settle()
+        self._let_more_in()
 
     def on_done(self) -> None:
         self._counts_done = True
@@ -176,8 +177,7 @@ class Ledger:
         self.drain()
         self._release(held for held in self._held if held.thread == me and (held.passed or not self._counts_done))
         self.settle()
-        if self._held:
-            self._let_in(len(self.runs) + 1)
+        self._let_more_in()
 
     def on_asked(self) -> None:
         """Asked for the second time without getting one, it has nothing else to do."""
@@ -265,6 +265,12 @@ class Ledger:
             (held, max(self._blocked[held.thread], held.run.touched) + (settle_s if held.run.given() else self._held_s))
             for held in kept
         ]
+
+    def _let_more_in(self) -> None:
+        """One more run for each thread that waits and will find nothing, while others hold files."""
+        idle = len(self._blocked) - len(self._waiting)
+        if self._held and idle > 0:
+            self._let_in(len(self.runs) + idle)
 
     def _let_in(self, count: int) -> None:
         """Ask the agent for more runs, so that `count` may be inside."""
