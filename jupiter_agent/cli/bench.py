@@ -11,7 +11,7 @@ import typer
 from jupiter_agent.cli.guard import say
 from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, UsageError
 
-BENCHES = {"basics": "jupiter_agent.bench.basics"}
+BENCHES = {"basics": "jupiter_agent.bench.basics", "contracts": "jupiter_agent.bench.contracts"}
 """Name of a bench -> module with `run() -> list[Figure]`."""
 
 
