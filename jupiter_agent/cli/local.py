@@ -16,12 +16,16 @@ from jupiter_agent.cli.groups import Group
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.output import Format, Output, refuse_exports
 from jupiter_agent.cli.reach import LOCAL_DIR
+from jupiter_agent.cli.start_guard import start_guard
 from jupiter_agent.errors import EXIT_OK, JupiterError, UsageError
 
 if TYPE_CHECKING:
     from jupiter_agent.cli.local_cluster import LocalCluster
 
 app = typer.Typer(cls=Group, rich_markup_mode=None, help="A cluster of agents on this machine.")
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a polite kill, a terminal that was closed"""
 
 Dir = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The cluster's folder: keys, logs, state.")]
 
@@ -45,7 +49,7 @@ def _open(folder: Path) -> LocalCluster:
 
 
 class Signals:
-    """SIGINT and SIGTERM as a flag: a process just started is always noted before we react."""
+    """SIGINT, SIGTERM and SIGHUP as a flag: a process just started is always noted before we react."""
 
     def __init__(self) -> None:
         self.came = False
@@ -59,7 +63,8 @@ class Signals:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        wanted = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # as `nohup` wishes
+        before = {number: signal.signal(number, self._note) for number in wanted}
         try:
             yield
         finally:
@@ -76,25 +81,36 @@ def up(
     """Start agents node1..nodeN; returns when all see all. If it fails, no process is left."""
     cluster, signals, began = _open(folder), Signals(), time.monotonic()
     with signals.caught():
-        with cluster.lock():
+        with start_guard() as mark, cluster.lock():
             if running := [node.name for node in cluster.nodes if node.is_running]:
                 raise UsageError(f"{', '.join(running)} already run in {folder}", f"jupiter local down --dir {folder}")
             try:
-                cluster.start(nodes, signals.check)
+                cluster.start(nodes, signals.check, mark)
             except BaseException:
                 cluster.stop()
                 raise
         at = "" if folder == LOCAL_DIR else f" --dir {folder}"
-        say(f"{nodes} agents see each other after {time.monotonic() - began:.1f} s; try: jupiter ctl{at} get nodes")
+        ready = f"{nodes} agents see each other after {time.monotonic() - began:.1f} s; try: jupiter ctl{at} get nodes"
         if foreground:
-            _stay(cluster, signals)
+            _stay(cluster, signals, ready)
+        else:
+            say(ready)
     return EXIT_OK
 
 
-def _stay(cluster: LocalCluster, signals: Signals) -> None:
-    """Until a signal; says who ends meanwhile."""
-    Output().items("local", [node.status() for node in cluster.nodes])
-    say("Ctrl-C stops them")
+def _stay(cluster: LocalCluster, signals: Signals, ready: str) -> None:
+    """Until a signal, or until the terminal that we write to is gone; says who ends meanwhile."""
+    try:
+        say(ready)
+        Output().items("local", [node.status() for node in cluster.nodes])
+        say("Ctrl-C stops them")
+        _watch(cluster, signals)
+        say("stopping ...")
+    finally:
+        cluster.stop()
+
+
+def _watch(cluster: LocalCluster, signals: Signals) -> None:
     running = {node.name for node in cluster.nodes}
     while not signals.came:
         for node in cluster.nodes:
@@ -104,8 +120,6 @@ def _stay(cluster: LocalCluster, signals: Signals) -> None:
             say(f"{name} {'runs again' if name in now else 'has ended'}")
         running = now
         time.sleep(0.2)
-    say("stopping ...")
-    cluster.stop()
 
 
 @app.command()

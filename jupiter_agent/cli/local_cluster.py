@@ -82,18 +82,21 @@ class LocalCluster:
         content = {"nodes": [{"name": node.name, "bind": node.bind} for node in self.nodes]}
         (self.folder / "cluster.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
-    def start(self, count: int, check: Check) -> None:
-        """All agents, until each sees all alive. On any failure the caller stops what has started."""
+    def start(self, count: int, check: Check, mark: dict[str, str]) -> None:
+        """All agents, until each sees all alive. On any failure the caller stops what has started.
+
+        `mark` goes into their environments.
+        """
         deadline = time.monotonic() + START_LIMIT_S
         self.plan(count)
         first, *others = self.nodes
-        first.spawn(None)
+        first.spawn(None, mark)
         own_token = first.folder / "token"
         self._wait(lambda: first.is_up and own_token.is_file(), deadline, check, f"{first.name} does not come up")
         self._publish(own_token.read_text("utf-8"))
         for node in others:
             check()
-            node.spawn(self.token_file)
+            node.spawn(self.token_file, mark)
         self._wait_for_sight(self.nodes, deadline, check)
 
     def start_one(self, node: Node, check: Check) -> None:

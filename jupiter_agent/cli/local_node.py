@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ LOG_LINES = 8
 AGENT = (sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main")
 """How an agent is started: without a shell, so its pid is the agent's own."""
 
+NO_MARK: Mapping[str, str] = {}
 PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG")
 
 
@@ -62,10 +64,11 @@ class Node:
             "address": self.agent.get("address") or self.bind, "state_dir": str(self.folder), "running": running,
         }  # fmt: skip
 
-    def spawn(self, token_file: Path | None) -> None:
+    def spawn(self, token_file: Path | None, mark: Mapping[str, str] = NO_MARK) -> None:
         """Start the agent, detached: its own session, none of our files."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("JUPITER_") or k in PASSED_ON}
+        environment |= mark
         if token_file:
             environment["JUPITER_TOKEN_FILE"] = str(token_file)
         command = [*AGENT, "run", "--name", self.name, "--bind", self.bind, "--state-dir", str(self.folder)]

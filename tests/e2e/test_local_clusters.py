@@ -81,7 +81,10 @@ def test_two_clusters_never_meet_and_the_key_of_one_does_not_open_the_other(
     assert all(len(ids) == 5 and not ids & theirs for ids in known.values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP))],
+)
 def test_interrupted_while_agents_start_up_leaves_no_process(make_cluster: Make, number: signal.Signals) -> None:
     cluster = make_cluster()
     process = start([JUPITER, "local", "up", "--nodes", 5, "--dir", cluster.folder])
@@ -94,18 +97,19 @@ def test_interrupted_while_agents_start_up_leaves_no_process(make_cluster: Make,
 
 
 @pytest.mark.slow
-def test_agents_whose_up_was_killed_outright_are_stopped_by_down(make_cluster: Make) -> None:
+def test_agents_whose_up_was_killed_outright_end_with_it(make_cluster: Make) -> None:
     cluster = make_cluster()
     process = start([JUPITER, "local", "up", "--nodes", 3, "--dir", cluster.folder])
     eventually(lambda: len(living(cluster.folder)) >= 2, "an agent starts", pause_s=0.002)
     process.kill()
     end(process)
+    eventually(lambda: not living(cluster.folder), "nothing is left", limit_s=5.0)
     cluster.down().ok()
     assert living(cluster.folder) == {}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_in_the_foreground_a_signal_stops_all(make_cluster: Make, number: signal.Signals) -> None:
     cluster = make_cluster()
     process = start([JUPITER, "local", "up", "--nodes", 2, "--dir", cluster.folder, "--foreground"])

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_when_not_all_come_up_in_time_none_is_left(folder: Path, run: Run, monke
     assert "not all agents see each other" in ended.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_while_starting_none_is_left(
     folder: Path, run: Run, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -136,6 +137,53 @@ def test_in_the_foreground_a_signal_stops_all(
     assert ended.code == 0
     assert ended.out.splitlines()[0].split() == ["NAME", "RUNNING", "PID", "ADDRESS"]
     assert agents(folder) == []
+
+
+def test_in_the_foreground_all_are_stopped_when_the_terminal_written_to_is_gone(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hung_up(text: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(local, "say", hung_up)
+    assert run("local", "up", "--nodes", 2, "--dir", folder, "--foreground").code == 1
+    assert agents(folder) == []
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with local.Signals().caught():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+STARTER = """
+import os, signal, subprocess, sys
+from jupiter_agent.cli.start_guard import start_guard
+with start_guard() as mark:
+    command = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    print(subprocess.Popen(command, env=mark, stdout=-3, stderr=-3).pid, flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "survives"), [("pass", True), ("raise KeyboardInterrupt", True), ("os.kill(os.getpid(), 9)", False)]
+)
+def test_what_started_ends_with_its_starter_only_when_that_is_killed_before_it_let_go(
+    then: str, survives: bool
+) -> None:
+    command = [sys.executable, "-c", STARTER.format(then=then)]
+    starter = subprocess.run(command, capture_output=True, text=True, check=False)
+    pid = int(starter.stdout)
+    began = time.monotonic()
+    while procfs.start_ticks(pid) is not None and time.monotonic() - began < (0.6 if survives else 5):
+        time.sleep(0.02)
+    assert (procfs.start_ticks(pid) is not None) is survives
+    if survives:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_an_agent_that_ignores_sigterm_is_killed(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
