@@ -76,6 +76,9 @@ def _report(error: Exception) -> int:
         return _report_usage(error, str(format_message()))
     if type(error).__name__ == "Abort":  # its way to say Ctrl-C
         return EXIT_INTERRUPTED
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:  # how Python reads what is not UTF-8
+        say_error(f"not UTF-8: {error.object[:100]!a}", "names and parameters are UTF-8")
+        return EXIT_USAGE
     say_error(f"internal: {type(error).__name__}: {error}", "set JUPITER_DEBUG=1 to see where, and report it")
     return EXIT_FAILED
 

@@ -16,7 +16,7 @@ CLIENT_PREFIX = "client:"
 """Session ids of `jupiter ctl` start so; no node id does."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}\Z")
-_ITEM = re.compile(r"[^/\x00-\x1f\x7f]{1,200}\Z")
+_ITEM = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,200}\Z")
 
 
 def node_id(sign_key: bytes) -> NodeId:
@@ -35,5 +35,5 @@ def is_task_name(name: str) -> bool:
 
 
 def is_item_name(name: str) -> bool:
-    """A plain file name: no `/`, no control characters, not `.` or `..`, at most 200 characters."""
+    """A plain file name: no `/`, no control characters, UTF-8, not `.` or `..`, at most 200 characters."""
     return bool(_ITEM.match(name)) and name not in {".", ".."}

@@ -27,7 +27,9 @@ def collect(paths: Sequence[Path], may_repeat: bool = False) -> list[Input]:
     inputs = [Input(path.name, path) for given in paths for path in _files(given)]
     for item in inputs:
         if not is_item_name(item.name):
-            raise UsageError(f"{item.path}: the name cannot be an item's", "no control characters, at most 200 letters")
+            wanted = "UTF-8, no control characters, at most 200 letters"
+            shown = str(item.path).encode("utf-8", "backslashreplace").decode()
+            raise UsageError(f"{shown}: the name cannot be an item's", wanted)
     if not may_repeat:
         _check_unique(inputs)
     return inputs
