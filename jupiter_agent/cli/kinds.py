@@ -138,6 +138,13 @@ KINDS: dict[str, Kind] = {
     )),
 }  # fmt: skip
 
+PARTS: dict[str, tuple[Column, ...]] = {
+    "results": (
+        Column("SINK", "sink"), Column("NAME", "name"), Column("SIZE", "size", units.size), Column("SHA256", "sha256"),
+    ),
+}  # fmt: skip
+"""Tables inside one object whose rows are not what a list of that name has."""
+
 GETTABLE = ("nodes", "links", "jobs", "tasks", "items", "apps")
 
 

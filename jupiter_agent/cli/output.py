@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from jupiter_agent.cli import units
-from jupiter_agent.cli.kinds import KINDS, Column, Row, generic_columns
+from jupiter_agent.cli.kinds import KINDS, PARTS, Column, Row, generic_columns
 from jupiter_agent.errors import UsageError
 
 API_VERSION = "jupiter/v1"
@@ -156,7 +156,8 @@ class Output:
             print(f"{key + ':':<{width}}  " + (f"\n{'':<{width}}  ".join(lines) or units.text(shown)))
         for key, rows in tables.items():
             print(f"\n{key}:")
-            self.table(rows, self._columns(key) if key in KINDS else generic_columns(rows))
+            known = PARTS[key] if key in PARTS else self._columns(key) if key in KINDS else generic_columns(rows)
+            self.table(rows, known)
 
 
 def _is_table(value: Any) -> bool:

@@ -66,7 +66,7 @@ def remap(
 def drain(ctx: typer.Context, node: NodeArgument) -> None:
     """Move all tasks off a node, and give it no more.
 
-    It stays a member.
+    It stays a member. A restart of its agent ends it.
     """
     session = session_of(ctx)
     session.output.object("drain", session.call("drain", {"node": node}))

@@ -209,3 +209,11 @@ def test_the_agents_command_starts_without_what_an_idle_agent_must_not_import() 
     heavy = ("numpy", "networkx", "rich", "typer", "kubernetes", "aiohttp")
     code = f"import sys, jupiter_agent.cli.agent_main; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_results_of_one_item_are_described_with_name_size_and_digest(cluster: FakeCluster, run: Run) -> None:
+    row = {"sink": "report", "name": "a.json", "sha256": "ab" * 32, "size": 2500}
+    cluster.answers["describe"] = {"id": "j/a", "name": "a", "job": "j", "state": "done", "results": [row]}
+    lines = run("ctl", "describe", "item", "j/a").out.splitlines()
+    assert lines[-2].split() == ["SINK", "NAME", "SIZE", "SHA256"]
+    assert lines[-1].split() == ["report", "a.json", "2.5", "kB", "ab" * 32]
