@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,6 +61,8 @@ def results(
 ) -> int:
     """List a job's results, or write them to a folder."""
     session = session_of(ctx)
+    if out and os.path.lexists(out):  # else it is made with the first result
+        saving.make_folder(out, "--out")
     if follow:
         job_id = waiting.one_job(session, job)["id"]
         try:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jupiter_agent.cli.ctl import bundles, intake, waiting
+from jupiter_agent.cli import units
+from jupiter_agent.cli.ctl import bundles, intake, saving, waiting
 from jupiter_agent.cli.ctl.arguments import AppArgument, JobArgument, Mapper, Seed, Timeout
 from jupiter_agent.cli.ctl.session import session_of
 from jupiter_agent.cli.ctl.watching import follow_to_end
-from jupiter_agent.errors import UsageError
+from jupiter_agent.cli.guard import say
+from jupiter_agent.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from jupiter_agent.core.app import AppSpec
 
 Watch = Annotated[
     bool, typer.Option("--watch", help="As --wait; a live tree of tasks on a terminal, else the job at each change.")
@@ -41,6 +46,9 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Return when all its items are done or failed.")] = False,
     watch: Watch = False,
     timeout: Timeout = None,
+    strict_hosts: Annotated[
+        bool, typer.Option("--strict-hosts", help="Refuse (exit 3) when a host that the app wishes is not here.")
+    ] = False,
     results: Annotated[Path | None, typer.Option(metavar="DIR", help="Wait and write the results there.")] = None,
 ) -> int:
     """Send an app and inputs, and run them as a job."""
@@ -49,28 +57,40 @@ def submit(
     args: dict[str, Any] = {
         "app": app.resolve().name, "mapper": mapper, "name": name, "seed": seed, "params": parse_params(param or []),
         "mapping": read_mapping(mapping) if mapping else None, "ep": ep.value, "keep_open": keep_open,
+        "strict_hosts": strict_hosts or None,
     }  # fmt: skip
     spec, bundle = bundles.pack(app)
     if samples and not spec.samples:
         raise UsageError(f"{app} has no samples", "put files into its samples/ folder, or name some: --input PATH")
     found = intake.collect([*(inputs or []), *(app / sample for sample in spec.samples if samples)])
     if results:
-        _check_folder(results)
+        saving.make_folder(results, "--results")
+    _warn(spec.warnings)
     args |= {**bundles.send(session, bundle), "inputs": intake.send(session.client, found)}
-    job = dict(session.call("submit", {key: value for key, value in args.items() if value is not None}))
+    try:
+        job = dict(session.call("submit", {key: value for key, value in args.items() if value is not None}))
+    except KeyboardInterrupt:
+        say("interrupted; the job may have been accepted: jupiter ctl get jobs")
+        return EXIT_INTERRUPTED
+    _warn(job.get("warnings") or [])
     if not (wait or watch or results or timeout is not None):
         session.output.object("jobs", job)
-        return 0
+        return EXIT_OK
+    if not found and not makes_items(spec):
+        say(f"nothing was put yet: `jupiter ctl put {job['id']} PATH...`, then `jupiter ctl close {job['id']}`")
     left = None if timeout is None else max(0.0, timeout - (session.clock.now() - started))
     closed = bool(found) and not keep_open
     return follow_to_end(session, job["id"], left, closed, watch, results)
 
 
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--results {folder}: {error.strerror}") from error
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        say(f"warning: {units.log_text(str(warning))}")
+
+
+def makes_items(spec: AppSpec) -> bool:
+    """Whether the app's own scripts may put items into the job."""
+    return spec.home_task is not None or bool(spec.nondag)
 
 
 def parse_params(given: list[str]) -> dict[str, str]:
@@ -100,7 +120,10 @@ def read_mapping(path: Path) -> dict[str, str]:
 def wait(ctx: typer.Context, job: JobArgument, timeout: Timeout = None, watch: Watch = False) -> int:
     """Wait until all items so far are done or failed."""
     session = session_of(ctx)
-    return follow_to_end(session, waiting.one_job(session, job)["id"], timeout, closed=False, watch=watch)
+    deadline = None if timeout is None else session.clock.now() + timeout
+    found = waiting.first_look(session, job, deadline)["id"]
+    left = None if deadline is None else max(0.0, deadline - session.clock.now())
+    return follow_to_end(session, found, left, closed=False, watch=watch)
 
 
 def close(ctx: typer.Context, job: JobArgument) -> None:

@@ -6,6 +6,7 @@ refused. A file appears whole: written beside its place, then renamed.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,16 +19,31 @@ from jupiter_agent.errors import CapacityError, PeerError, UsageError
 
 Item = Mapping[str, Any]
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Not the path's fault."""
+
 
 def save(session: Session, items: Iterable[Item], folder: Path) -> list[Path]:
     """Fetch and write every result; returns the paths. PeerError for an unsafe name, before anything is written."""
     planned = [(result, _place(folder, item, result)) for item in items for result in item.get("results") or []]
-    try:
-        for result, path in planned:
+    for result, path in planned:
+        try:
             _write(session, result, path, folder)
-    except OSError as error:
-        raise CapacityError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+        except OSError as error:
+            if error.errno in FULL:
+                raise CapacityError(f"cannot write {path}: {error.strerror}", "make room and ask again") from error
+            raise UsageError(f"cannot write {path}: {error.strerror}", "give another folder") from error
     return [path for _, path in planned]
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """UsageError when results could not be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{option} {folder}: {error.strerror}", "give another folder") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {folder}: cannot be written to", "give another folder")
 
 
 def _place(folder: Path, item: Item, result: Mapping[str, Any]) -> Path:

@@ -9,7 +9,15 @@ from typing import Any
 from jupiter_agent.cli import units
 from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.guard import say, say_error
-from jupiter_agent.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TIMEOUT, JupiterError, UsageError
+from jupiter_agent.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TIMEOUT,
+    JupiterError,
+    UnauthorisedError,
+    UsageError,
+)
 
 Job = dict[str, Any]
 
@@ -19,13 +27,24 @@ SHOWN_ERRORS = 10
 REMARK_EVERY_S = 2.0
 
 
-def one_job(session: Session, job: str, patiently: bool = False) -> Job:
-    """The job object; UsageError when the agent knows no such job."""
-    ask = session.ask_patiently if patiently else session.ask
-    items = ask("get", {"kind": "jobs", "id": job})["items"]
+def one_job(session: Session, job: str, patiently: bool = False, until: float | None = None) -> Job:
+    """The job object; UsageError when the agent knows no such job. `until`: of the clock, how long patience lasts."""
+    args = {"kind": "jobs", "id": job}
+    items = (session.ask_patiently("get", args, until) if patiently else session.ask("get", args))["items"]
     if not items:
         raise UsageError(f"no job {job!r}", "`jupiter ctl get jobs` lists them")
     return dict(items[0])
+
+
+def first_look(session: Session, job: str, deadline: float | None) -> Job:
+    """The job before it is waited for: its home may be away just now, but a mistaken name is told at once."""
+    try:
+        return one_job(session, job)
+    except (UsageError, UnauthorisedError):
+        raise
+    except JupiterError as error:
+        say(f"{error.message}; trying again")
+        return one_job(session, job, patiently=True, until=deadline)
 
 
 def is_over(job: Job) -> bool:
@@ -43,7 +62,7 @@ def polls(session: Session, job_id: str, deadline: float | None) -> Iterator[Job
     """The job again and again, at growing distances; exit code 6 at the deadline."""
     pause = POLL_FIRST_S
     while True:
-        yield one_job(session, job_id, patiently=True)
+        yield one_job(session, job_id, patiently=True, until=deadline)
         left = float("inf") if deadline is None else deadline - session.clock.now()
         if left <= 0:
             hint = f"it goes on; `jupiter ctl wait {job_id}` waits again"
@@ -65,7 +84,8 @@ def settle(
     for job in polls(session, job_id, deadline):
         show(job)
         idle = idle + 1 if has_nothing_open(job) else 0
-        if is_over(job) or (idle >= 2 and not intake_closed):
+        late = deadline is not None and session.clock.now() >= deadline  # there will be no second look
+        if is_over(job) or (idle >= (1 if late else 2) and not intake_closed):
             return job
     raise AssertionError("polls() never ends by itself")
 
@@ -115,8 +135,9 @@ def outcome(session: Session, job: Job) -> int:
     errors: list[dict[str, Any]] = details.get("errors") or []
     for error in errors[:SHOWN_ERRORS]:
         say_error(_one_line(error))
-    if len(errors) > SHOWN_ERRORS:
-        say_error(f"and {len(errors) - SHOWN_ERRORS} more")
+    all_of_them = max(len(errors), details.get("items_failed") or 0) if errors else 0
+    if all_of_them > SHOWN_ERRORS:
+        say_error(f"and {all_of_them - min(len(errors), SHOWN_ERRORS)} more")
     if not errors:
         say_error(f"job {job['id']} failed: {details.get('reason') or 'no item says why'}")
     tasks = {error["task"]: None for error in errors if error.get("task")}

@@ -12,6 +12,7 @@ from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.ctl.waiting import Job
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.output import Format
+from jupiter_agent.errors import EXIT_UNREACHABLE, JupiterError
 
 
 class Watcher(Protocol):
@@ -68,6 +69,11 @@ def follow_to_end(
     except KeyboardInterrupt:
         show.close()
         return waiting.detached(job)
+    except JupiterError as error:
+        show.close()
+        if error.exit_code == EXIT_UNREACHABLE:
+            say(f"job {job} was accepted and will go on without us: `jupiter ctl wait {job}` waits again")
+        raise
     finally:
         show.close()
     if not watch:

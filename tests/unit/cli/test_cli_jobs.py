@@ -229,6 +229,31 @@ def test_waiting_gives_up_when_nobody_answers_for_long(cluster: FakeCluster, run
     assert 1010 < cluster.now < 1020
 
 
+AWAY = UnreachableError("job j-1f2e has lost its home")
+
+
+def test_waiting_that_begins_while_the_home_is_away_waits_for_it(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["get"] = [*[AWAY] * 9, *polled({}, DONE)]
+    assert run("ctl", "wait", "last").code == 0
+
+
+def test_a_job_that_nobody_knows_is_not_waited_for(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["get"] = UsageError("there is no job 'lsat'")
+    assert (run("ctl", "wait", "lsat").code, cluster.now) == (2, 1000.0)
+
+
+@pytest.mark.parametrize("begun", [0, 2])
+def test_the_patience_with_a_home_that_is_away_lasts_as_long_as_the_timeout(
+    cluster: FakeCluster, run: Run, begun: int
+) -> None:
+    cluster.answers["get"] = [*polled(*[{}] * begun), AWAY]
+    assert run("ctl", "wait", "last", "--timeout", 60).code == 4
+    assert 1059 < cluster.now < 1061
+    cluster.answers["get"], cluster.now = [*polled(*[{}] * begun), AWAY], 1000.0
+    assert run("ctl", "wait", "last", "--timeout", 3).code == 4
+    assert 1002 < cluster.now < 1004
+
+
 def test_put_says_what_was_there_already(cluster: FakeCluster, run: Run, inputs: Path) -> None:
     cluster.answers["put"] = {"accepted": ["a.png"], "ignored": ["b.png"]}
     ended = run("ctl", "put", "last", inputs, "--task", "left", "-o", "json")
@@ -280,6 +305,23 @@ def test_results_are_not_written_through_a_link(cluster: FakeCluster, run: Run, 
     ended = save_one(cluster, run, tmp_path / "out", cluster.result("merge", "a.txt", b"x"))
     assert ended.code == 2
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_folder_that_results_cannot_go_to_is_a_usage_error_that_names_the_target(
+    cluster: FakeCluster, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "out" / "a.png" / "merge" / "a.txt").mkdir(parents=True)
+    result = cluster.result("merge", "a.txt", b"x")
+    for out, complaint in (
+        ("file", "--out file: File exists"),
+        ("file/deeper", "file/deeper/a.png/merge/a.txt: Not a directory"),
+        ("out", "cannot write out/a.png/merge/a.txt: Is a directory"),
+    ):
+        ended = save_one(cluster, run, Path(out), result)
+        assert (ended.code, ended.out) == (2, "")
+        assert complaint in ended.err
+        assert ".part-" not in ended.err
 
 
 def test_a_result_that_cannot_be_fetched_leaves_no_part_of_itself(
