@@ -88,6 +88,8 @@ class Link:
                 raise LostError(f"the agent at {self.address} went away")
             elif time.monotonic() - self._opened >= HANDSHAKE_S * 0.9:
                 raise LostError(f"the agent at {self.address} does not answer")
+            elif first_open(self.address, REACH_S) is None:  # it did not refuse us: it died meanwhile
+                raise LostError(f"the agent at {self.address} went away")
             else:
                 raise UnauthorisedError(
                     f"the agent at {self.address} refused our key", "it belongs to another cluster, or the token is old"

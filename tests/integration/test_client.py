@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,13 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import zmq
 
 from jupiter_agent.adapters import client as client_module
 from jupiter_agent.adapters.client import Client
 from jupiter_agent.adapters.keys import ClusterKeys, NodeKeys, Token, derive_access, encode_token
+from jupiter_agent.adapters.link import Link, LostError
+from jupiter_agent.adapters.ports import format_address
 from jupiter_agent.adapters.zeromq import ZmqTransport
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call
@@ -244,6 +248,21 @@ def test_another_clusters_token_is_refused(start: Start) -> None:
     with pytest.raises(UnauthorisedError):
         Client.open([start().address, "127.0.0.1:9"], foreign)
     assert time.monotonic() - began < 2.0
+
+
+def test_an_agent_that_dies_during_the_handshake_is_lost_and_has_refused_nobody() -> None:
+    context = zmq.Context()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours, theirs = NodeKeys.new().curve, NodeKeys.new().curve
+        link = Link(context, format_address(*server.getsockname()), ours, theirs.public)
+        connection, _ = server.accept()
+    connection.close()
+    try:
+        with pytest.raises(LostError):
+            link.receive(time.monotonic() + 2.0)
+    finally:
+        link.close()
+        context.destroy(linger=0)
 
 
 def test_a_foreign_protocol_is_refused_by_name(start: Start) -> None:

@@ -20,6 +20,9 @@ CALL_TIMEOUT_S = 30.0
 GRACE_S = 15.0
 """How long a command that waits goes without an answer: longer than a cluster needs to notice a dead home."""
 
+PAGED = {"get": "items", "results": "items", "stats": "runs"}
+"""Verbs whose answers come in pages, and where in them the rows are; `next` is the offset of the next page."""
+
 
 class Clock:
     """Time as the waiting verbs see it; tests pass another."""
@@ -50,25 +53,46 @@ class Session:
         return self.client.call(verb, args, timeout_s)
 
     def ask(self, verb: str, args: dict[str, Any], timeout_s: float = CALL_TIMEOUT_S) -> Any:
-        """As `call`, for verbs that change nothing: when the asked agent is gone, another one is asked."""
+        """As `call`, for verbs that change nothing: when the asked agent is gone, another one is asked.
+
+        Long lists come in pages; they are put together here.
+        """
         try:
-            return self.call(verb, args, timeout_s)
+            return self._whole(verb, args, timeout_s)
         except UnreachableError:
             self.close()
-            return self.call(verb, args, timeout_s)
+            return self._whole(verb, args, timeout_s)
 
-    def ask_patiently(self, verb: str, args: dict[str, Any]) -> Any:
-        """As `ask`, through the moments in which the cluster replaces a lost home."""
-        deadline = self.clock.now() + GRACE_S
+    def _whole(self, verb: str, args: dict[str, Any], timeout_s: float) -> Any:
+        body = self.call(verb, args, timeout_s)
+        rows = PAGED.get(verb)
+        if rows is None or body.get("next") is None:
+            return body
+        whole, page = {**body, rows: list(body[rows])}, body
+        while page.get("next") is not None:
+            page = self.call(verb, {**args, "offset": page["next"]}, timeout_s)
+            whole[rows] += page[rows]
+        del whole["next"]
+        return whole
+
+    def ask_patiently(self, verb: str, args: dict[str, Any], until: float | None = None) -> Any:
+        """As `ask`, through the moments in which the cluster replaces a lost home: until this time of the clock.
+
+        A usage error counts after GRACE_S: while its home is away, a job is not known.
+        """
+        grace = self.clock.now() + GRACE_S
+        deadline = grace if until is None else until
         while True:
             try:
                 return self.ask(verb, args, timeout_s=5.0)
             except UnauthorisedError:
                 raise
-            except JupiterError:
-                if self.clock.now() >= deadline:
+            except JupiterError as error:
+                limit = min(deadline, grace) if isinstance(error, UsageError) else deadline
+                left = limit - self.clock.now()
+                if left <= 0:
                     raise
-                self.clock.sleep(0.5)
+                self.clock.sleep(min(0.5, left))
 
     def at(self, name: str) -> Session:
         """A session with one node's own agent. UsageError for a node that is unknown or not there to be asked."""
