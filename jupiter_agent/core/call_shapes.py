@@ -40,6 +40,7 @@ class Arguments(Struct, frozen=True):
     since: Place = 0
     offset: Place = 0
     length: Place = 0
+    limit: Place = 0
     at: Text | None = None
     inputs: list[Input] = []
     rename: bool = False
@@ -60,6 +61,7 @@ class Results(Struct, frozen=True):
     """Body of `results`."""
 
     items: list[ResultItem]
+    next: Place | None = None
 
 
 class JobRow(Struct, frozen=True):
@@ -74,6 +76,7 @@ class JobRows(Struct, frozen=True):
     """Body of `get jobs`."""
 
     items: list[JobRow]
+    next: Place | None = None
 
 
 class TaskChoice(Struct, frozen=True):
@@ -96,6 +99,7 @@ class Runs(Struct, frozen=True):
     """Body of `runs`."""
 
     runs: list[RunRow]
+    next: Place | None = None
 
 
 class Considered(Struct, frozen=True):

@@ -23,6 +23,7 @@ from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import HERE, Answer, Call, LogChunk
 from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.paging import paged
 from jupiter_agent.core.submission import Submissions, SubmitArgs
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.uploads import Uploads, accepted, refusal
@@ -35,15 +36,19 @@ ASK_ALL = 32
 FORWARD_S = 15.0
 LOG_BYTES = 256 * 1024
 
+MOST_PAGES = 1000
+"""Of all nodes that one gathering asks."""
+
 Then = Callable[[list[Any], float], list[Effect]]
 
 
 class _Gathering:
     """Answers of several nodes on their way into one."""
 
-    def __init__(self, verb: str, waiting: set[str], due: float, then: Then) -> None:
-        self.verb, self.waiting, self.due, self.then = verb, waiting, due, then
+    def __init__(self, call: Call, waiting: set[str], due: float, then: Then) -> None:
+        self.call, self.waiting, self.due, self.then = call, waiting, due, then
         self.bodies: list[Any] = []
+        self.pages = MOST_PAGES
 
 
 class _Forwarded:
@@ -73,6 +78,8 @@ class Control:
         """set by the composition: hand this node's tasks over and take no others"""
         self.forget: Callable[[str], list[Effect]] = lambda peer: []
         """set by the composition: strike a member that is gone"""
+        self.missing: list[str] = []
+        """names of those that did not answer the gathering that ended last"""
         self.now = 0.0
         self._submissions = submissions
         self._seq = 0
@@ -106,10 +113,13 @@ class Control:
             return self._answer(src, call.seq, {"items": chosen})
         if kind == "apps" or (kind == "jobs" and not call.args.get("id")):
             if HERE in call.args:
-                return self._answer(src, call.seq, {"items": self._job_rows()})
+                return self._answer(src, call.seq, paged("get", call.args, {"items": self._job_rows()}))
             wanted = str(call.args.get("id") or "")
             return self._all_jobs(
-                lambda rows, at: self._answer(src, call.seq, {"items": _apps(rows, kind, wanted)}), now
+                lambda rows, at: self._answer(
+                    src, call.seq, paged("get", call.args, self._listed(_apps(rows, kind, wanted)))
+                ),
+                now,
             )
         if kind in ("jobs", "tasks", "items"):
             return self._at_home(src, call, str(call.args.get("id") or "last"), now)
@@ -163,6 +173,10 @@ class Control:
         self.events.append({"seq": self.event_seq, **row})
         self.event_seq += 1
 
+    def _listed(self, rows: list[Row]) -> Row:
+        """A list, and whose part of it is missing."""
+        return {"items": rows, **({"missing": self.missing} if self.missing else {})}
+
     # --- finding the job and its home ----------------------------------------------------------------------------
 
     def _job_rows(self) -> list[Row]:
@@ -184,10 +198,11 @@ class Control:
         return self.gather(holders, Call(0, "get", {"kind": "jobs", HERE: True}), together, now)
 
     def gather(self, nodes: set[str], call: Call, then: Then, now: float) -> list[Effect]:
+        self.missing = []
         if not nodes:
             return then([], now)
         self._seq += 1
-        self._gatherings[self._seq] = _Gathering(call.verb, set(nodes), now + GATHER_S, then)
+        self._gatherings[self._seq] = _Gathering(call, set(nodes), now + GATHER_S, then)
         return [Send(node, Call(self._seq, call.verb, call.args)) for node in sorted(nodes)]
 
     def _at_home(self, src: str, call: Call, ref: str, now: float) -> list[Effect]:
@@ -292,14 +307,26 @@ class Control:
         if gathering is None or src not in gathering.waiting:
             return []
         if answer.exit_code == EXIT_OK:
-            check_body(gathering.verb, answer.body)
-        gathering.waiting.discard(src)
-        if answer.exit_code == EXIT_OK:
+            check_body(gathering.call.verb, answer.body)
             gathering.bodies.append(answer.body)
+            if more := self._next_page(gathering, src, answer, now):
+                return more
+        gathering.waiting.discard(src)
         if gathering.waiting:
             return []
         del self._gatherings[answer.seq]
+        self.missing = []
         return gathering.then(gathering.bodies, now)
+
+    def _next_page(self, gathering: _Gathering, src: str, answer: Answer, now: float) -> list[Effect]:
+        """Ask the same node for what did not fit into its answer."""
+        offset = answer.body.get("next")
+        gathering.pages -= 1
+        if offset is None or gathering.pages <= 0:
+            return []
+        gathering.due = now + GATHER_S
+        call = gathering.call
+        return [Send(src, Call(answer.seq, call.verb, {**call.args, "offset": offset}))]
 
     def next_deadline(self) -> float:
         due = [each.due for each in self._gatherings.values()] + [each.due for each in self._forwarded.values()]
@@ -311,6 +338,7 @@ class Control:
         for seq, gathering in list(self._gatherings.items()):
             if gathering.due <= now:
                 del self._gatherings[seq]
+                self.missing = sorted(self.around.name(node) for node in gathering.waiting)
                 effects += gathering.then(gathering.bodies, now)
         late = JupiterError("the node that has the answer does not answer", "try again", EXIT_UNREACHABLE)
         for seq, forwarded in list(self._forwarded.items()):

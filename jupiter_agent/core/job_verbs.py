@@ -11,7 +11,8 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.node_verbs import own_runs
-from jupiter_agent.core.stats import MOST_RUNS, statistics
+from jupiter_agent.core.paging import paged
+from jupiter_agent.core.stats import statistics
 from jupiter_agent.core.submission import to_input
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation, item_row, job_detail, job_row, results, task_rows
@@ -32,7 +33,7 @@ class Asked:
         self.task = str(call.args.get("task") or rest)
 
     def answer(self, body: Any) -> list[Effect]:
-        return [accepted(self.src, self.call.seq, body)]
+        return [accepted(self.src, self.call.seq, paged(self.call.verb, self.call.args, body))]
 
     def check_task(self) -> None:
         """UsageError when a task is named that the job does not have."""
@@ -132,7 +133,7 @@ def _stats(control: Control, asked: Asked, now: float) -> list[Effect]:
 
     def together(bodies: list[Any], when: float) -> list[Effect]:
         runs = own_runs(control, asked.local) + [run for body in bodies for run in body["runs"]]
-        return asked.answer(statistics(home, around.name, runs[:MOST_RUNS]))
+        return asked.answer(statistics(home, around.name, runs))
 
     return control.gather(hosts, Call(0, "runs", {"job": home.job.id}), together, now)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jupiter_agent import __version__
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.messages.control import HERE, Call
+from jupiter_agent.core.paging import page, paged
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation
 from jupiter_agent.errors import UsageError
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def _events(control: Control, src: str, call: Call, now: float) -> list[Effect]:
     since = int(call.args.get("since", 0))
     fresh = [event for event in control.events if event["seq"] >= since]
-    return [accepted(src, call.seq, {"events": fresh, "next": control.event_seq})]
+    shown = page(fresh)
+    following = fresh[len(shown)]["seq"] if len(shown) < len(fresh) else control.event_seq
+    return [accepted(src, call.seq, {"events": shown, "next": following, "more": len(shown) < len(fresh)})]
 
 
 def _token(control: Control, src: str, call: Call, now: float) -> list[Effect]:
@@ -87,7 +90,8 @@ def _considered(control: Control, src: str, call: Call, now: float) -> list[Effe
 def _runs(control: Control, src: str, call: Call, now: float) -> list[Effect]:
     """The records of the runs of a job on this node, in wall time."""
     local = control.jobs.known(str(call.args.get("job", "")))
-    return [accepted(src, call.seq, {"runs": own_runs(control, local) if local else []})]
+    body = {"runs": own_runs(control, local) if local else []}
+    return [accepted(src, call.seq, paged("runs", call.args, body))]
 
 
 def own_runs(control: Control, local: Any) -> list[Row]:

@@ -7,9 +7,6 @@ from typing import Any
 
 from jupiter_agent.core.home import Home
 
-MOST_RUNS = 6000
-"""Records in one answer: a frame holds no more."""
-
 Row = dict[str, Any]
 
 

@@ -9,6 +9,7 @@ from jupiter_agent.core.home import Home
 from jupiter_agent.core.intake import Item
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.local import Local
+from jupiter_agent.core.paging import page
 from jupiter_agent.errors import EXIT_UNPLACEABLE
 
 Row = dict[str, Any]
@@ -86,7 +87,7 @@ def job_detail(home: Home, name: NameOf) -> Row:
         "edge_bytes": job.spec.edge_bytes,
         "tasks": task_rows(home, name),
         "registers": registers,
-        "errors": [item.error for item in home.items.values() if item.state == FAILED],
+        "errors": page([item.error for item in home.items.values() if item.state == FAILED]),
     }
 
 

@@ -122,6 +122,9 @@ def events(ctx: typer.Context, follow: Follow = False) -> None:
     """What agents noticed: members, jobs, failures."""
     session = session_of(ctx)
     body = session.ask("events", {"since": 0})
+    while body.get("more"):
+        later = session.ask("events", {"since": body["next"]})
+        body = {**later, "events": [*body["events"], *later["events"]]}
     if not follow and session.output.is_data:
         session.output.items("events", body["events"])
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_fakes import FakeCluster, Run, job
@@ -137,3 +138,16 @@ def test_ctrl_c_while_results_are_followed_says_that_the_job_goes_on(cluster: Fa
     cluster.answers |= {"get": [{"items": [job()]}], "results": KeyboardInterrupt()}
     ended = run("ctl", "results", "last", "--follow")
     assert (ended.code, "detached: job j-1f2e goes on" in ended.err) == (130, True)
+
+
+def test_lists_that_come_in_pages_are_shown_whole(cluster: FakeCluster, run: Run) -> None:
+    rows = [job(id=f"j-{n}") for n in range(5)]
+    pages = {0: (rows[:2], 2), 2: (rows[2:4], 4), 4: (rows[4:], None)}
+
+    def answer(args: dict[str, Any]) -> dict[str, Any]:
+        items, following = pages[args.get("offset", 0)]
+        return {"items": items, **({"next": following} if following else {})}
+
+    cluster.answers["get"] = answer
+    shown = json.loads(run("ctl", "get", "jobs", "-o", "json").out)
+    assert ([each["id"] for each in shown["items"]], "next" in shown) == ([row["id"] for row in rows], False)

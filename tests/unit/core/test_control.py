@@ -16,6 +16,7 @@ from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.core.wire import encode
 from jupiter_agent.errors import EXIT_UNREACHABLE, EXIT_USAGE, UsageError
 
 CLIENT = "client:1"
@@ -99,6 +100,7 @@ def test_who_does_not_answer_in_time_is_left_out():
     assert rig.control.next_deadline() == 1.0 + GATHER_S
     effects = rig.control.on_deadline(1.0 + GATHER_S)
     assert [item["id"] for item in answer(effects).body["items"]] == ["job1"]
+    assert answer(effects).body["missing"] == [rig.around.name("n2")]
 
 
 def test_an_answer_that_was_not_asked_for_is_ignored():
@@ -234,3 +236,26 @@ def test_events_are_numbered_and_given_from_where_one_asks():
 
 def test_the_token_is_told_to_who_asks():
     assert answer(Rig().call("token")).body == {"token": "T"}
+
+
+def test_a_list_of_another_home_that_comes_in_pages_is_asked_for_to_its_end():
+    rig = Rig()
+    [(_, question)] = sent(rig.call("get", kind="jobs"), Call)
+    effects = rig.control.on_answer("n2", Answer(question.seq, 0, {"items": [row("a")], "next": 1}), 0.1)
+    [(node, again)] = sent(effects, Call)
+    assert (node, again.seq, again.args) == ("n2", question.seq, {**question.args, "offset": 1})
+    effects = rig.control.on_answer("n2", Answer(question.seq, 0, {"items": [row("b")]}), 0.2)
+    assert [item["id"] for item in answer(effects).body["items"]] == ["a", "b"]
+
+
+def test_a_list_too_long_for_a_frame_is_answered_in_pages():
+    rig = Rig(nodes=())
+    rows = [row(f"job{n:04}", mapping={"t": "x" * 500}) for n in range(3300)]
+    rig.control._job_rows = lambda: rows
+    found, offset = [], 0
+    while offset is not None:
+        body = answer(rig.call("get", kind="jobs", offset=offset)).body
+        encode(Answer(9, 0, body))
+        found += [item["id"] for item in body["items"]]
+        offset = body.get("next")
+    assert found == [each["id"] for each in rows]
