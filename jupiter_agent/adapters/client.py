@@ -230,4 +230,4 @@ def _most_telling(errors: list[JupiterError], addresses: list[str]) -> JupiterEr
                 return error
     if len(errors) == 1:
         return errors[0]
-    return UnreachableError(f"no agent answers at {', '.join(addresses)}", "is it running? `jupiter local status`")
+    return UnreachableError(f"no agent answers at {', '.join(addresses)}")

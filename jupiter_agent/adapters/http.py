@@ -65,7 +65,8 @@ async def serve(address: str, checks: Checks, token: str = "") -> asyncio.Server
     """Listen on HOST:PORT (port 0: any free one). UsageError if that is not possible or not safe."""
     host, port = parse_address(address)
     if not token and not _is_loopback(host):
-        raise UsageError(f"--http {address} is not loopback", "set a token for it, or use --http 127.0.0.1:PORT")
+        hint = "give it a token (`http_token` in the file, or JUPITER_HTTP_TOKEN), or use --http 127.0.0.1:PORT"
+        raise UsageError(f"--http {address} is not loopback", hint)
     pages = _Pages(checks, token)
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

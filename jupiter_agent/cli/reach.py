@@ -156,10 +156,14 @@ def _somebody_listens(tried: list[str]) -> bool:
     return False
 
 
-def _unreachable(tried: list[str]) -> UnreachableError:
-    return UnreachableError(
-        f"no agent answers at {', '.join(tried)}", "is it running? `jupiter local status` shows the local ones"
-    )
+def _unreachable(where: Where, tried: list[str]) -> UnreachableError:
+    """Local agents are looked after by `jupiter local`; of others the usual hint is all there is to say."""
+    hint = ""
+    for folder in {path.parent for path in state_folders(where)}:
+        if (folder / "cluster.json").is_file() and _addresses_in(folder) == tried:
+            at = "" if folder == LOCAL_DIR else f" --dir {folder}"
+            hint = f"is it running? `jupiter local status{at}` shows it"
+    return UnreachableError(f"no agent answers at {', '.join(tried)}", hint)
 
 
 def open_client(where: Where) -> Caller:
@@ -168,16 +172,20 @@ def open_client(where: Where) -> Caller:
     token, origin = find_token(where)
     if not token:
         if not _somebody_listens(tried):
-            raise _unreachable(tried)
+            raise _unreachable(where, tried)
         raise UnauthorisedError("no key for this cluster", "say where it is: --token-file FILE or --dir DIR")
     from jupiter_agent.adapters.client import Client
 
     try:
         return Client.open(tried, token)
-    except UnreachableError:
-        raise
+    except UnreachableError as error:
+        known = _unreachable(where, tried)
+        raise (known if error.message == known.message else error) from error
     except JupiterError as error:
         if not _somebody_listens(tried):
-            raise _unreachable(tried) from error
-        hint = error.hint or f"the key is from {origin}; another one: --token-file FILE or --dir DIR"
-        raise UnauthorisedError(error.message, hint) from error
+            raise _unreachable(where, tried) from error
+        origin_hint = f"the key is from {origin}; another one: --token-file FILE or --dir DIR"
+        if isinstance(error, UnauthorisedError):
+            message = f"the agent at {' or '.join(tried)} refused our key"
+            raise UnauthorisedError(message, f"{error.hint}; {origin_hint}".lstrip("; ")) from error
+        raise UnauthorisedError(error.message, error.hint or origin_hint) from error

@@ -117,8 +117,9 @@ def test_only_a_few_connections_are_served_at_once(monkeypatch: pytest.MonkeyPat
 
 def test_without_a_token_it_listens_on_loopback_only() -> None:
     for address in ("0.0.0.0:0", "192.0.2.1:0", "[::]:0", "example.org:0"):
-        with pytest.raises(UsageError, match="not loopback"):
+        with pytest.raises(UsageError, match="not loopback") as refused:
             asyncio.run(serve(address, FINE))
+        assert "`http_token` in the file, or JUPITER_HTTP_TOKEN" in refused.value.hint
     with pytest.raises(UsageError, match="cannot listen"):
         asyncio.run(serve("192.0.2.1:0", FINE, "token"))
 

@@ -154,7 +154,14 @@ class Joiner:
             return
         if context.view.size() == 1:
             code = EXIT_UNAUTHORISED if refused.reason == SECRET else EXIT_FAILED
-            context.emit(Halt(f"{seed.address} refused us: {refused.reason}", refused.hint, code))
+            context.emit(Halt(f"{seed.address} refused us: {refused.reason}", _advice(refused), code))
         if refused.reason != self._refusal:
             self._refusal = refused.reason
             context.notice("error", "join refused", address=seed.address, reason=refused.reason, hint=refused.hint)
+
+
+def _advice(refused: Refused) -> str:
+    """The sponsor's hint; for a name that is taken it is only where the holder is."""
+    if refused.reason != NAME_TAKEN:
+        return refused.hint
+    return (f"its holder is at {refused.hint}; " if refused.hint else "") + "choose another name: --name NAME"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from jupiter_agent.adapters.client import Client
 from jupiter_agent.cli import reach
-from jupiter_agent.cli.reach import Where, addresses, find_token, open_client
+from jupiter_agent.cli.reach import Caller, Where, addresses, find_token, open_client
 from jupiter_agent.errors import UnauthorisedError, UnreachableError, UsageError
 
 
@@ -98,6 +99,37 @@ def test_reachability_is_judged_before_authorisation_also_without_a_key(
     with pytest.raises(UnreachableError) as gone:
         open_client(Where(peers=(peer,), env=env))
     assert gone.value.exit_code == 4
+
+
+def test_only_who_meant_a_local_cluster_is_sent_to_the_command_for_those(tmp_path: Path, env: dict[str, str]) -> None:
+    make_agent(tmp_path / "c" / "node1", "127.0.0.1:1", "t")
+    (tmp_path / "c" / "token").write_text("t")
+    make_agent(tmp_path / "local" / "node1", "127.0.0.1:1", "t")
+    (tmp_path / "local" / "token").write_text("t")
+    (tmp_path / "local" / "cluster.json").write_text("{}")
+    for where, hint in (
+        (Where(peers=("127.0.0.1:1",), dir=tmp_path / "c", env=env), ""),
+        (Where(dir=tmp_path / "c", env=env), ""),
+        (Where(dir=tmp_path / "local", env=env), f"is it running? `jupiter local status --dir {tmp_path}/local`"),
+    ):
+        with pytest.raises(UnreachableError, match="no agent answers") as caught:
+            open_client(where)
+        assert caught.value.hint.removesuffix(" shows it") == hint
+
+
+def test_a_refused_key_names_the_address_that_was_typed_and_where_the_key_is_from(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(addresses: list[str], token: str) -> Caller:
+        raise UnauthorisedError("the agent at 127.0.0.1:7422 refused our key", "the token is old")
+
+    monkeypatch.setattr(Client, "open", refuse)
+    monkeypatch.setattr(reach, "_somebody_listens", lambda tried: True)
+    (tmp_path / "token").write_text("t")
+    with pytest.raises(UnauthorisedError) as caught:
+        open_client(Where(peers=("cam.local:7421",), dir=tmp_path, env=env))
+    assert caught.value.message == "the agent at cam.local:7421 refused our key"
+    assert f"the token is old; the key is from {tmp_path}/token;" in caught.value.hint
 
 
 def test_a_named_token_file_must_be_there(tmp_path: Path, env: dict[str, str]) -> None:

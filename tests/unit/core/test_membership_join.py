@@ -96,7 +96,9 @@ def test_found_by_names_the_hint_that_led_there():
 def test_a_refusal_for_good_stops_a_node_that_knows_nobody():
     rig = Rig(("one:7000",), admin=False)
     rig.event(events.JoinAnswered("one:7000", Refused("the name is taken by a living member", "one:7000")))
-    assert "the name is taken" in rig.of(Halt)[0].error
+    [halt] = rig.of(Halt)
+    assert "the name is taken" in halt.error
+    assert halt.hint == "its holder is at one:7000; choose another name: --name NAME"
 
 
 def test_a_refusal_that_may_pass_is_tried_again():
