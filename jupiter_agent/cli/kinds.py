@@ -50,6 +50,19 @@ def _state(row: Row) -> str:
     return ",".join([units.text(row.get("state")), *marks])
 
 
+def _latency(row: Row) -> str:
+    return _guess(row.get("source")) + units.seconds(row.get("latency_s"))
+
+
+def _bandwidth(row: Row) -> str:
+    rate = units.rate(row.get("bandwidth_bps"))
+    return rate if rate == "-" else _guess(row.get("bandwidth_source")) + rate
+
+
+def _guess(source: Any) -> str:
+    return "~" if source == "estimated" else ""
+
+
 def _items(row: Row) -> str:
     failed = row.get("items_failed") or 0
     return f"{row.get('items_done') or 0}/{row.get('items_in') or 0}" + (f" ({failed} failed)" if failed else "")
@@ -84,8 +97,8 @@ KINDS: dict[str, Kind] = {
         Column("FOUND BY", "found_by"), Column("ID", "id", wide=True),
     )),
     "links": Kind("link", _pair("src", ">", "dst"), (
-        Column("SRC", "src"), Column("DST", "dst"), Column("LATENCY", "latency_s", units.seconds),
-        Column("BANDWIDTH", "bandwidth_bps", units.rate), Column("LOSS", "loss", units.percent),
+        Column("SRC", "src"), Column("DST", "dst"), Column("LATENCY", "", _latency),
+        Column("BANDWIDTH", "", _bandwidth), Column("LOSS", "loss", units.percent),
         Column("AGE", "age_s", units.seconds), Column("SOURCE", "source"), Column("SAMPLES", "samples", wide=True),
     )),
     "jobs": Kind("job", _field("id"), (

@@ -37,6 +37,7 @@ class Nodes:
                     "name": member.record.name,
                     "id": node,
                     "state": str(member.state),
+                    "draining": bool(resources.get("draining")),
                     "reachable": node == self._me or member.reachable,
                     "address": member.record.address,
                     "found_by": "self" if node == self._me else member.found_by,
@@ -52,14 +53,16 @@ class Nodes:
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def link_rows(self, now: float) -> list[dict[str, Any]]:
-        """This node's own links, then those that others published."""
+        """This node's own links, then those that others published. `source` is that of the latency."""
         members = self._membership.members()
         rows = []
         for peer in members:
             if peer != self._me:
                 link = self._links.estimate(peer)
                 rows.append(self._link(self._me, peer, (link.latency_s, link.bytes_per_s, link.samples)))
-                rows[-1] |= {"source": link.source, "age_s": self._links.age_s(peer, now)}
+                bandwidth = "measured" if link.source == "transfer" else "estimated"
+                age = self._links.age_s(peer, now)
+                rows[-1] |= {"source": link.source, "bandwidth_source": bandwidth, "age_s": age}
         for src in members:
             published = (self._membership.board.get(src, "links") or {}) if src != self._me else {}
             for dst, (latency, bandwidth, *_) in published.items():
@@ -79,4 +82,5 @@ class Nodes:
             "age_s": None,
             "samples": samples,
             "source": "measured",
+            "bandwidth_source": "measured" if bytes_per_s else None,
         }

@@ -11,6 +11,7 @@ from jupiter_agent.cli import units
 from jupiter_agent.cli.ctl import completing
 from jupiter_agent.cli.ctl.arguments import JobArgument, KindArgument, TaskArgument
 from jupiter_agent.cli.ctl.session import Session, session_of
+from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.kinds import KINDS, find_kind, generic_columns
 
 WATCH_EVERY_S = 1.0
@@ -30,7 +31,12 @@ def get(
     args = {"kind": plural} | ({"id": id} if id else {})
     if watch:
         _watch(session, plural, args)
-    session.output.items(plural, session.ask("get", args)["items"])
+    body = session.ask("get", args)
+    missing = [units.text(name) for name in body.get("missing") or []]
+    session.output.items(plural, body["items"], {"missing": missing} if missing else None)
+    if missing:
+        verb, whose = ("does", "its") if len(missing) == 1 else ("do", "their")
+        say(f"{', '.join(missing)} {verb} not answer; {whose} jobs are not listed")
 
 
 def _watch(session: Session, plural: str, args: dict[str, str]) -> None:

@@ -217,3 +217,24 @@ def test_the_results_of_one_item_are_described_with_name_size_and_digest(cluster
     lines = run("ctl", "describe", "item", "j/a").out.splitlines()
     assert lines[-2].split() == ["SINK", "NAME", "SIZE", "SHA256"]
     assert lines[-1].split() == ["report", "a.json", "2.5", "kB", "ab" * 32]
+
+
+def test_numbers_of_a_link_that_are_only_guessed_are_marked(cluster: FakeCluster, run: Run) -> None:
+    guessed = ROWS["links"] | {"bandwidth_source": "estimated"}
+    unknown = guessed | {"source": "estimated", "bandwidth_bps": None}
+    cluster.answers["get"] = {"items": [ROWS["links"], guessed, unknown]}
+    rows = [line.split("   ") for line in run("ctl", "get", "links").out.splitlines()[1:]]
+    cells = [[cell.strip() for cell in row if cell.strip()][2:4] for row in rows]
+    assert cells == [["400us", "125 Mbit/s"], ["400us", "~125 Mbit/s"], ["~400us", "-"]]
+
+
+def test_a_draining_node_is_marked(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["get"] = {"items": [NODE | {"draining": True}]}
+    assert run("ctl", "get", "nodes").out.splitlines()[1].split()[1] == "alive,draining"
+
+
+def test_nodes_whose_jobs_are_not_listed_are_named(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["get"] = {"items": [job()], "missing": ["node1"]}
+    ended = run("ctl", "get", "jobs", "-o", "json")
+    assert (ended.code, ended.err) == (0, "node1 does not answer; its jobs are not listed\n")
+    assert json.loads(ended.out)["missing"] == ["node1"]

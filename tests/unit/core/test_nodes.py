@@ -1,0 +1,41 @@
+"""Rows of `get nodes` and `get links`: what is known, and what is only guessed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from jupiter_agent.core.estimate import Links
+from jupiter_agent.core.nodes import Nodes
+
+
+def member(name: str) -> Any:
+    record = SimpleNamespace(name=name, address=f"{name}:1", role="worker", boot=1, incarnation=0, version="0")
+    return SimpleNamespace(record=record, state="alive", reachable=True, found_by="seed", rtt_s=None)
+
+
+def nodes(links: Links, published: dict[tuple[str, str], dict[str, Any]]) -> Nodes:
+    """As n1 sees itself, n2 and n3."""
+    board = SimpleNamespace(get=lambda node, key: published.get((node, key)))
+    membership = SimpleNamespace(members=lambda: {f"n{k}": member(f"node{k}") for k in (1, 2, 3)}, board=board)
+    return Nodes("n1", membership, links)
+
+
+def test_a_node_that_takes_no_more_tasks_is_shown_as_draining() -> None:
+    rows = nodes(Links(), {("n1", "resources"): {"draining": True}, ("n2", "resources"): {"cpus": 2}}).rows(0.0)
+    assert [row["draining"] for row in rows] == [True, False, False]
+
+
+def test_a_bandwidth_is_measured_only_when_something_was_transferred() -> None:
+    links = Links()
+    links.on_rtt("n2", 0.02, 1.0)
+    links.on_rtt("n3", 0.02, 1.0)
+    links.on_transfer("n3", 1000, 1.0, 1.0)
+    rows = nodes(links, {("n2", "links"): {"n1": (0.01, 0.0), "n3": (0.01, 5e6)}}).link_rows(2.0)
+    shown = {(row["src"], row["dst"]): (row["source"], row["bandwidth_source"]) for row in rows}
+    assert shown == {
+        ("node1", "node2"): ("measured", "estimated"),
+        ("node1", "node3"): ("transfer", "measured"),
+        ("node2", "node1"): ("measured", None),
+        ("node2", "node3"): ("measured", "measured"),
+    }
