@@ -24,9 +24,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def jupiter(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a `jupiter` command; its stderr is shown, its stdout is data."""
-    return subprocess.run([*JUPITER, *args], check=check, text=True, stdout=subprocess.PIPE)
+def jupiter(*args: str, check: bool = True, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a `jupiter` command; its stdout is data, its stderr is shown: of a quiet one only when it fails."""
+    done = subprocess.run(
+        [*JUPITER, *args], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE if quiet else None
+    )
+    if quiet and done.returncode:
+        say(done.stderr.rstrip())
+    if check:
+        done.check_returncode()
+    return done
 
 
 def reference() -> ModuleType:
@@ -53,15 +60,22 @@ def read_results(folder: Path) -> dict[str, dict[str, dict[str, bytes]]]:
 def run(cluster: str, nodes: int, work: Path) -> dict[str, Any]:
     """One job over the cluster; the report."""
     began = time.monotonic()
-    jupiter("local", "up", "--nodes", str(nodes), "--dir", cluster)
+    # Quiet: it recommends commands for a cluster that is gone in a moment.
+    jupiter("local", "up", "--nodes", str(nodes), "--dir", cluster, quiet=True)
     say(f"{nodes} agents see each other after {time.monotonic() - began:.1f} s")
     results = work / "results"
     ctl = ("ctl", "--dir", cluster, "-o", "json")
-    job = json.loads(jupiter(*ctl, "submit", str(APP), "--samples", "--wait", "--results", str(results)).stdout)
+    submit = (*ctl, "submit", str(APP), "--samples", "--wait", "--results", str(results))
+    job = json.loads(jupiter(*submit).stdout)
     say(f"{job['items_done']} of {job['items_in']} items in {job['makespan_s']:.1f} s; comparing")
     samples = sorted((APP / "samples").iterdir())
     expected = reference().expected(APP, samples)
     got = read_results(results)
+    more = sum(len(sinks) > 1 for sinks in got.values())
+    files = sum(len(names) for sinks in got.values() for names in sinks.values())
+    say(
+        f"{files} results of {len(got)} items: each has a report, {more} have evidence, too (the traffic behind an alert)"
+    )
     compared = [item for item in got if got[item] == expected.get(item)]
     stats = json.loads(jupiter(*ctl, "describe", "job", job["id"]).stdout)
     return {
@@ -95,6 +109,7 @@ def main() -> int:
         return 1
     finally:
         jupiter("local", "down", "--dir", cluster, check=False)
+        say(f"deleting {work}")
         shutil.rmtree(work, ignore_errors=True)
     print(json.dumps(report))
     return 0 if report["verified"] else 1
