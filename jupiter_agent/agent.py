@@ -108,7 +108,7 @@ class Agent:
             self._loop.add_signal_handler(number, self._stop)
         self._loop.add_signal_handler(signal.SIGUSR1, self._diagnose)
         self._write_file("token", self.token() + "\n")
-        stored = self._performer.objects.digests()
+        stored = self._performer.objects.sizes()
         effects = self.machine.restore(self._journal.replay(), stored, self._loop.time())
         self._journal.compact(self.machine.records())
         self._performer.perform(effects)

@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple
 
 from jupiter_agent.adapters.disk import capacity, sync_folder, write_all
 from jupiter_agent.adapters.partial import MAX_HOLES, PIECE, Partial, hash_range
+from jupiter_agent.core.messages import MAX_OBJECT_BYTES
 from jupiter_agent.errors import CapacityError, TaskError
 
 MAX_PARTIALS = 64
@@ -47,7 +48,7 @@ class ObjectStore:
         self,
         folder: Path,
         limit_bytes: int = 1 << 40,
-        max_object_bytes: int = 1 << 38,
+        max_object_bytes: int = MAX_OBJECT_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder, self.limit_bytes, self.max_object_bytes = folder, limit_bytes, max_object_bytes
@@ -78,9 +79,9 @@ class ObjectStore:
         partial = self._partials.get(sha256)
         return partial.prefix if partial else self._sizes.get(sha256, 0)
 
-    def digests(self) -> list[bytes]:
-        """Of all stored objects, for what drops those nobody needs."""
-        return list(self._sizes)
+    def sizes(self) -> dict[bytes, int]:
+        """Digest -> bytes of all stored objects, for what drops those nobody needs."""
+        return dict(self._sizes)
 
     def read_chunk(self, sha256: bytes, offset: int, length: int) -> bytes | None:
         """At most `length` bytes (and 1 MiB) from `offset`, fewer at the end. None: not here, or no such offset."""

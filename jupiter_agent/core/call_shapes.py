@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from jupiter_agent.core.messages import Size
 from jupiter_agent.errors import PeerError, UsageError
 
 Text = Annotated[str, Meta(max_length=4096)]
@@ -24,7 +25,7 @@ class Input(Struct, frozen=True):
 
     name: Text
     sha256: Digest
-    size: Place
+    size: Size
     task: Text | None = None
     data: bytes | None = None
 
@@ -50,7 +51,7 @@ class Arguments(Struct, frozen=True):
 
 class ResultRow(Struct, frozen=True):
     sha256: Digest
-    size: Place
+    size: Size
 
 
 class ResultItem(Struct, frozen=True):

@@ -10,26 +10,28 @@ Number = tuple[HomeVersion, int]
 
 
 class IntervalSet:
-    """Integers as disjoint, sorted, maximal intervals [lo, hi]; O(log k) look-up, O(k) insertion with k intervals."""
+    """Integers as disjoint, sorted, maximal intervals [lo, hi]; O(log k) look-up, O(k) insertion in k intervals."""
 
     def __init__(self, spans: list[tuple[int, int]] | None = None) -> None:
         self.spans: list[tuple[int, int]] = []
-        for lo, hi in spans or []:
-            self.add(lo, hi)
+        self.merge(spans or [])
 
     def add(self, lo: int, hi: int | None = None) -> None:
         """Add lo..hi, both included."""
         high = lo if hi is None else hi
-        if high < lo:
-            raise ValueError(f"an interval ends before it starts: {lo}..{high}")
+        self.merge([(lo, high)])
+
+    def merge(self, spans: list[tuple[int, int]]) -> None:
+        """Add these intervals, both ends included; O(n log n) in all of them together. ValueError: nothing is added."""
         merged: list[tuple[int, int]] = []
-        for a, b in self.spans:
-            if b + 1 < lo or a > high + 1:
-                merged.append((a, b))
+        for lo, hi in sorted([*self.spans, *spans]):
+            if hi < lo:
+                raise ValueError(f"an interval ends before it starts: {lo}..{hi}")
+            if merged and lo <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(hi, merged[-1][1]))
             else:
-                lo, high = min(lo, a), max(high, b)
-        merged.append((lo, high))
-        self.spans = sorted(merged)
+                merged.append((lo, hi))
+        self.spans = merged
 
     def __contains__(self, number: int) -> bool:
         i = bisect_right(self.spans, (number, number)) - 1
@@ -53,9 +55,7 @@ class FinishedSet:
         """Take in another's intervals; True when something was new."""
         before = self.to_intervals()
         for home, spans in intervals:
-            mine = self._sets.setdefault(home, IntervalSet())
-            for lo, hi in spans:
-                mine.add(lo, hi)
+            self._sets.setdefault(home, IntervalSet()).merge(spans)
         return self.to_intervals() != before
 
     def to_intervals(self) -> list[tuple[HomeVersion, list[tuple[int, int]]]]:

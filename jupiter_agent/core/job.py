@@ -12,11 +12,13 @@ import zlib
 
 import msgspec
 
+from jupiter_agent.core.app_text import port_mapping
+from jupiter_agent.core.bounds import struct_checker
 from jupiter_agent.core.dag import Dag
-from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Register, SignedSpec, TaskSpec
+from jupiter_agent.core.ids import HOME, is_item_name
+from jupiter_agent.core.messages.jobs import EPOCH_MAX, HomeVersion, JobSpec, Register, SignedSpec, TaskSpec
 from jupiter_agent.errors import PeerError
-from schedulers.local import controllers
+from schedulers.local import Weights, controllers
 
 MEAN_LATENCY_S, MEAN_INV_RATE = 0.001, 1e-8
 """Assumed means over links where ranks only order the run queue of one node."""
@@ -27,16 +29,28 @@ ACTIVE = ("mapping", "running", "waiting")
 _rank_of_state = {"completed": 1, "failed": 1, "cancelled": 2}
 
 
+_decode = msgspec.msgpack.Decoder(JobSpec).decode
+_has_sense = struct_checker(JobSpec) or (lambda spec: True)
+
+
 def decode_spec(signed: SignedSpec) -> JobSpec:
     """The spec inside; PeerError when it is malformed. The signature is the caller's to check, before."""
     try:
-        return msgspec.msgpack.decode(signed.spec, type=JobSpec)
-    except msgspec.DecodeError as error:
+        spec = _decode(signed.spec)
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise PeerError(f"a job spec does not decode: {error}") from None
+    tasks = [*spec.tasks, *spec.nondag, *([spec.home_task] if spec.home_task else [])]
+    if not all(map(is_item_name, [spec.id, *(task.name for task in tasks)])):  # they become names of folders and files
+        raise PeerError(f"job spec {spec.id!r}: a name that cannot be a file's")
+    if any(port_mapping(pair) != pair for pair in spec.ports):
+        raise PeerError(f"job spec {spec.id}: no pairs of ports")
+    if not _has_sense(spec) or not set(spec.weights) <= set(Weights._fields):
+        raise PeerError(f"job spec {spec.id}: a number without meaning")
+    return spec
 
 
 class Job:
-    """Spec, DAG and registers of one job; the same on every node that takes part."""
+    """Spec, DAG and registers of one job; the same on every node that takes part. UsageError: `Dag`."""
 
     def __init__(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion) -> None:
         self.signed = signed
@@ -44,10 +58,13 @@ class Job:
         self.id = spec.id
         self.home = home
         self.dag = Dag(spec.tasks, spec.entries, spec.fed)
-        self.tasks: dict[str, TaskSpec] = {task.name: task for task in spec.tasks}
+        parents = {task.name: self.dag.parents(task.name) for task in spec.tasks}
+        self.tasks: dict[str, TaskSpec] = {
+            task.name: msgspec.structs.replace(task, parents=parents[task.name]) for task in spec.tasks
+        }
+        """as the spec says, but for `parents`: those follow from the children"""
         self.side: dict[str, TaskSpec] = {task.name: task for task in spec.nondag}
         """tasks beside the DAG"""
-        parents = {task.name: list(task.parents) for task in spec.tasks}
         self.controllers: dict[str, str | None] = controllers(list(parents), parents)
         self.ranks = self.dag.upward_ranks(spec.seconds, spec.edge_bytes, MEAN_LATENCY_S, MEAN_INV_RATE)
         self.registers: dict[str, Register] = {}
@@ -122,7 +139,8 @@ class Job:
         """A new register that wins over what is known here. `writer`: (node id, boot)."""
         mine = self.registers.get(task)
         basis = max(self.basis(task), mine.basis if mine else 0)
-        register = Register(task, node, basis, mine.epoch + 1 if mine else 1, writer[0], writer[1], why)
+        epoch = min(mine.epoch + 1, EPOCH_MAX) if mine else 1
+        register = Register(task, node, basis, epoch, writer[0], writer[1], why)
         self.registers[task] = register
         self._named[node] = None
         self.changes += 1

@@ -67,12 +67,12 @@ def _describe(control: Control, asked: Asked, now: float) -> list[Effect]:
 def _put(control: Control, asked: Asked, now: float) -> list[Effect]:
     """Take items in; bytes that only the asked agent has are fetched from it first."""
     entries = asked.call.args.get("inputs") or []
-    stored = control.jobs.transfers.stored
+    transfers = control.jobs.transfers
     wanted = {bytes.fromhex(str(e.get("sha256", ""))): int(e.get("size", 0)) for e in entries if e.get("data") is None}
-    missing = {digest: size for digest, size in wanted.items() if digest not in stored}
+    missing = {digest: size for digest, size in wanted.items() if digest not in transfers.stored}
     if missing and control.came_through_a_peer(asked.call):
         return control.park(asked.src, asked.call, missing, now)
-    inputs = [to_input(entry, stored) for entry in entries]
+    inputs = [to_input(entry, transfers) for entry in entries]
     task = str(asked.call.args.get("task") or "") or (inputs[0][2] if inputs else "")
     rename = bool(asked.call.args.get("rename"))
     effects, taken, ignored = asked.home.put([(name, obj) for name, obj, _ in inputs], task, rename, now)

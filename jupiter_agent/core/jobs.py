@@ -54,7 +54,7 @@ from jupiter_agent.core.runqueue import RunQueue, start_runs
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.wave import Wave
-from jupiter_agent.errors import PeerError
+from jupiter_agent.errors import PeerError, UsageError
 
 REMEMBERED_ENDS = 10_000
 EXPLAINABLE = 64
@@ -198,7 +198,10 @@ class Jobs:
             return self._find(src, spec.id)
         if not self._around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
             raise PeerError(f"award of job {spec.id}: the spec is not signed by a member known here")
-        return self.create(message.spec, spec, message.home, now)
+        try:
+            return self.create(message.spec, spec, message.home, now)
+        except UsageError as error:
+            raise PeerError(f"award of job {spec.id}: {error}") from None
 
     def _on_awarded(self, src: str, message: Awarded, now: float) -> list[Effect]:
         if message.job in self.local:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.membership import Member
+from jupiter_agent.core.published import Published
 
 
 class Membership(Protocol):
@@ -14,24 +15,21 @@ class Membership(Protocol):
 
     def members(self) -> Mapping[str, Member]: ...
 
-    @property
-    def board(self) -> Any: ...
-
 
 class Nodes:
-    """A reader of membership, board and links."""
+    """A reader of membership, links and what is published."""
 
-    def __init__(self, me: str, membership: Membership, links: Links) -> None:
-        self._me, self._membership, self._links = me, membership, links
+    def __init__(self, me: str, membership: Membership, links: Links, published: Published) -> None:
+        self._me, self._membership, self._links, self._published = me, membership, links, published
 
     def homed_jobs(self, node: str) -> int:
         """How many jobs a node says it is home of."""
-        return int((self._membership.board.get(node, "jobs") or {}).get("homed", 0))
+        return self._published.homed(node)
 
     def rows(self, now: float) -> list[dict[str, Any]]:
         rows = []
         for node, member in self._membership.members().items():
-            resources = self._membership.board.get(node, "resources") or {}
+            resources = self._published.resources(node)
             rows.append(
                 {
                     "name": member.record.name,
@@ -64,8 +62,8 @@ class Nodes:
                 age = self._links.age_s(peer, now)
                 rows[-1] |= {"source": link.source, "bandwidth_source": bandwidth, "age_s": age}
         for src in members:
-            published = (self._membership.board.get(src, "links") or {}) if src != self._me else {}
-            for dst, (latency, bandwidth, *_) in published.items():
+            published = self._published.links(src) if src != self._me else {}
+            for dst, (latency, bandwidth) in published.items():
                 rows.append(self._link(src, dst, (latency, bandwidth or None, None)))
         return sorted(rows, key=lambda row: (str(row["src"]), str(row["dst"])))
 

@@ -8,7 +8,7 @@ over real sockets and in virtual time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from random import Random
 from typing import Any
@@ -25,9 +25,10 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.published import Published
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
-from jupiter_agent.core.surroundings import LinkEstimate
+from jupiter_agent.core.surroundings import LinkEstimate, Profile
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.trust import Identity
 from jupiter_agent.errors import PeerError
@@ -66,7 +67,9 @@ class Peer:
         self.jobs = Jobs(self, self.queue, self.transfers)
         self.links_known = Links()
         self.submissions = Submissions(self, self.jobs, self.links_known)
-        self.control = Control(self, self.jobs, self.submissions, Nodes(self.me, membership, self.links_known), token)
+        self.published = Published(membership.board)
+        nodes = Nodes(self.me, membership, self.links_known, self.published)
+        self.control = Control(self, self.jobs, self.submissions, nodes, token)
         self.control.drain, self.control.forget = self._drain, membership.forget
         self._machines = (membership, self.transfers, self.jobs, self.submissions, self.control)
         self.refused = 0
@@ -91,8 +94,9 @@ class Peer:
             self._publish_at = min(self._publish_at, now)
         return effects
 
-    def restore(self, records: Iterable[Any], stored: Iterable[bytes], now: float) -> list[Effect]:
-        """Before the first event: what an earlier run of this agent left, in its journal and in its object store."""
+    def restore(self, records: Iterable[Any], stored: Mapping[bytes, int], now: float) -> list[Effect]:
+        """Before the first event: what an earlier run of this agent left in its journal and in its object store."""
+        self.transfers.sizes.update(stored)
         self.transfers.stored.update(stored)
         effects = self.jobs.restore(records, now)
         self.submissions.resume(now)
@@ -281,13 +285,11 @@ class Peer:
         member = self.membership.members().get(node)
         return member.record.boot if member else 0
 
-    def profile(self, node: str) -> dict[str, Any]:
-        value: dict[str, Any] | None = self.membership.board.get(node, "resources")
-        return value or {}
+    def profile(self, node: str) -> Profile:
+        return self.published.profile(node)
 
     def links(self, node: str) -> dict[str, tuple[float, float]]:
-        value: dict[str, tuple[float, float]] | None = self.membership.board.get(node, "links")
-        return value or {}
+        return self.published.links(node)
 
     def link(self, peer: str) -> LinkEstimate:
         return SELF if peer == self.me else self.links_known.estimate(peer)

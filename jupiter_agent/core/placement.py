@@ -16,7 +16,7 @@ from jupiter_agent.core.events import Solved
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Links, LinksWanted, TaskSpec
-from jupiter_agent.core.surroundings import Surroundings, takes_tasks
+from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave import EXPLAINED, Considered
 
 PULL_S = 0.5
@@ -40,7 +40,7 @@ class Placement:
     def begin(self, now: float) -> list[Effect]:
         """Ask every node for its links, or solve at once when there is nobody to ask."""
         me = self._around.me
-        self.nodes = [n for n in self._around.alive() if takes_tasks(self._around.profile(n))] or [me]
+        self.nodes = [n for n in self._around.alive() if self._around.profile(n).takes_tasks] or [me]
         self._waiting = set(self.nodes) - {me}
         self._due = now + PULL_S
         if not self._waiting:
@@ -79,7 +79,7 @@ class Placement:
         names = list(self.job.tasks)
         index = {name: i for i, name in enumerate(names)}
         source, sink = len(names), len(names) + 1
-        speeds = [max(1e-3, float(self._around.profile(node).get("speed", 1.0))) for node in nodes]
+        speeds = [self._around.profile(node).speed for node in nodes]
         times = [[spec.seconds.get(name, 1.0) / speed for speed in speeds] for name in names]
         edges = []
         for name in names:
@@ -104,7 +104,7 @@ class Placement:
         rows = {}
         for name in self.job.tasks:
             seconds = self.job.spec.seconds.get(name, 1.0)
-            speeds = [(float(self._around.profile(node).get("speed", 1.0)), node) for node in self.nodes]
+            speeds = [(self._around.profile(node).speed, node) for node in self.nodes]
             rows[name] = [
                 Considered(self._around.name(node), seconds / speed, [f"{seconds / speed:.6g} s, speed {speed:.3g}"])
                 for speed, node in sorted(speeds, reverse=True)[:EXPLAINED]
@@ -128,7 +128,10 @@ class Placement:
             links = [self._between(a, b) or (usual_latency, usual_rate) for b in self.nodes]
             latency.append([0.0 if a == b else link[0] for b, link in zip(self.nodes, links, strict=True)])
             inv_rate.append(
-                [0.0 if a == b else 1.0 / (link[1] or usual_rate) for b, link in zip(self.nodes, links, strict=True)]
+                [
+                    0.0 if a == b else 1.0 / max(1.0, link[1] or usual_rate)
+                    for b, link in zip(self.nodes, links, strict=True)
+                ]
             )
         return latency, inv_rate
 

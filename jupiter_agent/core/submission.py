@@ -11,22 +11,25 @@ from __future__ import annotations
 import difflib
 from hashlib import sha256
 from math import inf
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.home import home_record
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.job import Job
+from jupiter_agent.core.job import Job, decode_spec
 from jupiter_agent.core.jobs import SETTLE_S, SIGNED, Jobs
 from jupiter_agent.core.local import Local
+from jupiter_agent.core.messages import Size
 from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
 from jupiter_agent.core.placement import Placement
-from jupiter_agent.core.surroundings import Surroundings, takes_tasks
-from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, PeerError, UsageError
 from schedulers import names as central_mappers
 
 LIVE_WAVE = ("wave-greedy", "wave-random")
@@ -40,11 +43,11 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     """Arguments of the `submit` verb."""
 
     bundle: str
-    size: int
+    size: Size
     app: str
     mapper: str = ""
     name: str = ""
-    seed: int | None = None
+    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     params: dict[str, str] = {}
     mapping: dict[str, str] | None = None
     ep: str = "auto"
@@ -99,6 +102,8 @@ class Submissions:
             raise UsageError("the bundle's digest is not hexadecimal") from None
         if bundle not in self._jobs.transfers.stored:
             raise UsageError("the app's bundle did not arrive here", "submit again")
+        if self._jobs.transfers.size_differs(bundle, args.size):
+            raise UsageError(f"the app's bundle here has another size than {args.size}", "submit again")
         self._count += 1
         seed = f"{self._around.me}:{self._around.boot}:{self._count}:{args.bundle}"
         submission = Submission(client, seq, args, sha256(seed.encode()).hexdigest()[:10])
@@ -142,7 +147,7 @@ class Submissions:
 
     def _inputs(self, submission: Submission) -> list[tuple[str, Obj, str]]:
         """(item name, object, entry task or '')"""
-        return [to_input(entry, self._jobs.transfers.stored) for entry in submission.args.inputs]
+        return [to_input(entry, self._jobs.transfers) for entry in submission.args.inputs]
 
     def _check_places(self, submission: Submission, app: AppSpec) -> None:
         """UsageError for a mapping that does not fit the DAG; exit 3 for places that are not there."""
@@ -171,13 +176,13 @@ class Submissions:
     def _is_here(self, name: str) -> bool:
         """A living node of this name takes tasks."""
         node = self._around.find(name)
-        return node is not None and takes_tasks(self._around.profile(node))
+        return node is not None and self._around.profile(node).takes_tasks
 
     def on_profiled(self, event: Profiled, now: float) -> list[Effect]:
         submission = self._open.get(event.job)
         if submission is None or submission.state != "profiling" or submission.app is None:
             return []
-        speed = float(self._around.profile(self._around.me).get("speed", 1.0))
+        speed = self._around.profile(self._around.me).speed
         seconds = {task: s * speed for task, s in event.seconds.items() if 0 <= s < inf}
         usual = sum(seconds.values()) / len(seconds) if seconds else PRIOR_S
         seconds = {task.name: seconds.get(task.name, usual) for task in submission.app.tasks}
@@ -212,6 +217,11 @@ class Submissions:
             mapper_options={} if args.mapper else app.mapper_options,
         )  # fmt: skip
         signed = self._sign(spec)
+        try:
+            decode_spec(signed)  # what other nodes would refuse is not accepted here
+        except PeerError as error:
+            self._end(submission, UsageError(f"this app cannot be submitted: {error}"))
+            return []
         if args.plan:
             return self._plan(submission, signed, spec, now)
         version = HomeVersion(1, self._around.me, self._around.boot)
@@ -347,7 +357,7 @@ def mapper_name(name: str) -> str:
     return name
 
 
-def to_input(entry: dict[str, Any], stored: set[bytes]) -> tuple[str, Obj, str]:
+def to_input(entry: dict[str, Any], transfers: Transfers) -> tuple[str, Obj, str]:
     """(item name, object, entry task or '') of one entry of `inputs`; UsageError when its bytes are not here."""
     try:
         digest, size, name = bytes.fromhex(str(entry["sha256"])), int(entry["size"]), str(entry["name"])
@@ -356,6 +366,8 @@ def to_input(entry: dict[str, Any], stored: set[bytes]) -> tuple[str, Obj, str]:
     data = entry.get("data")
     if data is not None and (not isinstance(data, bytes) or sha256(data).digest() != digest or len(data) != size):
         raise UsageError(f"the bytes of input '{name}' do not have its digest")
-    if data is None and digest not in stored:
+    if data is None and digest not in transfers.stored:
         raise UsageError(f"the bytes of input '{name}' did not arrive here", "submit it again")
+    if data is None and transfers.size_differs(digest, size):
+        raise UsageError(f"the bytes of input '{name}' have another size than {size}", "submit it again")
     return name, Obj(name, digest, size, data), str(entry.get("task") or "")

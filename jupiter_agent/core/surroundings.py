@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any, Protocol
+from typing import Annotated, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class LinkEstimate(Struct, frozen=True):
@@ -17,9 +17,24 @@ class LinkEstimate(Struct, frozen=True):
     source: str
 
 
-def takes_tasks(profile: dict[str, Any]) -> bool:
-    """Whether a node with this profile is a candidate: it neither drains nor has a full disk."""
-    return not (profile.get("draining") or profile.get("full"))
+class Profile(Struct, frozen=True):
+    """What a node says of its resources (adapters/sensors.py); what it does not say is as usual."""
+
+    cpus: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    speed: Annotated[float, Meta(ge=1e-3, le=1e3)] = 1.0
+    """index: seconds at 1 divided by it are seconds there"""
+    load: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """busy cores"""
+    memory_used: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """share"""
+    draining: bool = False
+    full: bool = False
+    """its disk"""
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether the node is a candidate."""
+        return not (self.draining or self.full)
 
 
 class Surroundings(Protocol):
@@ -53,8 +68,8 @@ class Surroundings(Protocol):
     def boot_of(self, node: str) -> int:
         """The highest boot epoch known of a node, 0 if unknown."""
 
-    def profile(self, node: str) -> dict[str, Any]:
-        """The node's published resources; empty when none are known."""
+    def profile(self, node: str) -> Profile:
+        """The node's published resources, checked; the usual ones when none are known."""
 
     def links(self, node: str) -> dict[str, tuple[float, float]]:
         """What a node published of its measured links: peer -> (latency s, bytes/s or 0)."""

@@ -29,8 +29,11 @@ class _Fetch:
     def __init__(self, size: int, sources: list[str], now: float) -> None:
         self.size = size
         self.sources = sources
-        self.missing = list(range(0, size, CHUNK_BYTES))[::-1]
         self.asked: set[int] = set()
+        self._next = 0
+        """the offset from where on nothing was ever asked for"""
+        self._owed: list[int] = []
+        """offsets below it that were asked for in vain, the lowest last"""
         self.misses = 0
         """answers `Missing` since the last chunk"""
         self.due = now
@@ -40,6 +43,23 @@ class _Fetch:
     def source(self) -> str:
         return self.sources[0]
 
+    @property
+    def all_asked(self) -> bool:
+        return not self._owed and self._next >= self.size
+
+    def ask(self) -> int:
+        """The next offset to ask for, of those that are missing."""
+        offset = self._owed.pop() if self._owed else self._next
+        self._next = max(self._next, offset + CHUNK_BYTES)
+        self.asked.add(offset)
+        return offset
+
+    def turn(self) -> None:
+        """Go to the next source, and ask it for what the last one owes."""
+        self.sources.append(self.sources.pop(0))
+        self._owed = sorted([*self._owed, *self.asked], reverse=True)
+        self.asked.clear()
+
 
 class Transfers:
     """The objects of one node: which are here, which are coming, who asked for those that are not."""
@@ -47,6 +67,8 @@ class Transfers:
     def __init__(self, me: str) -> None:
         self._me = me
         self.stored: set[bytes] = set()
+        self.sizes: dict[bytes, int] = {}
+        """of stored objects, where the store has said so"""
         self.samples: list[tuple[str, int, float]] = []
         """(peer, bytes, seconds) of finished fetches, for the link estimates to take"""
         self.moved_bytes = 0
@@ -60,6 +82,10 @@ class Transfers:
 
     def has(self, obj: Obj) -> bool:
         return obj.data is not None or obj.sha256 in self.stored
+
+    def size_differs(self, sha256: bytes, size: int) -> bool:
+        """The object is stored, with another size than somebody says."""
+        return sha256 in self.stored and self.sizes.get(sha256, size) != size
 
     def keep(self, objects: list[Obj], src: str, now: float) -> list[Effect]:
         """Somebody here needs these objects until `release`; those not here are fetched from `src`."""
@@ -150,7 +176,7 @@ class Transfers:
         fetch.misses = 0
         self.moved_bytes += len(message.data)
         effects: list[Effect] = [WriteChunk(message.sha256, message.size, message.offset, message.data)]
-        if not fetch.missing and not fetch.asked:
+        if fetch.all_asked and not fetch.asked:
             self.samples.append((src, fetch.size, max(1e-6, now - fetch.began)))
             fetch.due = inf
             return effects
@@ -161,7 +187,7 @@ class Transfers:
         fetch = self._fetches.get(message.sha256)
         if fetch is None or fetch.source != src:
             return []
-        self._turn(fetch)
+        fetch.turn()
         fetch.misses += 1
         if fetch.misses % len(fetch.sources) == 0:
             fetch.due = now + PAUSE_S
@@ -179,6 +205,7 @@ class Transfers:
             return [Notice("warning", "object refused", {"sha256": event.sha256.hex(), "error": event.error})]
         self._fetches.pop(event.sha256, None)
         self.stored.add(event.sha256)
+        self.sizes[event.sha256] = event.size
         if self._users[event.sha256] <= 0 and event.sha256 not in self._pinned:
             self._unused.setdefault(event.sha256, now + UNCLAIMED_S)
         askers = self._askers.pop(event.sha256, [])
@@ -196,25 +223,19 @@ class Transfers:
                 del self._fetches[sha256]
             elif fetch.due <= now:
                 if fetch.asked:
-                    self._turn(fetch)
+                    fetch.turn()
                 effects += self._ask(sha256, fetch, now)
         for sha256 in [sha256 for sha256, due in self._unused.items() if due <= now]:
             del self._unused[sha256]
             self.stored.discard(sha256)
+            self.sizes.pop(sha256, None)
             effects.append(DropObject(sha256))
         return effects
 
-    def _turn(self, fetch: _Fetch) -> None:
-        """Go to the next source and ask it for what the last one owes."""
-        fetch.sources.append(fetch.sources.pop(0))
-        fetch.missing = sorted([*fetch.missing, *fetch.asked], reverse=True)
-        fetch.asked.clear()
-
     def _ask(self, sha256: bytes, fetch: _Fetch, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        while fetch.missing and len(fetch.asked) < WINDOW:
-            offset = fetch.missing.pop()
-            fetch.asked.add(offset)
+        while not fetch.all_asked and len(fetch.asked) < WINDOW:
+            offset = fetch.ask()
             length = min(CHUNK_BYTES, fetch.size - offset)
             effects.append(Send(fetch.source, ChunkRequest(sha256, offset, length)))
         fetch.due = now + STALL_S

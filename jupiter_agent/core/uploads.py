@@ -7,6 +7,7 @@ travel inside messages from here on.
 from __future__ import annotations
 
 from collections import OrderedDict
+from hashlib import sha256
 from typing import Any
 
 from jupiter_agent.core.effects import Effect, Send, WriteChunk
@@ -39,7 +40,7 @@ class Uploads:
     def on_blob(self, src: str, message: BlobWrite, now: float) -> list[Effect]:
         """Store a part; the last one is answered when the whole is verified."""
         whole = message.offset == 0 and len(message.data) == message.size <= INLINE_BYTES
-        if whole:
+        if whole and sha256(message.data).digest() == message.sha256:
             self._remember(message.sha256, message.data)
         done = message.offset + len(message.data)
         if len(message.data) > CHUNK_BYTES or done > message.size or len(message.sha256) != 32:
@@ -60,10 +61,10 @@ class Uploads:
             return [refusal(src, seq, error) for src, seq in asked]
         return [accepted(src, seq, {"offset": event.size}) for src, seq in asked]
 
-    def _remember(self, sha256: bytes, data: bytes) -> None:
+    def _remember(self, digest: bytes, data: bytes) -> None:
         """Keep small uploads at hand: they travel inside messages."""
-        if sha256 not in self._small:
-            self._small[sha256] = data
+        if digest not in self._small:
+            self._small[digest] = data
             self._small_bytes += len(data)
         while self._small_bytes > SMALL_BYTES:
             self._small_bytes -= len(self._small.popitem(last=False)[1])

@@ -24,7 +24,7 @@ from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Award, Awarded, Register, RegisterDigest, Registers
-from jupiter_agent.core.surroundings import Surroundings, takes_tasks
+from jupiter_agent.core.surroundings import Surroundings
 from schedulers.local import Candidate, Resources, Weights, greedy_scores, random_choice
 
 PARENTS_WAIT_S = 2.0
@@ -137,7 +137,7 @@ class Wave:
 
     def _candidates(self, task: str) -> list[str]:
         pin = self._job.tasks[task].node
-        nodes = [node for node in self._around.alive() if takes_tasks(self._around.profile(node))]
+        nodes = [node for node in self._around.alive() if self._around.profile(node).takes_tasks]
         if pin:
             pinned = [node for node in nodes if pin in (node, self._around.name(node))]
             if pinned or not self._job.tasks[task].extra.get("soft"):
@@ -188,10 +188,8 @@ class Wave:
 
     def _candidate(self, node: str, seconds: float, committed: int) -> Candidate[str]:
         profile = self._around.profile(node)
-        resources = Resources(
-            float(profile.get("load", 0.0)), float(profile.get("cpus", 1.0)), float(profile.get("memory_used", 0.0))
-        )
-        return Candidate(node, seconds / float(profile.get("speed", 1.0)), resources, committed)
+        resources = Resources(profile.load, profile.cpus, profile.memory_used)
+        return Candidate(node, seconds / profile.speed, resources, committed)
 
     def _transfer_s(self, host: str, node: str, size: float) -> float | None:
         """Seconds between two nodes as known here: the own links, else what the sender published of its best ones."""
@@ -200,7 +198,7 @@ class Wave:
             link = self._around.link(node if host == me else host)
             return link.latency_s + size / link.bytes_per_s
         published = self._around.links(host).get(node)
-        return published[0] + size / published[1] if published and published[1] > 0 else None
+        return published[0] + size / published[1] if published and published[1] >= 1 else None
 
     # --- telling -----------------------------------------------------------------------------------------------
 

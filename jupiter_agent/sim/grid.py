@@ -93,7 +93,9 @@ class Grid(Cluster[Peer]):
     def _started(self, name: str, peer: Peer, disk: Disk) -> None:
         node = self.nodes[name]
         if node.running and node.machine is peer:
-            node.perform(peer.restore(list(disk.journal), list(disk.objects), self.now))
+            node.perform(
+                peer.restore(list(disk.journal), {name: len(data) for name, data in disk.objects.items()}, self.now)
+            )
             values = {"cpus": 2, "speed": self.speeds[name], "load": 0.0, "memory_used": 0.1}
             node.give(ev.Sampled(values, WALL_OFFSET_S))
 

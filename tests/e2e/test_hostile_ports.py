@@ -21,6 +21,7 @@ from e2e_rig import Agent, eventually
 from jupiter_agent.adapters.curve import CurvePair
 from jupiter_agent.adapters.keys import decode_token, derive_access
 from jupiter_agent.adapters.link import open_link
+from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.wire import MESSAGES
 
@@ -131,10 +132,11 @@ def test_a_foreign_key_opens_neither_port_and_the_operators_frames_are_judged_on
 
 
 def value_of(hint: Any, rng: random.Random, depth: int = 0) -> Any:
-    """Some value of this type, small and often odd."""
+    """Some value of this type as it travels, small and often odd."""
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         hints = typing.get_type_hints(hint, include_extras=True)
-        return hint(**{name: value_of(hints[name], rng, depth + 1) for name in hint.__struct_fields__})
+        tag = [hint.__struct_config__.tag] if issubclass(hint, Message) else []
+        return tag + [value_of(hints[name], rng, depth + 1) for name in hint.__struct_fields__]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     count = 0 if depth > 4 else rng.choice([0, 1, 1, 2])
     if origin is Annotated:

@@ -573,7 +573,7 @@ def test_what_cannot_be_run_is_refused_and_leaves_nothing_behind(args, code, wor
     grid = formed()
     app, _ = make(CHAIN)
     grid.install(app, HOME)
-    full = {"bundle": app.bundle.hex(), "size": 1, "app": app.spec.name, "ep": "off", **args}
+    full = {"bundle": app.bundle.hex(), "size": len(app.spec.name), "app": app.spec.name, "ep": "off", **args}
     got, error, hint = refused(grid, HOME, "submit", **full)
     assert (got, word in error + hint) == (code, True), error + hint
     assert grid.ask("node1", "get", kind="jobs")["items"] == []
@@ -586,7 +586,7 @@ def test_a_bad_input_among_good_ones_refuses_the_job_and_leaves_nothing_behind()
     app, _ = make(CHAIN)
     grid.install(app, HOME)
     inputs = [grid.upload(HOME, "good", bytes(100_000)), grid.upload(HOME, "bad/name", b"x")]
-    full = {"bundle": app.bundle.hex(), "size": 1, "app": app.spec.name, "ep": "off", "inputs": inputs}
+    full = {"bundle": app.bundle.hex(), "size": len(app.spec.name), "app": app.spec.name, "ep": "off", "inputs": inputs}
     code, error, _ = refused(grid, HOME, "submit", **full)
     assert (code, "bad/name" in error) == (2, True)
     grid.run(10.0)
@@ -600,7 +600,7 @@ def test_a_pin_to_an_absent_node_is_not_placeable():
     grid = formed()
     app, _ = make(CHAIN, tasks=lambda t: {"node": "node9"} if t.name == "b" else {})
     grid.install(app, HOME)
-    full = {"bundle": app.bundle.hex(), "size": 1, "app": app.spec.name, "ep": "off"}
+    full = {"bundle": app.bundle.hex(), "size": len(app.spec.name), "app": app.spec.name, "ep": "off"}
     code, error, hint = refused(grid, HOME, "submit", **full)
     assert (code, "'b'" in error, "node5" in hint) == (3, True, True)
     assert grid.ask("node1", "get", kind="jobs")["items"] == []

@@ -33,7 +33,7 @@ BAD_RECORD = "the record is not in order"
 PASSING = frozenset({SELF, NOT_READY, NO_ISSUER})
 """Reasons that another seed, or a later try, may mend."""
 
-BOOT_MAX = 1 << 40
+BOOT_MAX = 1 << 30
 
 INTRODUCE_S = 0.15
 """for our record to reach everybody from the sponsor before others are called"""

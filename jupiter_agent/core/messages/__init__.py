@@ -6,7 +6,20 @@ fills in the default. Tags are never used again.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
+
+MAX_OBJECT_BYTES = 1 << 38
+"""What an object store takes at most as one object"""
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 53)]
+"""Epochs, sequences, offsets, bytes: what sums and doubles still hold exactly"""
+Boot: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Size: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_OBJECT_BYTES)]
+"""Bytes of one object"""
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
+"""A duration, or wall time since the epoch"""
 
 
 class Message(Struct, frozen=True, array_like=True):

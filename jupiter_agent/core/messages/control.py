@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages import Count, Message, Size
 
 HERE = "_here"
 """An argument that another agent adds when it passes a call on: answer it here or not at all."""
@@ -13,7 +13,7 @@ HERE = "_here"
 class Call(Message, frozen=True, tag=60):
     """One verb with its arguments (plain data, checked by the verb's own table). `seq` pairs it with its `Answer`."""
 
-    seq: int
+    seq: Count
     verb: str
     args: dict[str, Any] = {}
 
@@ -21,8 +21,8 @@ class Call(Message, frozen=True, tag=60):
 class Answer(Message, frozen=True, tag=61):
     """`exit_code` 0: `body` is the JSON shape of DESIGN 10; else `error` and `hint` are for the user."""
 
-    seq: int
-    exit_code: int
+    seq: Count
+    exit_code: Count
     body: Any = None
     error: str = ""
     hint: str = ""
@@ -31,17 +31,17 @@ class Answer(Message, frozen=True, tag=61):
 class BlobWrite(Message, frozen=True, tag=62):
     """Client to agent: part of an object (a bundle, an input); each is answered by an `Answer` with the next offset."""
 
-    seq: int
+    seq: Count
     sha256: bytes
-    size: int
-    offset: int
+    size: Size
+    offset: Count
     data: bytes
 
 
 class LogChunk(Message, frozen=True, tag=63):
     """Part of a task's log as kept on its node; `end`: the size of the log now."""
 
-    seq: int
-    offset: int
-    end: int
+    seq: Count
+    offset: Count
+    end: Count
     data: bytes

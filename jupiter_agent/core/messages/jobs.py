@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages import Boot, Count, Message, Seconds, Size
 
 INLINE_BYTES = 64 * 1024
 """Objects up to this size travel inside messages; larger ones are fetched by digest in chunks."""
 
 CHUNK_BYTES = 256 * 1024
+
+EPOCH_MAX = (1 << 53) - 1
+
+Weight = Annotated[float, Meta(ge=0, le=1e9)]
+Rate = Annotated[float, Meta(ge=0, le=1e15)]
+"""bytes/s, 0 when unknown"""
 
 ERROR_CHARACTERS = 4096
 """Of an error's text, its end: there the reason is."""
@@ -27,7 +33,7 @@ class Obj(Struct, frozen=True, array_like=True):
 
     name: str
     sha256: bytes
-    size: int
+    size: Size
     data: bytes | None = None
 
 
@@ -40,9 +46,9 @@ class TaskSpec(Struct, frozen=True, array_like=True):
     children: list[str] = []
     parents: list[str] = []
     """in file order"""
-    timeout_s: float | None = None
-    parallel: int = 1
-    retries: int = 2
+    timeout_s: Seconds | None = None
+    parallel: Count = 1
+    retries: Count = 2
     node: str = ""
     """a strict pin to a node name, or ''"""
     params: dict[str, str] = {}
@@ -53,9 +59,9 @@ class TaskSpec(Struct, frozen=True, array_like=True):
 class HomeVersion(Struct, frozen=True, array_like=True, order=True):
     """Register home(job), ordered by (epoch, writer, boot)."""
 
-    epoch: int
+    epoch: Count
     writer: str
-    boot: int
+    boot: Boot
 
 
 class JobSpec(Struct, frozen=True, array_like=True):
@@ -65,20 +71,20 @@ class JobSpec(Struct, frozen=True, array_like=True):
     name: str
     app: str
     bundle: bytes
-    bundle_size: int
-    tasks: list[TaskSpec]
+    bundle_size: Size
+    tasks: Annotated[list[TaskSpec], Meta(max_length=10_000)]
     """in file order"""
     mapper: str
     seed: int
     params: dict[str, str]
-    weights: dict[str, float]
-    seconds: dict[str, float]
+    weights: dict[str, Weight]
+    seconds: dict[str, Seconds]
     """predicted seconds per item and task at speed index 1"""
-    edge_bytes: dict[str, int]
+    edge_bytes: dict[str, Count]
     """'u>v' -> predicted bytes per item"""
-    submitted_at: float
+    submitted_at: Seconds
     """wall clock, seconds since the epoch"""
-    max_open: int = 64
+    max_open: Count = 64
     entries: list[str] | None = None
     """tasks that get injected items; None: those without a parent"""
     fed: list[str] = []
@@ -88,7 +94,7 @@ class JobSpec(Struct, frozen=True, array_like=True):
     nondag: list[TaskSpec] = []
     contract: str = "native"
     """`v4`: an item is named by the join key of its files"""
-    item_files: dict[str, int] = {}
+    item_files: dict[str, Count] = {}
     """v4: entry -> files of one key that make an item"""
     ports: list[str] = []
     """'service:container' port pairs, opened on the nodes of the tasks"""
@@ -108,11 +114,11 @@ class Register(Struct, frozen=True, array_like=True):
 
     task: str
     node: str
-    basis: int
+    basis: Count
     """epoch of the controller's register that the writer knew (of home's version for entry tasks)"""
-    epoch: int
+    epoch: Count
     writer: str
-    boot: int
+    boot: Boot
     why: str = ""
     """one line for `explain`"""
 
@@ -132,7 +138,7 @@ class Awarded(Message, frozen=True, tag=31):
     """The award is known here."""
 
     job: str
-    digest: int
+    digest: Count
 
 
 class Registers(Message, frozen=True, tag=32):
@@ -147,7 +153,7 @@ class RegisterDigest(Message, frozen=True, tag=33):
     """What I hold, as one number: send me all you have if yours differs. `pull`: also answer with registers."""
 
     job: str
-    digest: int
+    digest: Count
 
 
 class Parcel(Message, frozen=True, tag=34):
@@ -162,7 +168,7 @@ class Parcel(Message, frozen=True, tag=34):
     carried: dict[str, bytes]
     """stamps of the ancestors that reach the receiver's joins by several paths (rule 3)"""
     objects: list[Obj]
-    number: tuple[HomeVersion, int] | None = None
+    number: tuple[HomeVersion, Count] | None = None
 
 
 class ParcelReceived(Message, frozen=True, tag=35):
@@ -174,7 +180,7 @@ class ParcelReceived(Message, frozen=True, tag=35):
     dst: str
     stamp: bytes
     carried: dict[str, bytes]
-    boot: int
+    boot: Boot
 
 
 class Finished(Message, frozen=True, tag=36):
@@ -182,7 +188,12 @@ class Finished(Message, frozen=True, tag=36):
 
     job: str
     home: HomeVersion
-    intervals: list[tuple[HomeVersion, list[tuple[int, int]]]]
+    intervals: list[tuple[HomeVersion, list[tuple[Count, Count]]]]
+
+    def __post_init__(self) -> None:
+        """ValueError, a malformed message when it comes from outside, for an interval that ends before it starts."""
+        if any(hi < lo for _, spans in self.intervals for lo, hi in spans):
+            raise ValueError("an interval ends before it starts")
 
 
 class ItemFailed(Message, frozen=True, tag=37):
@@ -192,7 +203,7 @@ class ItemFailed(Message, frozen=True, tag=37):
     item: str
     task: str
     node: str
-    attempts: int
+    attempts: Count
     kind: str
     error: str
 
@@ -202,10 +213,10 @@ class TaskReport(Message, frozen=True, tag=38):
 
     job: str
     node: str
-    sequence: int
-    tasks: list[tuple[str, str, int, int, int, int, int, float]]
+    sequence: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    tasks: list[tuple[str, str, Count, Count, Count, Count, Count, Seconds]]
     """(task, state, queued, running, done, failed, restarts, seconds in runs)"""
-    moved_bytes: int = 0
+    moved_bytes: Count = 0
     """bytes of objects that this node handed to other nodes for the job"""
 
 
@@ -214,7 +225,7 @@ class JobOver(Message, frozen=True, tag=39):
 
     job: str
     home: HomeVersion
-    state: str
+    state: Annotated[str, Meta(pattern=r"^(completed|failed|cancelled)\Z")]
 
 
 class JobUnknown(Message, frozen=True, tag=40):
@@ -227,16 +238,16 @@ class ChunkRequest(Message, frozen=True, tag=41):
     """Send me this part of an object."""
 
     sha256: bytes
-    offset: int
-    length: int
+    offset: Count
+    length: Count
 
 
 class Chunk(Message, frozen=True, tag=42):
     """A part of an object; `size` is the whole object's."""
 
     sha256: bytes
-    size: int
-    offset: int
+    size: Size
+    offset: Count
     data: bytes
 
 
@@ -249,14 +260,14 @@ class Missing(Message, frozen=True, tag=43):
 class LinksWanted(Message, frozen=True, tag=44):
     """Which links have you measured? Answered by `Links` (the matrix is pulled on demand)."""
 
-    seq: int
+    seq: Count
 
 
 class Inject(Message, frozen=True, tag=46):
     """A non-DAG task made a file for a DAG task: home takes it in as an item. Told again until `Injected`."""
 
     job: str
-    seq: int
+    seq: Count
     task: str
     child: str
     obj: Obj
@@ -266,11 +277,11 @@ class Injected(Message, frozen=True, tag=47):
     """Home has it."""
 
     job: str
-    seq: int
+    seq: Count
 
 
 class Links(Message, frozen=True, tag=45):
     """A node's own measured links: peer -> (latency s, bandwidth bytes/s or 0 when unknown, samples)."""
 
-    seq: int
-    links: dict[str, tuple[float, float, int]]
+    seq: Count
+    links: dict[str, tuple[Seconds, Rate, Count]]

@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages import Boot, Count, Message
 
 PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
 
@@ -19,7 +19,6 @@ SUSPECTED, REFUSED, VOUCHED = range(3)
 VALUE_BYTES = 2048
 """Limit of one published value."""
 
-Count: TypeAlias = Annotated[int, Meta(ge=0)]
 Short: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
@@ -36,10 +35,10 @@ class Record(Struct, frozen=True, array_like=True):
     curve_key: str
     """CURVE public key, 40 characters of Z85"""
     role: str
-    boot: int
-    incarnation: int
+    boot: Boot
+    incarnation: Count
     left: bool = False
-    protocol: tuple[int, int] = (PROTOCOL_MIN, PROTOCOL_MAX)
+    protocol: tuple[Count, Count] = (PROTOCOL_MIN, PROTOCOL_MAX)
     version: str = ""
     admission: bytes = b""
     signature: bytes = b""
@@ -48,17 +47,17 @@ class Record(Struct, frozen=True, array_like=True):
 class Who(Message, frozen=True, tag=1):
     """To a join socket: who listens here? Answered by `Iam`."""
 
-    seq: int = 0
+    seq: Count = 0
 
 
 class Iam(Message, frozen=True, tag=2):
     """Answer to `Who`: enough to open an authenticated session with this agent, and to refuse a foreign protocol."""
 
-    seq: int
+    seq: Count
     id: str
     name: str
     curve_key: str
-    protocol: tuple[int, int]
+    protocol: tuple[Count, Count]
     version: str
 
 
@@ -74,7 +73,7 @@ class Welcome(Message, frozen=True, tag=4):
 
     admission: bytes
     issuer_key: bytes
-    boot: int
+    boot: Boot
     records: list[Record]
     cluster_key: bytes = b""
     """the issuer's public key"""
@@ -133,7 +132,7 @@ class Value(Struct, frozen=True, array_like=True):
 class Hello(Message, frozen=True, tag=6):
     """First on every new session, from both sides: who I am and, where I want the link, all I hold up to `upto`."""
 
-    protocol: tuple[int, int]
+    protocol: tuple[Count, Count]
     record: Record
     want: bool
     upto: Count

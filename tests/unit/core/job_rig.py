@@ -16,7 +16,7 @@ from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Obj, Parcel, Register, SignedSpec, TaskSpec
 from jupiter_agent.core.runqueue import RunQueue
-from jupiter_agent.core.surroundings import LinkEstimate
+from jupiter_agent.core.surroundings import LinkEstimate, Profile
 from jupiter_agent.core.transfer import Transfers
 
 E = TypeVar("E", bound=Effect)
@@ -60,8 +60,8 @@ class Around:
     def boot_of(self, node: str) -> int:
         return self.boots.get(node, 1)
 
-    def profile(self, node: str) -> dict[str, Any]:
-        return self.profiles.get(node, {})
+    def profile(self, node: str) -> Profile:
+        return Profile(**self.profiles.get(node, {}))
 
     def links(self, node: str) -> dict[str, tuple[float, float]]:
         return self.published.get(node, {})

@@ -13,6 +13,7 @@ from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.messages.jobs import ChunkRequest, HomeVersion
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.published import Published
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.transfer import Transfers
@@ -23,10 +24,7 @@ CLIENT = "client:1"
 
 
 class Empty:
-    """A membership that knows nobody and has published nothing."""
-
-    def __init__(self) -> None:
-        self.board = Board()
+    """A membership that knows nobody."""
 
     def members(self) -> dict[str, Any]:
         return {}
@@ -42,7 +40,7 @@ class Rig:
             made = make_job(CHAIN, id=job, name=f"name-of-{job}")
             self.jobs.create_home(signed(made.spec), made.spec, HomeVersion(1, me, 1), 0.0)
         links = Links()
-        nodes_view = Nodes(me, Empty(), links)
+        nodes_view = Nodes(me, Empty(), links, Published(Board()))
         self.control = Control(
             self.around, self.jobs, Submissions(self.around, self.jobs, links), nodes_view, lambda: "T"
         )

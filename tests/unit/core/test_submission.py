@@ -224,10 +224,12 @@ def test_after_a_restart_only_central_jobs_without_a_mapping_are_mapped_again():
 )
 def test_an_input_whose_bytes_are_not_what_it_says_is_refused(entry, word):
     with pytest.raises(UsageError, match=word):
-        to_input(entry, set())
+        to_input(entry, Transfers("n1"))
 
 
 def test_an_input_may_be_named_by_its_digest_alone_when_its_bytes_are_here():
     digest = sha256(b"x").digest()
-    name, obj, task = to_input(given("i") | {"data": None, "task": "a"}, {digest})
+    transfers = Transfers("n1")
+    transfers.stored.add(digest)
+    name, obj, task = to_input(given("i") | {"data": None, "task": "a"}, transfers)
     assert (name, obj.sha256, obj.data, task) == ("i", digest, None, "a")

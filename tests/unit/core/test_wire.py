@@ -58,13 +58,13 @@ def test_deep_nesting_is_malformed_not_a_crash():
 def test_no_float_is_ever_nan_or_infinite(number):
     assert reason(wire.encode(Call(1, "get", {"deep": [{"x": number}]}))) == wire.SENSELESS
     assert reason(wire.encode(Answer(1, 0, number))) == wire.SENSELESS
-    assert reason(wire.encode(Links(1, {"n": (number, 1.0, 1)}))) == wire.SENSELESS
+    assert reason(wire.encode(Links(1, {"n": (number, 1.0, 1)}))) == wire.MALFORMED
 
 
 def test_sizes_offsets_and_seconds_are_never_negative():
-    assert reason(wire.encode(Chunk(b"x", 5, -1, b""))) == wire.SENSELESS
-    assert reason(wire.encode(Chunk(b"x", -5, 1, b""))) == wire.SENSELESS
-    assert reason(wire.encode(Links(1, {"n": (-0.1, 1.0, 1)}))) == wire.SENSELESS
+    assert reason(wire.encode(Chunk(b"x", 5, -1, b""))) == wire.MALFORMED
+    assert reason(wire.encode(Chunk(b"x", -5, 1, b""))) == wire.MALFORMED
+    assert reason(wire.encode(Links(1, {"n": (-0.1, 1.0, 1)}))) == wire.MALFORMED
     assert reason(wire.encode(Ack(-1, 0, 0))) == wire.MALFORMED
 
 

@@ -1,0 +1,85 @@
+"""What members say of themselves, as numbers that may be counted with.
+
+A published value is signed by its owner, but what is in it is the owner's word: any plain data. It is checked here,
+once per value; a value that is not what it should be counts as not published, and is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from jupiter_agent.core.messages import Count, Seconds
+from jupiter_agent.core.messages.jobs import Rate
+from jupiter_agent.core.surroundings import Profile
+
+T = TypeVar("T")
+
+
+class Board(Protocol):
+    """What is read of the board here. The same value is the same object."""
+
+    def get(self, node: str, key: str) -> dict[str, Any] | None: ...
+
+
+class _Link(Struct, array_like=True):
+    latency_s: Seconds
+    bytes_per_s: Rate
+
+
+class _Homed(Struct):
+    homed: Count = 0
+
+
+class _Shown(Profile, frozen=True):
+    """With the resources that are only shown."""
+
+    memory_bytes: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+
+
+class Published:
+    """A reader of the board. `senseless` counts the values that were ignored."""
+
+    def __init__(self, board: Board) -> None:
+        self.senseless = 0
+        self._board = board
+        self._known: dict[tuple[str, str], tuple[dict[str, Any], Any]] = {}
+
+    def profile(self, node: str) -> Profile:
+        """The node's resources; the usual ones when it says nothing that makes sense."""
+        found = self._get(node, "resources", _Shown)
+        return Profile() if found is None else found
+
+    def resources(self, node: str) -> dict[str, Any]:
+        """The same as published, to show; empty when it makes no sense."""
+        value = self._board.get(node, "resources")
+        return value if value and self._get(node, "resources", _Shown) is not None else {}
+
+    def links(self, node: str) -> dict[str, tuple[float, float]]:
+        """peer -> (latency s, bytes/s or 0 when unknown) of the links it measured best."""
+        found = self._get(node, "links", dict[str, _Link]) or {}
+        return {peer: (link.latency_s, link.bytes_per_s) for peer, link in found.items()}
+
+    def homed(self, node: str) -> int:
+        """How many jobs a node says it is home of."""
+        return (self._get(node, "jobs", _Homed) or _Homed()).homed
+
+    def _get(self, node: str, key: str, kind: type[T]) -> T | None:
+        value = self._board.get(node, key)
+        if value is None:
+            self._known.pop((node, key), None)
+            return None
+        known = self._known.get((node, key))
+        if known is None or known[0] is not value:
+            known = self._known[node, key] = (value, self._converted(value, kind))
+        found: T | None = known[1]
+        return found
+
+    def _converted(self, value: dict[str, Any], kind: type[T]) -> T | None:
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            self.senseless += 1
+            return None
