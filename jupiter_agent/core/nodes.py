@@ -58,9 +58,9 @@ class Nodes:
             if peer != self._me:
                 link = self._links.estimate(peer)
                 rows.append(self._link(self._me, peer, (link.latency_s, link.bytes_per_s, link.samples)))
-                bandwidth = "measured" if link.source == "transfer" else "estimated"
+                known = "measured" if link.source == "transfer" else "estimated"
                 age = self._links.age_s(peer, now)
-                rows[-1] |= {"source": link.source, "bandwidth_source": bandwidth, "age_s": age}
+                rows[-1] |= {"source": link.source, "bandwidth_source": known, "age_s": age}
         for src in members:
             published = self._published.links(src) if src != self._me else {}
             for dst, (latency, bandwidth) in published.items():

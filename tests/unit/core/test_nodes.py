@@ -7,6 +7,7 @@ from typing import Any
 
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.published import Published
 
 
 def member(name: str) -> Any:
@@ -17,8 +18,8 @@ def member(name: str) -> Any:
 def nodes(links: Links, published: dict[tuple[str, str], dict[str, Any]]) -> Nodes:
     """As n1 sees itself, n2 and n3."""
     board = SimpleNamespace(get=lambda node, key: published.get((node, key)))
-    membership = SimpleNamespace(members=lambda: {f"n{k}": member(f"node{k}") for k in (1, 2, 3)}, board=board)
-    return Nodes("n1", membership, links)
+    membership = SimpleNamespace(members=lambda: {f"n{k}": member(f"node{k}") for k in (1, 2, 3)})
+    return Nodes("n1", membership, links, Published(board))
 
 
 def test_a_node_that_takes_no_more_tasks_is_shown_as_draining() -> None:
