@@ -113,10 +113,18 @@ class Placement:
 
     def _may_run(self, task: TaskSpec, node: str) -> bool:
         """A pinned task may run on its node only; a softly pinned one anywhere when that node is not here."""
-        if not task.node or task.node in (node, self._around.name(node)):
+        if not task.node:
+            return node != self._around.me or not self._away_from_home(task.name)
+        if task.node in (node, self._around.name(node)):
             return True
         here = any(task.node in (other, self._around.name(other)) for other in self.nodes)
         return not here and bool(task.extra.get("soft"))
+
+    def _away_from_home(self, task: str) -> bool:
+        """In a simulated WAVE, as in the live one, home hosts no entry task and none that controls others."""
+        controllers = self.job.controllers
+        controls = controllers[task] is None or task in controllers.values()
+        return self.job.spec.mapper.startswith("wave-") and len(self.nodes) > 1 and controls
 
     def _matrix(self) -> tuple[list[list[float]], list[list[float]]]:
         """(latency s, seconds per byte), each N x N; unknown entries are the median of the known ones."""
