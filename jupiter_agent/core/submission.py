@@ -170,7 +170,8 @@ class Submissions:
             submission.warnings.append(warning)
         if absent:
             here = ", ".join(self._around.name(node) for node in self._around.alive())
-            reasons = [f"task '{task}' wants node '{node}', which is not there or takes no tasks" for task, node in absent.items()]
+            why = "which is not there or takes no tasks"
+            reasons = [f"task '{task}' wants node '{node}', {why}" for task, node in absent.items()]
             raise JupiterError(f"not placeable: {'; '.join(reasons)}", f"living nodes: {here}", EXIT_UNPLACEABLE)
 
     def _is_here(self, name: str) -> bool:
