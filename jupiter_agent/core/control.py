@@ -21,6 +21,7 @@ from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import HERE, Answer, Call, LogChunk
+from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES
 from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.paging import paged
@@ -238,7 +239,8 @@ class Control:
             lost = f"job {job} has lost its home, node {self.around.name(node)}"
             raise JupiterError(lost, "start that agent again with its state folder: the job goes on", EXIT_UNREACHABLE)
         key = "id" if call.verb in ("get", "describe") else "job"
-        args = {**self.uploads.with_bytes(call.args), key: f"{job}/{rest}" if rest else job, HERE: True}
+        args = self.uploads.with_bytes(call.args, INLINE_MESSAGE_BYTES)
+        args = {**args, key: f"{job}/{rest}" if rest else job, HERE: True}
         return self.forward(src, Call(call.seq, call.verb, args), node, now)
 
     def forward(self, src: str, call: Call, node: str, now: float) -> list[Effect]:

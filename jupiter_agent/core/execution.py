@@ -34,7 +34,7 @@ from jupiter_agent.core.messages.jobs import (
     Registers,
     TaskSpec,
 )
-from jupiter_agent.core.outbox import Outbox
+from jupiter_agent.core.outbox import Outbox, lightened
 from jupiter_agent.core.runqueue import Attempt, RunQueue, start_runs
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
@@ -177,7 +177,9 @@ class Execution:
     def emit(self, parcels: list[Parcel], now: float) -> list[Effect]:
         """Owe these parcels: of a manifest, or home's injected items."""
         effects: list[Effect] = []
-        for parcel in parcels:
+        for whole in parcels:
+            parcel, stores = lightened(whole)
+            effects += stores
             if parcel.number is not None:
                 self._numbers[parcel.item] = parcel.number
             effects += self._transfers.keep(parcel.objects, self._around.me, now)

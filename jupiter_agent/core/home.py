@@ -22,7 +22,16 @@ from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.intake import Intake, Item, Parts
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import Finished, ItemFailed, JobOver, Obj, Parcel, Register, TaskReport
+from jupiter_agent.core.messages.jobs import (
+    Finished,
+    ItemFailed,
+    JobOver,
+    Obj,
+    Parcel,
+    Register,
+    TaskReport,
+    clipped,
+)
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 
@@ -162,7 +171,7 @@ class Home:
             return self._spread(now)
         item.state, item.attempts = "failed", message.attempts
         node = self._around.name(message.node)
-        item.error = {"task": message.task, "item": item.name, "node": node, "error": message.error}
+        item.error = {"task": message.task, "item": item.name, "node": node, "error": clipped(message.error)}
         return self._over(item, now)
 
     def _over(self, item: Item, now: float) -> list[Effect]:

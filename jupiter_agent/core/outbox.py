@@ -9,16 +9,31 @@ from __future__ import annotations
 
 from math import inf
 
-from jupiter_agent.core.effects import Effect, Send
+from msgspec import structs
+
+from jupiter_agent.core.effects import Effect, Send, StoreInline
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.join import Key, key_of
-from jupiter_agent.core.messages.jobs import Parcel, ParcelReceived
+from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES, Obj, Parcel, ParcelReceived
 from jupiter_agent.core.surroundings import Surroundings
 
 RESEND_S = 1.0
 RESEND_MAX_S = 8.0
 
 OutKey = tuple[str, str, str, Key]
+
+
+def lightened(parcel: Parcel) -> tuple[Parcel, list[Effect]]:
+    """The parcel as it fits into a message: what is beyond the bytes allowed there is stored here, to be fetched."""
+    left, objects, stores = INLINE_MESSAGE_BYTES, [], list[Effect]()
+    for obj in parcel.objects:
+        if obj.data is not None and obj.size > left:
+            stores.append(StoreInline(obj.sha256, obj.data))
+            objects.append(Obj(obj.name, obj.sha256, obj.size))
+        else:
+            left -= obj.size if obj.data is not None else 0
+            objects.append(obj)
+    return (structs.replace(parcel, objects=objects) if stores else parcel), stores
 
 
 class Owed:

@@ -69,15 +69,19 @@ class Uploads:
         while self._small_bytes > SMALL_BYTES:
             self._small_bytes -= len(self._small.popitem(last=False)[1])
 
-    def with_bytes(self, args: dict[str, Any]) -> dict[str, Any]:
-        """The same arguments, small inputs with their bytes."""
+    def with_bytes(self, args: dict[str, Any], most: int | None = None) -> dict[str, Any]:
+        """The same arguments, small inputs with their bytes: those that fit into `most` bytes, if that is given."""
         if not args.get("inputs"):
             return args
-        known = self._small
+        left = most or 0
 
         def filled(entry: dict[str, Any]) -> dict[str, Any]:
-            digest = bytes.fromhex(str(entry.get("sha256", "")))
-            return {**entry, "data": known[digest]} if digest in known and entry.get("data") is None else entry
+            nonlocal left
+            data = self._small.get(bytes.fromhex(str(entry.get("sha256", ""))))
+            if data is None or entry.get("data") is not None or (most is not None and len(data) > left):
+                return entry
+            left -= len(data)
+            return {**entry, "data": data}
 
         try:
             return {**args, "inputs": [filled(entry) for entry in args["inputs"]]}

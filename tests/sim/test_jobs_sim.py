@@ -39,7 +39,10 @@ from job_grid import (
 )
 
 from jupiter_agent.core.effects import StopTask, WriteChunk
+from jupiter_agent.core.events import Received
+from jupiter_agent.core.messages.control import BlobWrite
 from jupiter_agent.core.messages.jobs import CHUNK_BYTES, Awarded, ChunkRequest, Parcel
+from jupiter_agent.core.wire import encode
 from jupiter_agent.sim.grid import Function, Grid, SimApp, TaskFailureError
 
 HOME = "node3"
@@ -174,6 +177,26 @@ def test_large_objects_travel_between_nodes_and_as_results():
     assert left_behind(grid) == []
     kept = [sum(len(data) for data in grid.disks[name].objects.values()) for name in grid.nodes]
     assert [size // MIB for size in kept] == [0, 0, 2, 0, 0], "results at home, and nothing anywhere else"
+
+
+def test_inputs_that_are_passed_on_to_home_fit_into_a_frame_or_are_fetched():
+    """30 inputs of 60 kB, put through an agent that is not home."""
+    grid = formed()
+    app, _ = make(CHAIN)
+    job = grid.submit(HOME, app, {"first": b"1"}, keep_open=True)["id"]
+    inputs = [grid.upload("node1", f"i{n}", b"%02d" % n * 30_000) for n in range(30)]
+    for each in inputs:
+        data = each.pop("data")
+        blob = BlobWrite(1, bytes.fromhex(each["sha256"]), len(data), 0, data)
+        grid.nodes["node1"].give(Received("client:1", blob))
+    grid.run(0.5)
+    assert len(grid.ask("node1", "put", job=job, inputs=inputs)["accepted"]) == 30
+    grid.ask(HOME, "close", job=job)
+    assert finish(grid, HOME, job) == "completed"
+    for _, _, send in grid.sent:
+        encode(send.message)
+    grid.run(15.0)
+    assert left_behind(grid) == []
 
 
 def test_identical_content_is_sent_once_per_object_and_node():

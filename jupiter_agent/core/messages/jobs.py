@@ -11,6 +11,9 @@ from jupiter_agent.core.messages import Boot, Count, Message, Seconds, Size
 INLINE_BYTES = 64 * 1024
 """Objects up to this size travel inside messages; larger ones are fetched by digest in chunks."""
 
+INLINE_MESSAGE_BYTES = 512 * 1024
+"""All objects inside one message together: a frame holds twice that. What is beyond travels by reference."""
+
 CHUNK_BYTES = 256 * 1024
 
 EPOCH_MAX = (1 << 53) - 1

@@ -2,10 +2,11 @@ import pytest
 from job_rig import CHAIN, DIAMOND, VERSION, Host, large, make_job, of_type, parcel, place, reg, sent, small
 
 from jupiter_agent.core.counters import BOOT_SHIFT
-from jupiter_agent.core.effects import StartRun, StartTask, StopTask
+from jupiter_agent.core.effects import StartRun, StartTask, StopTask, StoreInline
 from jupiter_agent.core.events import ObjectStored, RunDone, RunFailed
 from jupiter_agent.core.execution import FAILURE_AGAIN_S, manifest_stamp, source_stamp
 from jupiter_agent.core.messages.jobs import ItemFailed, Parcel, ParcelReceived, Registers, TaskReport
+from jupiter_agent.core.wire import MAX_BYTES, encode
 
 
 def injected(item: str = "i", data: bytes = b"x", number: int = 1, **more: object) -> Parcel:
@@ -265,3 +266,18 @@ def test_a_set_whose_bytes_never_come_gives_way_to_a_later_one_and_is_not_run_af
     at.transfers.on_stored(ObjectStored(lost.sha256, lost.size), 3.0)
     assert runs(at.execution.on_object(3.0)) == []
     assert at.queue.counts("job1", "b") == (0, 1)
+
+
+def test_outputs_beyond_what_a_message_holds_travel_by_reference():
+    at = host(CHAIN, a="n1", b="n2")
+    [run] = runs(at.execution.on_parcel("home1", injected(), 0.0))
+    outputs = [small(b"%02d" % n * 30_000, name=f"o{n}") for n in range(25)]
+    effects = at.execution.on_run_done(at.queue.end(run.run), RunDone(run.run, [([], o) for o in outputs], 0.1), 0.5)
+    [(_, told)] = sent(effects, Parcel)
+    assert len(encode(told)) < MAX_BYTES
+    assert [(o.name, o.sha256, o.size) for o in told.objects] == [(o.name, o.sha256, o.size) for o in outputs]
+    assert told.stamp == manifest_stamp([("b", outputs)]), "the same manifest"
+    referred = {o.sha256 for o in told.objects if o.data is None}
+    assert 0 < len(referred) < 25
+    assert {e.sha256 for e in of_type(effects, StoreInline)} == referred <= at.transfers.stored
+    assert all(at.transfers._users[digest] == 1 for digest in referred), "kept until the item is over"

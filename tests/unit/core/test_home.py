@@ -338,3 +338,11 @@ def test_the_mapping_is_recorded_and_timed_once():
     rig.job.merge([reg("b", "n2", epoch=2)])
     assert [e.record[2] for e in of_type(rig.home.on_mapped(1.0), Append)] == ["registers"]
     assert Around("home1").wall(0.0) == 1_000_000.0
+
+
+def test_of_the_error_of_a_failed_item_the_end_is_kept():
+    rig = Rig()
+    rig.put("i")
+    rig.did(rig.home.on_failed(ItemFailed("job1", "i", "b", "n1", 3, "error", "x" * 900_000 + "the end"), 1.0))
+    error = rig.home.items["i"].error["error"]
+    assert (len(error), error[-7:]) == (4096, "the end")
