@@ -158,7 +158,7 @@ def value_of(hint: Any, rng: random.Random, depth: int = 0) -> Any:
     return rng.choice(scalars.get(hint, [None, 7, "x", [1], {"kind": "jobs"}, {"items": [1]}]))
 
 
-@pytest.mark.parametrize("sender", ["operator", "member"])
+@pytest.mark.parametrize("sender", ["operator", "member", "impersonator"])
 @pytest.mark.slow
 def test_well_formed_nonsense_of_every_kind_changes_nothing(victim: Agent, make_agent: Make, sender: str) -> None:
     rng = random.Random(8)
@@ -166,6 +166,9 @@ def test_well_formed_nonsense_of_every_kind_changes_nothing(victim: Agent, make_
     if sender == "member":
         rogue = make_agent("rogue", JUPITER_TOKEN_FILE=str(victim.token_file))
         secret = curve_secret(rogue.folder)
+    if sender == "impersonator":
+        secret = curve_secret(victim.folder.with_name("witness"))
+    if sender != "operator":
         pair = CurvePair(zmq.curve_public(secret.encode()).decode(), secret)
     sock = dealer(victim.address, curve_key(victim), pair)
     sent, before = 0, count(victim, "frames_in")

@@ -292,12 +292,24 @@ class Membership:
                 self._context.view.dirty = True
             self._gossip.on_hello(src, message, now)
             return
+        if self._shares_protocol(src):
+            self._context.trust.verify(message.record)
+            if message.record.id != src or overlaps(message.record.protocol, mine):
+                raise PeerError("hello: a protocol that its record does not have")
         hint = f"we speak {mine[0]} to {mine[1]}, you {message.protocol[0]} to {message.protocol[1]}"
         self._context.send(src, m.Refused(PROTOCOL, hint))
         self._shun(src, hint)
 
     def _on_refusal(self, src: str, message: m.Refused, now: float) -> None:
+        """Nonsense of a member whose own record says that we understand each other: then it is ignored."""
+        if self._shares_protocol(src):
+            raise PeerError("refusal: for a protocol that we have in common")
         self._shun(src, message.hint)
+
+    def _shares_protocol(self, peer: str) -> bool:
+        """As its own signed record says."""
+        member = self._context.view.members.get(peer)
+        return member is not None and overlaps(member.record.protocol, self._context.view.record.protocol)
 
     def _shun(self, peer: str, hint: str) -> None:
         """No common protocol: the session ends and none is wanted, until one of us is replaced."""

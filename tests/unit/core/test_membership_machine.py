@@ -48,6 +48,19 @@ def test_a_hello_without_common_protocol_is_refused_on_both_sides_and_the_sessio
     assert rig.notices() == ["protocol refused"]
 
 
+def test_a_member_that_shares_our_protocol_is_not_shunned_for_nonsense_about_it():
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    rig.clear()
+    rig.receive(one, Refused("", "node1"))
+    rig.receive(one, Hello((2, 3), one.record, True, 0, []))
+    rig.receive(one, Hello((2, 3), Peer("two", protocol=(2, 3)).record, True, 0, []))
+    assert not rig.of(Disconnect)
+    assert "protocol refused" not in rig.notices()
+    rig.receive(one, Hello((2, 3), one.sign(boot=2, protocol=(2, 3)), True, 0, []))
+    assert rig.of(Disconnect) == [Disconnect(one.id)]
+
+
 def test_a_member_is_learned_connected_to_and_told_to_the_agent_and_to_all_others():
     rig, one, two = Rig(), Peer("one"), Peer("two")
     rig.meet(one)
