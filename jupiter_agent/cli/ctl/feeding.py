@@ -40,14 +40,17 @@ class Feed:
         self._target: Session | None = None
 
     def put(self, inputs: list[Input]) -> tuple[list[str], list[str]]:
-        """Names accepted, and names ignored because the job has them already; all or nothing."""
+        """Names accepted, and names ignored because the job has them already; of each batch all or nothing."""
         target = self.open()
-        args = {"job": self.job, "inputs": intake.send(target.client, inputs, self._task), "rename": self._rename}
-        body = target.call("put", args | ({"at": self._at} if self._at else {}))
-        ignored = list(body.get("ignored") or [])
+        accepted, ignored = list[str](), list[str]()
+        args = {"job": self.job, "rename": self._rename} | ({"at": self._at} if self._at else {})
+        for batch in intake.batches(intake.send(target.client, inputs, self._task)):
+            body = target.call("put", {**args, "inputs": batch})
+            accepted += body.get("accepted") or []
+            ignored += body.get("ignored") or []
         if ignored:
             say(f"ignored, the job has them already: {', '.join(ignored)}")
-        return list(body.get("accepted") or []), ignored
+        return accepted, ignored
 
     def open(self) -> Session:
         """Who takes the inputs. UsageError for a node nobody knows."""
@@ -83,7 +86,7 @@ class _Stream:
             self._refuse(inputs, error.message, error.hint)
 
     def _put_surely(self, inputs: list[Input]) -> None:
-        """A refusal counts when it is given twice: while a lost home is replaced, its job is not known."""
+        """A refusal counts when it is given twice: while home is away its job may not be known."""
         try:
             self._put(inputs)
         except JupiterError as error:

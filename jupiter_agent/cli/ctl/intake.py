@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.reach import Caller
 from jupiter_agent.core.ids import is_item_name
-from jupiter_agent.errors import UsageError
+from jupiter_agent.errors import JupiterError, UsageError
+
+BATCH = 250
+"""Inputs named in one call: a frame holds so many with the longest names, and the bytes of small ones beside them."""
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         entries = sorted(path.iterdir())
         files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-        if skipped := [entry.name for entry in entries if entry not in files]:
+        taken = set(files)
+        if skipped := [entry.name for entry in entries if entry not in taken]:
             say(f"{path}: skipped {', '.join(skipped)}")
         if not files:
             raise UsageError(f"{path}: no file in this folder", "only its own files are taken, none of deeper folders")
@@ -72,6 +79,29 @@ def send(client: Caller, inputs: Sequence[Input], task: str | None = None) -> li
     """Write the inputs and return their `inputs` entries for `submit` and `put`."""
     extra = {"task": task} if task else {}
     return [{"name": item.name, **blob_fields(client, item.path), **extra} for item in _told(inputs)]
+
+
+def batches(entries: Sequence[Row]) -> list[Sequence[Row]]:
+    """What one call names each; one, empty, of nothing."""
+    return [entries[at : at + BATCH] for at in range(0, len(entries), BATCH)] or [[]]
+
+
+def submit(session: Session, args: Row, entries: Sequence[Row]) -> Row:
+    """Submit with all these inputs; of more than a call holds the others follow before the intake is closed."""
+    first, *others = batches(entries)
+    keep_open = bool(args.get("keep_open") or others)
+    job = dict(session.call("submit", {**args, "inputs": first, "keep_open": keep_open}))
+    put = len(first)
+    try:
+        for batch in others:
+            session.call("put", {"job": job["id"], "inputs": batch})
+            put += len(batch)
+        if others and not args.get("keep_open"):
+            return {**job, **session.call("close", {"job": job["id"]})}
+    except (JupiterError, KeyboardInterrupt):
+        say(f"job {job['id']} was given {put} of {len(entries)} inputs and is open: put the others, or cancel it")
+        raise
+    return job
 
 
 def _told(inputs: Sequence[Input]) -> Iterator[Input]:

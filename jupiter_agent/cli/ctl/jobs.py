@@ -66,9 +66,10 @@ def submit(
     if results:
         saving.make_folder(results, "--results")
     _warn(spec.warnings)
-    args |= {**bundles.send(session, bundle), "inputs": intake.send(session.client, found)}
+    args |= bundles.send(session, bundle)
+    entries = intake.send(session.client, found)
     try:
-        job = dict(session.call("submit", {key: value for key, value in args.items() if value is not None}))
+        job = intake.submit(session, {key: value for key, value in args.items() if value is not None}, entries)
     except KeyboardInterrupt:
         say("interrupted; the job may have been accepted: jupiter ctl get jobs")
         return EXIT_INTERRUPTED

@@ -12,6 +12,9 @@ from cli_fakes import Ended, FakeCluster, Run, job
 
 from jupiter_agent.cli.ctl import bundles
 from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.messages.control import Call
+from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES
+from jupiter_agent.core.wire import MAX_BYTES, encode
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
 
@@ -393,3 +396,52 @@ def test_what_nobody_expected_is_one_line_and_a_traceback_only_on_request(
     assert "Traceback" not in ended.err
     monkeypatch.setenv("JUPITER_DEBUG", "1")
     assert "Traceback" in run("ctl", "get", "jobs").err
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    for n in range(12_000):
+        (folder / f"{n:05}-{'x' * 150}").write_bytes(b"%d" % (n % 7))
+    return folder
+
+
+def fits(args: dict[str, Any]) -> None:
+    """With all the bytes that the asked agent may add on the way to the job's home."""
+    assert len(encode(Call(1, "put", {**args, "inputs": list(args["inputs"])}))) < MAX_BYTES - INLINE_MESSAGE_BYTES
+
+
+@pytest.mark.parametrize("more", [[], ["--keep-open"]])
+def test_twelve_thousand_inputs_are_submitted_in_calls_that_fit_and_the_intake_is_closed_last(
+    cluster: FakeCluster, run: Run, app: Path, many: Path, more: list[str]
+) -> None:
+    cluster.answers |= {"submit": job(), "put": {"accepted": []}, "close": job(items_in=12_000)}
+    ended = run("ctl", "submit", app, "--input", many, "-o", "json", *more)
+    assert ended.code == 0
+    calls = [(verb, args) for verb, args in cluster.calls if verb in ("submit", "put", "close")]
+    assert calls[0][0] == "submit"
+    assert calls[0][1]["keep_open"] is True
+    assert (calls[-1][0] == "close") == (not more)
+    sent = [args for verb, args in calls if verb != "close"]
+    for args in sent:
+        fits(args)
+    assert len({entry["name"] for args in sent for entry in args["inputs"]}) == 12_000
+    assert all(args["job"] == "j-1f2e" for args in sent[1:])
+
+
+def test_twelve_thousand_inputs_are_put_in_calls_that_fit(cluster: FakeCluster, run: Run, many: Path) -> None:
+    cluster.answers["put"] = lambda args: {"accepted": [entry["name"] for entry in args["inputs"]]}
+    ended = run("ctl", "put", "last", many)
+    assert (ended.code, len(ended.out.splitlines())) == (0, 12_000)
+    for verb, args in cluster.calls:
+        assert verb == "put"
+        fits(args)
+
+
+def test_a_submit_that_stops_halfway_says_what_the_job_has(
+    cluster: FakeCluster, run: Run, app: Path, many: Path
+) -> None:
+    cluster.answers |= {"submit": job(), "put": [{}, UnreachableError("gone")]}
+    ended = run("ctl", "submit", app, "--input", many)
+    assert ended.code == 4
+    assert "job j-1f2e was given 500 of 12000 inputs and is open" in ended.err
