@@ -326,8 +326,7 @@ class Control:
         gathering.pages -= 1
         if offset is None or gathering.pages <= 0:
             return []
-        gathering.due = now + GATHER_S
-        call = gathering.call
+        gathering.due, call = now + GATHER_S, gathering.call
         return [Send(src, Call(answer.seq, call.verb, {**call.args, "offset": offset}))]
 
     def next_deadline(self) -> float:
