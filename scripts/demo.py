@@ -73,9 +73,7 @@ def run(cluster: str, nodes: int, work: Path) -> dict[str, Any]:
     got = read_results(results)
     more = sum(len(sinks) > 1 for sinks in got.values())
     files = sum(len(names) for sinks in got.values() for names in sinks.values())
-    say(
-        f"{files} results of {len(got)} items: each has a report, {more} have evidence, too (the traffic behind an alert)"
-    )
+    say(f"{files} results of {len(got)} items: each has a report, {more} have evidence, too: the traffic of an alert")
     compared = [item for item in got if got[item] == expected.get(item)]
     stats = json.loads(jupiter(*ctl, "describe", "job", job["id"]).stdout)
     return {
