@@ -65,6 +65,7 @@ def finished(cluster: Cluster, job: str, inputs: Path, out: Path, at: str = "nod
     return row
 
 
+@pytest.mark.slow
 def test_killing_an_agent_that_hosts_nothing_changes_nothing(
     make_cluster: Make, diamond: Path, inputs: Path, tmp_path: Path
 ) -> None:

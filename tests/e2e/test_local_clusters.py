@@ -22,6 +22,7 @@ def status(cluster: Cluster) -> list[dict[str, Any]]:
     return list(body["items"])
 
 
+@pytest.mark.slow
 def test_a_cluster_loses_and_regains_a_node_and_goes_down_twice(make_cluster: Make) -> None:
     cluster = make_cluster(3)
     items = status(cluster)

@@ -41,6 +41,7 @@ def open_job(cluster: Cluster, app: Path) -> Iterator[str]:
     cluster.ctl("wait", job).ok()
 
 
+@pytest.mark.slow
 def test_a_job_lives_from_put_to_close_and_every_verb_shows_it(cluster: Cluster, app: Path, tmp_path: Path) -> None:
     job = cluster.submit(app, "--keep-open", "--name", "walk", "--param", "k=v", *cluster.at("node2"))
     assert set(job) >= JOB_FIELDS

@@ -15,6 +15,8 @@ from jupiter_agent.core.effects import ProfileApp, StopTask
 from jupiter_agent.core.events import Profiled, RunFailed
 from jupiter_agent.core.messages.jobs import TaskSpec
 
+pytestmark = pytest.mark.slow
+
 USES = """
     import msgpack, numpy, sys, tiny_thing
     def process(inputs, ctx):

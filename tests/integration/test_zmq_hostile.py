@@ -238,6 +238,7 @@ class Relay:
             path.cancel()
 
 
+@pytest.mark.slow
 def test_a_session_that_went_silent_is_reopened_not_waited_for(rig: ZmqRig) -> None:
     a, b = rig.node("a"), rig.node("b")
     relay = Relay(rig, b.address)

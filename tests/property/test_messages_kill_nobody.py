@@ -27,6 +27,8 @@ from jupiter_agent.core.submission import SubmitArgs
 from jupiter_agent.errors import PeerError
 from jupiter_agent.sim.grid import Grid, SimApp
 
+pytestmark = pytest.mark.slow
+
 EDGES = {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}
 VERBS = [*_VERBS, "nonsense"]
 COUNTS = [0, 1, 1, 2, 3, 5, 100, 2**31 - 1, 2**38, 2**53 - 1, 2**63]

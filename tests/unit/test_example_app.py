@@ -112,6 +112,7 @@ def test_results_match_the_checked_in_hashes(results):
     assert found == flat
 
 
+@pytest.mark.slow
 def test_another_hash_seed_gives_the_same_bytes(results, tmp_path):
     chosen = [path for path in reference.sample_files() if capture(path.name) in {*ATTACKS, "anyconnect-vpn", "zoom"}]
     run_reference(tmp_path, "2", chosen)
