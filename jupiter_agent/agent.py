@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jupiter_agent import __version__
+from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, derive_access, encode_token, is_token
@@ -220,12 +221,7 @@ class Agent:
 
     def _write_file(self, name: str, text: str) -> None:
         """Replace a small file of the state folder, readable by its owner only."""
-        path = self._state.path / name
-        fresh = path.with_name(name + ".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        fresh.rename(path)
+        replace_file(self._state.path / name, text)
 
     # --- Sink --------------------------------------------------------------------------------------------------------
 

@@ -173,13 +173,4 @@ class Dialer:
         self._hub.touch()  # the disconnect completes when the socket is next looked at
 
     def _send(self, session: Session, parts: list[bytes]) -> bool:
-        try:
-            self._sock.send_multipart(parts, zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            full = error.errno == zmq.EAGAIN
-            self._hub.counts["dropped_full" if full else "dropped_lost"] += 1
-            if not full:
-                self._hub.loop.call_soon(self._give_up, session, "lost")
-            return False
-        self._hub.touch()
-        return True
+        return self._hub.send(self._sock, parts, lambda: self._give_up(session, "lost"))

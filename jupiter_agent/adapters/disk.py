@@ -31,6 +31,22 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def replace_file(path: Path, text: str, sync: bool = False) -> None:
+    """Put a small file in the place of another, whole or not at all, readable by its owner only. OSError.
+
+    `sync`: durable when this returns.
+    """
+    aside = path.with_name(f".{path.name}.new")
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    aside.replace(path)
+    if sync:
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make created, renamed and removed names of a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

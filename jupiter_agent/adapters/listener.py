@@ -145,13 +145,4 @@ class Listener:
             pass  # closed already, or the number is something else by now
 
     def _send(self, session: Session, parts: list[bytes]) -> bool:
-        try:
-            self.socket.send_multipart(parts, zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            full = error.errno == zmq.EAGAIN
-            self._hub.counts["dropped_full" if full else "dropped_lost"] += 1
-            if not full:
-                self._hub.loop.call_soon(self._finish, session, "lost")
-            return False
-        self._hub.touch()
-        return True
+        return self._hub.send(self.socket, parts, lambda: self._finish(session, "lost"))

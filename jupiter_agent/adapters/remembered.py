@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 from pathlib import Path
 
+from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.core.membership import Membership
 
 MOST = 64
@@ -37,12 +37,8 @@ class Remembered:
         text = json.dumps(content)
         if text == self._saved:
             return
-        fresh = self._path.with_name(self._path.name + ".new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-            fresh.rename(self._path)
+            replace_file(self._path, text)
         except OSError:
             return
         self._saved = text

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jupiter_agent.adapters.curve import Context
+import zmq
+
+from jupiter_agent.adapters.curve import Context, Socket
 from jupiter_agent.adapters.gate import ADMIT, REFUSE, WAIT
 from jupiter_agent.core.ids import CLIENT_PREFIX
 
@@ -93,6 +95,19 @@ class Hub:
         self._due = False
         if not self.closed:
             self._turn()
+
+    def send(self, sock: Socket, parts: list[bytes], on_lost: Callable[[], None]) -> bool:
+        """Send on a ROUTER without waiting; what does not leave is counted, and a lost session told soon."""
+        try:
+            sock.send_multipart(parts, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            full = error.errno == zmq.EAGAIN
+            self.counts["dropped_full" if full else "dropped_lost"] += 1
+            if not full:
+                self.loop.call_soon(on_lost)
+            return False
+        self.touch()
+        return True
 
     def report(self, callback: Callable[..., None], *args: Any) -> None:
         """Have the sink told on a later turn, in the order of the calls."""

@@ -22,6 +22,7 @@ from typing import TypeVar
 import zmq
 
 from jupiter_agent.adapters.curve import CurvePair
+from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.keys import ClusterAuthority, ClusterKeys, NodeKeys, Token
 from jupiter_agent.errors import UsageError
 
@@ -126,18 +127,8 @@ class StateDir:
             self.notices.append(f"{path} was open to others (mode {found.st_mode & 0o777:o}); now it is {mode:o}")
 
     def _write(self, name: str, text: str) -> None:
-        aside = self.path / f".{name}.new"
         try:
-            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.path / name)
-            folder = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace_file(self.path / name, text, sync=True)
         except OSError as error:
             raise _unusable(self.path, error) from error
 

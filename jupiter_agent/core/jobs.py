@@ -72,6 +72,7 @@ class Jobs:
     def __init__(self, around: Surroundings, queue: RunQueue, transfers: Transfers) -> None:
         self.local: dict[str, Local] = {}
         self.queue, self.transfers = queue, transfers
+        self.homed = 0  # jobs that have their home here
         self.past: OrderedDict[str, Local] = OrderedDict()
         """ended jobs that this node took part in, for `explain`"""
         self._around = around
@@ -93,11 +94,12 @@ class Jobs:
         """The same, with the home machine."""
         local = self.create(signed, spec, home, now)
         local.home = Home(local.job, local.execution, self._around, self.transfers)
+        self.homed += 1
         return local
 
     def remove(self, job: str) -> None:
         """This node takes no part in the job any more."""
-        del self.local[job]
+        self.homed -= self.local.pop(job).home is not None
         self._awake.pop(job, None)
 
     def restore(self, records: Iterable[Any], now: float) -> list[Effect]:

@@ -90,7 +90,7 @@ class Peer:
     def on_event(self, event: ev.Event, now: float) -> list[Effect]:
         """Take one event in; what it sends to this very node is taken in as well."""
         effects = self._run([event], [], now)
-        if len(self.jobs.homes()) != self._published.get("jobs", {}).get("homed"):
+        if self.jobs.homed != self._published.get("jobs", {}).get("homed"):
             self._publish_at = min(self._publish_at, now)
         return effects
 
@@ -241,7 +241,7 @@ class Peer:
         values = {
             "resources": {**self._resources, **draining, "queue": self.queue.committed()},
             "links": {peer: (float(f"{lat:.2g}"), float(f"{bw:.2g}")) for peer, (lat, bw, _) in measured},
-            "jobs": {"homed": len(self.jobs.homes())},
+            "jobs": {"homed": self.jobs.homed},
         }
         for key, value in values.items():
             if self._published.get(key) != value:

@@ -76,7 +76,7 @@ class Session:
         return whole
 
     def ask_patiently(self, verb: str, args: dict[str, Any], until: float | None = None) -> Any:
-        """As `ask`, through the moments in which the cluster replaces a lost home: until this time of the clock.
+        """As `ask`, through the moments in which a lost home starts again: until this time of the clock.
 
         A usage error counts after GRACE_S: while its home is away, a job is not known.
         """
