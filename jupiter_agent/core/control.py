@@ -12,8 +12,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-import msgspec
-
 from jupiter_agent.core.call_shapes import check_args, check_body
 from jupiter_agent.core.effects import Effect, ReadLog, Send
 from jupiter_agent.core.events import ObjectStored
@@ -25,7 +23,8 @@ from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES
 from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.paging import paged
-from jupiter_agent.core.submission import Submissions, SubmitArgs
+from jupiter_agent.core.submission import Submissions
+from jupiter_agent.core.submit_args import submit_args
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.uploads import Uploads, accepted, refusal
 from jupiter_agent.core.views import Row, job_row, stranded_row
@@ -82,7 +81,7 @@ class Control:
         self.missing: list[str] = []
         """names of those that did not answer the gathering that ended last"""
         self.now = 0.0
-        self._submissions = submissions
+        self.submissions = submissions
         self._seq = 0
         self._gatherings: dict[int, _Gathering] = {}
         self._forwarded: dict[int, _Forwarded] = {}
@@ -146,15 +145,11 @@ class Control:
 
     def submit(self, src: str, seq: int, given: Row, now: float) -> list[Effect]:
         """Begin a submission; its end is answered under `seq`."""
-        try:
-            args = msgspec.convert(given, SubmitArgs, strict=False)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"submit: {error}") from None
-        return self._submissions.begin(src, seq, args, now) + self.after_submissions()
+        return self.submissions.begin(src, seq, submit_args(given), now) + self.after_submissions()
 
     def after_submissions(self) -> list[Effect]:
         """Answer the submissions that came to an end, one way or the other."""
-        finished, self._submissions.finished = self._submissions.finished, []
+        finished, self.submissions.finished = self.submissions.finished, []
         effects: list[Effect] = []
         for submission, outcome in finished:
             if isinstance(outcome, JupiterError):

@@ -91,7 +91,7 @@ class Intake:
             raise UsageError(f"the intake of job {job.id} is closed", "submit again, with --keep-open to put more")
         if task and task not in dag.sources:
             raise UsageError(f"'{task}' is no entry task of job {job.id}", f"entry tasks: {', '.join(dag.sources)}")
-        entries = [task] if task else dag.entries
+        entries = self._entries(task)
         planned: dict[str, Parts] = {}
         ignored = []
         for name, obj in inputs:
@@ -164,6 +164,14 @@ class Intake:
         for entry, objects in parts.items():
             item.parts.setdefault(entry, []).extend(objects)
         return item
+
+    def came_from(self, node: str, task: str, objects: list[Obj]) -> None:
+        """These were put at this node for an entry, or for all: mappers count on more of the kind from there."""
+        mean = sum(obj.size for obj in objects) // len(objects)
+        self._job.inputs |= dict.fromkeys(self._entries(task), (node, mean))
+
+    def _entries(self, task: str) -> list[str]:
+        return [task] if task else self._job.dag.entries
 
     def produce(self, child: str, obj: Obj, now: float, wall: float) -> Item | None:
         """A file that a home script or non-DAG task made for `child`; None when this very file was here before."""

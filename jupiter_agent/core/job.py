@@ -70,6 +70,8 @@ class Job:
         self.registers: dict[str, Register] = {}
         self._named: dict[str, None] = {}
         """nodes that some register named once"""
+        self.inputs: dict[str, tuple[str, int]] = {}
+        """at home: entry -> where the inputs put last came from, and their mean bytes"""
         self.changes = 0
         """how often a register changed here"""
         self.over = ""
@@ -90,6 +92,11 @@ class Job:
             return self.home.writer
         register = self.registers.get(task)
         return register.node if register else None
+
+    def input_from(self, entry: str) -> tuple[str, int]:
+        """(node, bytes per item) where injected items of an entry come from: as seen last, as announced, or home."""
+        node = self.spec.input_at.get(entry, self.home.writer)
+        return self.inputs.get(entry, (node, self.spec.edge_bytes.get(f"{HOME}>{entry}", 0)))
 
     def hosted_by(self, node: str) -> list[str]:
         return [task for task, register in self.registers.items() if register.node == node]

@@ -13,7 +13,7 @@ from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.node_verbs import own_runs
 from jupiter_agent.core.paging import paged
 from jupiter_agent.core.stats import statistics
-from jupiter_agent.core.submission import to_input
+from jupiter_agent.core.submit_args import to_input
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation, item_row, job_detail, job_row, results, task_rows
 from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
@@ -76,6 +76,9 @@ def _put(control: Control, asked: Asked, now: float) -> list[Effect]:
     task = str(asked.call.args.get("task") or "") or (inputs[0][2] if inputs else "")
     rename = bool(asked.call.args.get("rename"))
     effects, taken, ignored = asked.home.put([(name, obj) for name, obj, _ in inputs], task, rename, now)
+    if taken:
+        origin = asked.src if control.came_through_a_peer(asked.call) else control.around.me
+        asked.home.intake.came_from(origin, task, [obj for _, obj, _ in inputs])
     return effects + asked.answer({"accepted": taken, "ignored": ignored})
 
 
@@ -139,8 +142,13 @@ def _stats(control: Control, asked: Asked, now: float) -> list[Effect]:
 
 
 def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
-    """Move one task to a node, as the user says."""
+    """Move one task to a node, as the user says; without both, let the job's mapper decide again for all tasks."""
     task, name = str(asked.call.args.get("task") or ""), str(asked.call.args.get("node") or "")
+    if asked.local.job.over:
+        raise UsageError(f"job {asked.home.job.id} is over: {asked.local.job.over}")
+    if not task and not name:
+        effects = control.submissions.remap(asked.src, asked.call.seq, asked.local, now)
+        return effects + control.after_submissions()
     if not task or not name:
         raise UsageError("which task, to which node?", "remap JOB --task TASK --to NODE")
     asked.check_task()
@@ -149,8 +157,6 @@ def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
     node = control.around.find(name)
     if node is None:
         raise JupiterError(f"there is no living node '{name}'", "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)
-    if asked.local.job.over:
-        raise UsageError(f"job {asked.home.job.id} is over: {asked.local.job.over}")
     effects = asked.local.wave.move(task, node, now) + asked.local.execution.on_registers(now)
     return effects + asked.answer(job_row(asked.home, control.around.name))
 
@@ -164,7 +170,7 @@ def _retry(control: Control, asked: Asked, now: float) -> list[Effect]:
         raise UsageError(what, f"see: jupiter ctl get items {job.id}")
     args = {
         "bundle": job.spec.bundle.hex(), "size": job.spec.bundle_size, "app": job.spec.app, "mapper": job.spec.mapper,
-        "name": job.spec.name, "params": job.spec.params, "retry": sorted({item for item, _, _ in inputs}), "ep": "off",
+        "remap": job.spec.remap, "name": job.spec.name, "params": job.spec.params, "retry": sorted({item for item, _, _ in inputs}), "ep": "off",
         "inputs": [
             {"name": obj.name, "sha256": obj.sha256.hex(), "size": obj.size, "task": entry, "data": obj.data}
             for _, entry, obj in inputs

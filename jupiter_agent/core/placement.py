@@ -1,8 +1,8 @@
 """Centralised mapping at home: pull the link matrix, state the problem, have it solved off the loop.
 
 The matrix is pulled on demand with a deadline (DESIGN.md 3 and 6): what does not arrive in time, or was never
-measured, is estimated from what is known, never taken as zero. Inputs come from home and results go there, so home is
-a pinned task at both ends of the problem.
+measured, is estimated from what is known, never taken as zero. The ends of the problem are pinned tasks: a source on
+each node where inputs are put (home where nothing else is known), a sink at home.
 """
 
 from __future__ import annotations
@@ -74,29 +74,30 @@ class Placement:
         ]
 
     def problem(self) -> dict[str, object]:
-        """Keyword arguments of schedulers.Problem: the app's tasks in file order, then source and sink at home."""
+        """Keyword arguments of schedulers.Problem: the app's tasks in file order, then sources, then the sink."""
         spec, nodes = self.job.spec, self.nodes
         names = list(self.job.tasks)
         index = {name: i for i, name in enumerate(names)}
-        source, sink = len(names), len(names) + 1
+        entries = {name: self.job.input_from(name) for name in names if name in self.job.dag.entries}
+        sources = list(dict.fromkeys(node for node, _ in entries.values())) or [self._around.me]
+        sink = len(names) + len(sources)
         speeds = [self._around.profile(node).speed for node in nodes]
         times = [[spec.seconds.get(name, 1.0) / speed for speed in speeds] for name in names]
         edges = []
         for name in names:
             size = spec.edge_bytes.get
-            if name in self.job.dag.entries:
-                edges.append((source, index[name], size(f"{HOME}>{name}", 0)))
+            if name in entries:
+                node, input_bytes = entries[name]
+                edges.append((len(names) + sources.index(node), index[name], input_bytes))
             for child in self.job.dag.out_edges(name):
                 edges.append((index[name], sink if child == HOME else index[child], size(f"{name}>{child}", 0)))
         latency, inv_rate = self._matrix()
         allowed = [[self._may_run(task, node) for node in nodes] for task in spec.tasks]
-        pinned: dict[int, int] = {}
-        if self._around.me in nodes:
-            pinned |= {source: nodes.index(self._around.me), sink: nodes.index(self._around.me)}
-        rest = [[0.0] * len(nodes), [0.0] * len(nodes)]
+        ends = dict(enumerate([*sources, self._around.me], len(names)))
         return {
-            "times": times + rest, "edges": edges, "latency": latency, "inv_rate": inv_rate, "pinned": pinned,
-            "allowed": allowed + [[True] * len(nodes)] * 2,
+            "times": times + [[0.0] * len(nodes)] * len(ends), "edges": edges, "latency": latency,
+            "inv_rate": inv_rate, "pinned": {end: nodes.index(node) for end, node in ends.items() if node in nodes},
+            "allowed": allowed + [[True] * len(nodes)] * len(ends),
         }  # fmt: skip
 
     def considered(self) -> dict[str, list[Considered]]:

@@ -8,13 +8,12 @@ can be refused is refused before anything is accepted.
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Collection
 from hashlib import sha256
 from math import inf
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp
@@ -24,41 +23,15 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, decode_spec
 from jupiter_agent.core.jobs import SETTLE_S, SIGNED, Jobs
 from jupiter_agent.core.local import Local
-from jupiter_agent.core.messages import Size
-from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
 from jupiter_agent.core.placement import Placement
+from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, mapper_name, to_input
 from jupiter_agent.core.surroundings import Surroundings
-from jupiter_agent.core.transfer import Transfers
-from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, PeerError, UsageError
-from schedulers import names as central_mappers
+from jupiter_agent.core.views import job_row
+from jupiter_agent.errors import EXIT_UNPLACEABLE, CapacityError, JupiterError, PeerError, UsageError
 
-LIVE_WAVE = ("wave-greedy", "wave-random")
-DEFAULT_MAPPER = "wave-greedy"
 PROFILE_BUDGET_S = 1.0
 PRIOR_S = 1.0
-MAX_MAPPING_TASKS = 10_000
-
-
-class SubmitArgs(msgspec.Struct, frozen=True):
-    """Arguments of the `submit` verb."""
-
-    bundle: str
-    size: Size
-    app: str
-    mapper: str = ""
-    name: str = ""
-    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
-    params: dict[str, str] = {}
-    mapping: dict[str, str] | None = None
-    ep: str = "auto"
-    keep_open: bool = False
-    inputs: list[dict[str, Any]] = []
-    plan: bool = False
-    """only say where the tasks would run"""
-    strict_hosts: bool = False
-    """hosts that the app wishes must be here"""
-    retry: list[str] = []
-    """items of an earlier job that are tried again"""
 
 
 class Submission:
@@ -88,6 +61,7 @@ class Submissions:
         self._apps: dict[bytes, AppSpec] = {}
         self._profiles: dict[bytes, tuple[dict[str, float], dict[str, int]]] = {}
         self._placements: dict[str, Placement] = {}
+        self._remaps: dict[str, Submission] = {}
         self._count = 0
         self._resume_at = inf
 
@@ -135,6 +109,7 @@ class Submissions:
             mapper_name(submission.args.mapper or app.mapper)
             inputs = self._inputs(submission)
             self._check_places(submission, app)
+            self._input_at(submission.args.at, app)
         except JupiterError as error:
             self._end(submission, error)
             return []
@@ -174,6 +149,20 @@ class Submissions:
             reasons = [f"task '{task}' wants node '{node}', {why}" for task, node in absent.items()]
             raise JupiterError(f"not placeable: {'; '.join(reasons)}", f"living nodes: {here}", EXIT_UNPLACEABLE)
 
+    def _input_at(self, at: dict[str, str], app: AppSpec) -> dict[str, str]:
+        """Entry -> id of the node where its inputs will be put. UsageError for no entry, exit 3 for no living node."""
+        found: dict[str, str] = {}
+        for entry, name in sorted(at.items()):  # '' first: what is said of one entry counts more
+            node = self._around.find(name)
+            if node is None:
+                what = f"there is no living node '{name}' to put inputs at"
+                raise JupiterError(what, "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)
+            entries = entries_of(app) if not entry else [entry]
+            if not set(entries) <= set(entries_of(app)):
+                raise UsageError(f"'{entry}' is no entry task of the app", f"entry tasks: {', '.join(entries_of(app))}")
+            found |= dict.fromkeys(entries, node)
+        return found
+
     def _is_here(self, name: str) -> bool:
         """A living node of this name takes tasks."""
         node = self._around.find(name)
@@ -201,10 +190,8 @@ class Submissions:
         assert app is not None
         seconds, edge_bytes = profile or self._profiles.get(submission.bundle, ({}, {}))
         inputs = self._inputs(submission)
-        if inputs:
-            mean = sum(obj.size for _, obj, _ in inputs) // len(inputs)
-            entries = [task.name for task in app.tasks if not task.parents]
-            edge_bytes = {**edge_bytes, **{f"{HOME}>{entry}": mean for entry in entries}}
+        input_at = self._input_at(args.at, app)
+        edge_bytes = {**_input_bytes(args, app, inputs, input_at), **edge_bytes, **_input_bytes(args, app, inputs)}
         mapper = "static" if args.mapping is not None else mapper_name(args.mapper or app.mapper)
         spec = JobSpec(
             id=submission.job, name=args.name or app.name, app=app.name, bundle=submission.bundle,
@@ -215,7 +202,7 @@ class Submissions:
             edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
             entries=app.entries or None, fed=app.fed, home_task=app.home_task, nondag=app.nondag,
             contract=app.contract, item_files=app.item_files, ports=app.ports,
-            mapper_options={} if args.mapper else app.mapper_options,
+            mapper_options={} if args.mapper else app.mapper_options, remap=args.remap, input_at=input_at,
         )  # fmt: skip
         signed = self._sign(spec)
         try:
@@ -306,6 +293,41 @@ class Submissions:
         self._placements[local.job.id] = placement
         return placement.begin(now)
 
+    def remap(self, client: str, seq: int, local: Local, now: float) -> list[Effect]:
+        """Map all tasks of a running job again, by its mapper and what is known now; those that differ move.
+
+        Answered through `finished`. UsageError for a mapping that the user gave, CapacityError while one is made.
+        """
+        job = local.job
+        if job.spec.mapper == "static":
+            hint = "move single tasks: remap JOB --task TASK --to NODE"
+            raise UsageError(f"the tasks of job {job.id} are where the user's mapping says", hint)
+        if job.id in self._placements or not job.mapped:
+            raise CapacityError(f"job {job.id} is being mapped just now: ask again")
+        self._count += 1
+        again = Submission(client, seq, SubmitArgs(job.spec.bundle.hex(), job.spec.bundle_size, job.spec.app), job.id)
+        placement = self._placements[job.id] = Placement(job, self._around, self._links.measured(), self._count)
+        self._remaps[job.id] = again
+        return placement.begin(now)
+
+    def _remapped(self, again: Submission, placement: Placement, event: Solved, now: float) -> list[Effect]:
+        """Move what the mapper now puts elsewhere; a job that cannot be placed anew stays where it is."""
+        local = self._jobs.local.get(event.job)
+        if local is None or local.home is None or local.job.over:
+            self.finished.append((again, UsageError(f"job {event.job} is over")))
+            return []
+        if event.error:
+            what = f"not placeable anew: {event.error}"
+            self.finished.append((again, JupiterError(what, "; ".join(event.reasons), EXIT_UNPLACEABLE)))
+            return []
+        places = placement.on_solved(event)
+        moved = {task: node for task, node in places.items() if node != local.job.host(task)}
+        local.wave.considered |= placement.considered()
+        effects = self._written(local, moved, f"mapped again: {_why(placement, event)}", now)
+        named = {task: self._around.name(node) for task, node in moved.items()}
+        self.finished.append((again, {**job_row(local.home, self._around.name), "moved": named}))
+        return effects
+
     def _written(self, local: Local, places: dict[str, str], why: str, now: float) -> list[Effect]:
         return self._settled(local, local.wave.assign(places, why, now), now)
 
@@ -327,6 +349,8 @@ class Submissions:
         if placement and submission and submission.args.plan:
             self._planned(submission, placement, event)
             return []
+        if placement and (again := self._remaps.pop(event.job, None)):
+            return self._remapped(again, placement, event, now)
         local = self._jobs.local.get(event.job)
         if placement is None or local is None or local.home is None or local.job.over:
             return []
@@ -334,9 +358,8 @@ class Submissions:
             fields = {"job": event.job, "error": event.error, "reasons": event.reasons}
             local.home.unplaceable = "; ".join([event.error, *event.reasons])
             return [Notice("error", "not placeable", fields), *local.home.cancel(now)]
-        why = f"{local.job.spec.mapper} over {len(placement.nodes)} nodes in {event.seconds * 1000:.1f} ms"
         local.wave.considered |= placement.considered()
-        return self._written(local, placement.on_solved(event), why, now)
+        return self._written(local, placement.on_solved(event), _why(placement, event), now)
 
     def next_deadline(self) -> float:
         return min([self._resume_at, *(placement.next_deadline() for placement in self._placements.values())])
@@ -346,29 +369,22 @@ class Submissions:
         return effects + [e for placement in list(self._placements.values()) for e in placement.on_deadline(now)]
 
 
-def mapper_name(name: str) -> str:
-    """The mapper meant, the default for ''; UsageError that lists the known ones."""
-    known = sorted({*LIVE_WAVE, *(other for other in central_mappers() if not other.startswith("wave-"))})
-    if not name:
-        return DEFAULT_MAPPER
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise UsageError(f"unknown mapper '{name}'", f"{hint}known: {', '.join(known)}")
-    return name
+def entries_of(app: AppSpec) -> list[str]:
+    """Tasks that get injected items."""
+    return app.entries or [task.name for task in app.tasks if not task.parents]
 
 
-def to_input(entry: dict[str, Any], transfers: Transfers) -> tuple[str, Obj, str]:
-    """(item name, object, entry task or '') of one entry of `inputs`; UsageError when its bytes are not here."""
-    try:
-        digest, size, name = bytes.fromhex(str(entry["sha256"])), int(entry["size"]), str(entry["name"])
-    except (KeyError, ValueError, TypeError):
-        raise UsageError("an input lacks its name, digest or size") from None
-    data = entry.get("data")
-    if data is not None and (not isinstance(data, bytes) or sha256(data).digest() != digest or len(data) != size):
-        raise UsageError(f"the bytes of input '{name}' do not have its digest")
-    if data is None and digest not in transfers.stored:
-        raise UsageError(f"the bytes of input '{name}' did not arrive here", "submit it again")
-    if data is None and transfers.size_differs(digest, size):
-        raise UsageError(f"the bytes of input '{name}' have another size than {size}", "submit it again")
-    return name, Obj(name, digest, size, data), str(entry.get("task") or "")
+def _input_bytes(
+    args: SubmitArgs, app: AppSpec, inputs: list[tuple[str, Obj, str]], unknown: Collection[str] = ()
+) -> dict[str, int]:
+    """'home>entry' -> mean size of the inputs given or announced; INLINE_BYTES for those of `unknown` without any."""
+    sizes = {entry: [obj.size for _, obj, task in inputs if task in ("", entry)] for entry in entries_of(app)}
+    if args.input_bytes:
+        sizes = {entry: given or [args.input_bytes] for entry, given in sizes.items()}
+    sizes = {entry: given or [INLINE_BYTES] * (entry in unknown) for entry, given in sizes.items()}
+    return {f"{HOME}>{entry}": sum(given) // len(given) for entry, given in sizes.items() if given}
+
+
+def _why(placement: Placement, event: Solved) -> str:
+    mapper = placement.job.spec.mapper
+    return f"{mapper} over {len(placement.nodes)} nodes in {event.seconds * 1000:.1f} ms"

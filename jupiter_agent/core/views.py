@@ -80,6 +80,8 @@ def job_detail(home: Home, name: NameOf) -> Row:
         "seed": job.spec.seed,
         "params": job.spec.params,
         "weights": job.spec.weights,
+        "remap": job.spec.remap,
+        "input_at": {entry: name(job.input_from(entry)[0]) for entry in job.dag.entries},
         "intake_open": home.intake.open,
         "moved_bytes": home.moved_bytes,
         "controllers": {task: above or "home" for task, above in job.controllers.items()},

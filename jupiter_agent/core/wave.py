@@ -21,7 +21,6 @@ from random import Random
 from msgspec import Struct
 
 from jupiter_agent.core.effects import Effect, Notice, Send
-from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Award, Awarded, Register, RegisterDigest, Registers
 from jupiter_agent.core.surroundings import Surroundings
@@ -167,8 +166,10 @@ class Wave:
         committed = Counter(register.node for register in job.registers.values() if register.task != task)
         seconds = job.spec.seconds.get(task, 1.0)
         candidates = [self._candidate(node, seconds, committed[node]) for node in nodes]
-        sources = job.dag.parents(task) or [HOME]
-        places = [(job.host(parent), job.spec.edge_bytes.get(f"{parent}>{task}", 0)) for parent in sources]
+        edges = job.spec.edge_bytes
+        places = [(job.host(parent), edges.get(f"{parent}>{task}", 0)) for parent in job.dag.parents(task)]
+        if task in job.dag.entries or not places:
+            places.append(job.input_from(task))
         known = [(host, float(size)) for host, size in places if host]
         scores = greedy_scores(candidates, known, self._transfer_s, Weights(**job.spec.weights))
         hosts = [host for host, _ in known]

@@ -23,7 +23,7 @@ from jupiter_agent.core.jobs import SIGNED
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.messages.jobs import TaskSpec
-from jupiter_agent.core.submission import SubmitArgs
+from jupiter_agent.core.submit_args import SubmitArgs
 from jupiter_agent.errors import PeerError
 from jupiter_agent.sim.grid import Grid, SimApp
 

@@ -11,7 +11,8 @@ from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.jobs import SETTLE_S, Jobs, Local
 from jupiter_agent.core.messages.jobs import Award
 from jupiter_agent.core.runqueue import RunQueue
-from jupiter_agent.core.submission import DEFAULT_MAPPER, Submissions, SubmitArgs, mapper_name, to_input
+from jupiter_agent.core.submission import Submissions
+from jupiter_agent.core.submit_args import DEFAULT_MAPPER, SubmitArgs, mapper_name, to_input
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.errors import JupiterError, UsageError
 
