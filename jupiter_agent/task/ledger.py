@@ -9,9 +9,11 @@ makes batches) has outputs attributed by base name to the run whose input had th
 Everything is looked at in the task's own thread, inside `get` and `task_done`, so what came before and what after is
 exact.
 
-A done run is answered at once, unless a file is being written (wait until it is closed, at most QUIET_S) or the task
-has other threads or child processes (wait until none closes a file for QUIET_S, until that was for nothing CALM times).
-What comes later still, when no run is inside, is reported by itself.
+A done run is answered at once, unless somebody else may still write for it (bystanders.py): a file is open, or there
+are other threads or child processes. Then the answer waits until nobody is at work and no file was closed for QUIET_S;
+who is at work for longer than PATIENCE_S (`held_s`, if he began after the item) is not waited for. Where all others
+were at rest CALM times in a row, QUIET_S is not waited for either. What comes later still, when no run is inside, is
+reported by itself.
 
 Some apps pass a file over without `task_done`. Of those that a thread holds while it waits for more, done are: files
 older than one it was done with; files of a run with outputs, after SETTLE_S without another (not if there are other
@@ -24,6 +26,8 @@ import time
 from _thread import get_ident
 from collections import deque
 
+from jupiter_agent.task.bystanders import Bystanders
+
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,12 +37,13 @@ if TYPE_CHECKING:
     from jupiter_agent.task.pathin import PathIn
     from jupiter_agent.task.pathout import PathOut
 
-QUIET_S, SETTLE_S = 0.02, 0.25
+QUIET_S, SETTLE_S, PATIENCE_S = 0.02, 0.25, 2.0
+TICK_S = 0.01
+"""how exactly the kernel knows when a thread or process began"""
 CALM = 20
 """so many runs without anything in their quiet time: it is not waited for again until something is late"""
 MANY = 64
 """runs let in at once for tasks that look at the queue's size instead of waiting"""
-OWN_THREADS = 2
 
 
 class Run:
@@ -55,6 +60,8 @@ class Run:
         self.objects = out.outputs(number)
         self.number_in = 0
         self.began = self.ended = self.touched = 0.0
+        self.began_boot = 0.0
+        """when it began, in seconds since boot"""
         self.due = 0.0
         """done, and to be answered at this time unless something is closed meanwhile"""
 
@@ -93,6 +100,7 @@ class Ledger:
         self._last: Run | None = None
         self._window = 1
         self._late = 0
+        self._others = Bystanders(self._out)
         self._restless = False
         self._calm = 0
 
@@ -117,9 +125,23 @@ class Ledger:
         self.drain()
         now = time.perf_counter()
         self._release(held for held, due in self._kept_too_long() if now >= due)
-        quiet = not self._restless and not self._out.writing()
-        for run in [run for run in self.runs.values() if not run.undone and (quiet or now >= run.due)]:
-            self._answer(run)
+        quiet = not self._restless and not self._out.open_names()
+        for run in [run for run in self.runs.values() if not run.undone]:
+            if quiet or (now >= run.due and not self._is_waited_for(run, now)):
+                self._answer(run)
+
+    def _is_waited_for(self, run: Run, now: float) -> bool:
+        """Somebody is at work, and has been for no longer than can be expected."""
+        things, began_boot = self._others.at_work(excused=len(self._held))
+        if not things:
+            return False
+        self._calm = 0
+        patience_s = self._held_s if began_boot >= run.began_boot - TICK_S else PATIENCE_S
+        if now - run.ended >= patience_s:
+            self._others.give_up(things)
+            return False
+        run.due = now + QUIET_S
+        return True
 
     def next_due(self) -> float:
         """When to call `settle` next, by perf_counter; 0 for never."""
@@ -152,15 +174,22 @@ class Ledger:
             del self._waiting[at]
             if self._last is not run and self._last is not None:
                 self._take(self._last)  # before the next one writes files of the same names
-            run.began = run.began or time.perf_counter()
+            if not run.began:
+                self._begin(run)
             run.got += 1
             self._last = run
             self._held.append(_Held(run, me))
         self.settle()
         self._let_more_in()
 
+    def _begin(self, run: Run) -> None:
+        if not self._held:
+            self._others.settled()
+        run.began, run.began_boot = time.perf_counter(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def on_done(self) -> None:
         self._counts_done = True
+        self._others.use()
         if not self._held:
             return
         self.drain()
@@ -190,6 +219,7 @@ class Ledger:
     def _returned(self) -> int:
         """This thread, which does not wait any longer."""
         me = get_ident()
+        self._others.use()
         self._blocked.pop(me, None)
         self._asked.pop(me, None)
         return me
@@ -220,6 +250,7 @@ class Ledger:
         return begun[0] if begun else None
 
     def _report_late(self, name: str) -> None:
+        self._others.recall()
         output = self._out.take(name, self._out.outputs(0), self._late)
         if output:
             self._late += 1
@@ -254,13 +285,14 @@ class Ledger:
         if run.undone:
             return
         now = run.ended = time.perf_counter()
-        self._restless = self._calm < CALM and _others()
-        run.due = now + QUIET_S if self._restless or self._out.writing() else now
+        others = self._others.present()
+        self._restless = others and (self._calm < CALM or bool(self._others.at_work(excused=len(self._held))[0]))
+        run.due = now + QUIET_S if self._restless or self._out.open_names() else now
 
     def _kept_too_long(self) -> list[tuple[_Held, float]]:
         """Files of threads that wait for more, and when they count as done."""
         kept = [held for held in self._held if held.thread in self._blocked]
-        settle_s = self._held_s if kept and _others() else SETTLE_S
+        settle_s = self._held_s if kept and self._others.present() else SETTLE_S
         return [
             (held, max(self._blocked[held.thread], held.run.touched) + (settle_s if held.run.given() else self._held_s))
             for held in kept
@@ -277,16 +309,3 @@ class Ledger:
         if count > self._window:
             self._window = count
             self._send(["window", count])
-
-
-def _others() -> bool:
-    """Whether somebody else may still write: a thread besides the task's and the loop's, or a child process."""
-    import threading
-
-    if threading.active_count() > OWN_THREADS:
-        return True
-    try:
-        with open("/proc/thread-self/children", "rb") as file:
-            return bool(file.read())
-    except OSError:
-        return False

@@ -36,9 +36,9 @@ class PathOut:
         """Names of files closed since the last call."""
         return self._watch.closed()
 
-    def writing(self) -> bool:
-        """Whether somebody has a new file here still open, as far as is known after `closed`."""
-        return bool(self._watch.open_names)
+    def open_names(self) -> set[str]:
+        """New files here that somebody has still open, as far as is known after `closed`."""
+        return self._watch.open_names
 
     def outputs(self, run: int) -> Outputs:
         return Outputs(self._setup, run, self.folder)

@@ -20,11 +20,12 @@ import sys
 import threading
 import time
 
+from jupiter_agent.task.bystanders import OWN_THREADS
 from jupiter_agent.task.errors import ContractError, last_line, print_trace
 from jupiter_agent.task.files import fresh
 from jupiter_agent.task.harden import end_group
 from jupiter_agent.task.itemqueue import ItemQueue
-from jupiter_agent.task.ledger import OWN_THREADS, Ledger
+from jupiter_agent.task.ledger import Ledger
 from jupiter_agent.task.load import check_arguments, load_module
 from jupiter_agent.task.pathin import PathIn
 from jupiter_agent.task.pathout import PathOut

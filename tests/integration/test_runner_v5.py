@@ -239,17 +239,56 @@ def task(q, pathin, pathout, task_name):
     on_bench(tmp_path, test)
 
 
-def test_a_background_threads_output_is_waited_for_and_later_ones_are_reported_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "threading.Thread(target=later, args=(pathout,)).start()",
+        "threading.Timer(0.0, later, (pathout,)).start()",
+        "pool.submit(later, pathout)",
+        "subprocess.Popen(['sh', '-c', f'sleep 0.3; echo -n 1 > {pathout}/t_x_f'])",
+    ],
+)
+def test_what_a_thread_or_child_writes_after_task_done_is_waited_for(tmp_path: Path, begin: str) -> None:
     body = (
         HEAD
-        + """
+        + f"""
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(2)
 def later(pathout):
-    time.sleep(0.008); put(pathout, 't_x_soon', b'1')
-    time.sleep(0.1); put(pathout, 't_x_late', b'2')
+    time.sleep(0.3)
+    put(pathout, 't_x_f', b'1')
 def task(q, pathin, pathout, task_name):
     while True:
         name = q.get()
-        threading.Thread(target=later, args=(pathout,)).start()
+        {begin}
+        q.task_done()
+"""
+    )
+
+    async def test(bench: Bench) -> None:
+        v5(bench, body, children=["x"])
+        for _ in range(2):
+            assert await bench.outputs(bench.give(("a", "f", b""))) == [("x", "f", b"1")]
+
+    on_bench(tmp_path, test)
+
+
+def test_an_output_that_nobody_was_seen_working_on_is_reported_alone(tmp_path: Path) -> None:
+    body = (
+        HEAD
+        + """
+go = threading.Event()
+def later(pathout):
+    while True:
+        go.wait(); go.clear(); threading.Event().wait(0.2)
+        put(pathout, 't_x_late', b'2')
+def task(q, pathin, pathout, task_name):
+    threading.Thread(target=later, args=(pathout,)).start()
+    while True:
+        name = q.get()
+        put(pathout, 't_x_soon', b'1')
+        go.set()
         q.task_done()
 """
     )

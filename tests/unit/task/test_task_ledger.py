@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from jupiter_agent.task import inotify, ledger, pathout
+from jupiter_agent.task import bystanders, inotify, ledger, pathout
+from jupiter_agent.task.bystanders import Bystanders
 from jupiter_agent.task.itemqueue import ItemQueue
 from jupiter_agent.task.ledger import Ledger
 from jupiter_agent.task.pathin import PathIn
@@ -75,9 +78,15 @@ def task(
     request: pytest.FixtureRequest, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Task:
     monkeypatch.setattr(pathout, "watch", getattr(inotify, request.param))
-    monkeypatch.setattr(ledger, "_others", lambda: False)
+    monkeypatch.setattr(Bystanders, "present", lambda self: False)
+    monkeypatch.setattr(Bystanders, "_busy", lambda self: iter(()))
+    monkeypatch.setattr(bystanders, "_children", lambda: iter(()))
     task = Task(tmp_path, options.get("counts_done", True))
-    monkeypatch.setattr(ledger, "time", SimpleNamespace(perf_counter=lambda: task.now))
+    clock = SimpleNamespace(
+        perf_counter=lambda: task.now, clock_gettime=lambda _: time.clock_gettime(time.CLOCK_BOOTTIME),
+        CLOCK_BOOTTIME=time.CLOCK_BOOTTIME,
+    )  # fmt: skip
+    monkeypatch.setattr(ledger, "time", clock)
     return task
 
 
@@ -219,28 +228,126 @@ def test_what_is_held_with_an_output_is_done_soon(task: Task) -> None:
     assert task.done() == {1: ["a"]}
 
 
-def test_a_file_still_being_written_delays_the_answer_a_little(task: Task) -> None:
+def test_a_file_still_being_written_delays_the_answer_until_it_is_closed(task: Task) -> None:
     task.feed(1, "a")
     task.get()
     with open(task.pathout / "t_x_a", "wb") as file:
         task.queue.task_done()
         assert task.done() == {}
+        assert task.ledger.next_due() == 100.0 + ledger.QUIET_S
+        for _ in range(100):
+            task.wait_until_due()
+        assert task.done() == {}
         file.write(b"rest")
     task.ledger.settle()
     assert task.done() == {1: ["a"]}
-    task.feed(2, "b")
+
+
+def test_a_file_that_stays_open_without_growing_is_not_waited_for(task: Task) -> None:
+    task.feed(1, "b")
     task.get()
     with open(task.pathout / "t_x_b", "wb"):
+        os.utime(task.pathout / "t_x_b", (0, 0))
         task.queue.task_done()
-        assert task.ledger.next_due() == 100.0 + ledger.QUIET_S
         task.wait_until_due()
-        assert task.done() == {1: ["a"], 2: []}
+        assert task.done() == {1: []}
+
+
+def test_a_log_that_was_open_before_the_item_is_not_waited_for(task: Task) -> None:
+    with open(task.pathout / "log", "wb") as file:
+        task.feed(1, "a")
+        task.get()
+        file.write(b"line")
+        file.flush()
+        task.queue.task_done()
+        task.wait_until_due()
+        assert task.done() == {1: []}
+
+
+def busy_thread(task: Task, monkeypatch: pytest.MonkeyPatch) -> threading.Thread:
+    """A thread that is at work, as far as the ledger can see."""
+    thread = threading.Thread(target=lambda: None, name="writer")
+    thread.start()
+    thread.join()
+    monkeypatch.setattr(Bystanders, "present", lambda self: True)
+    monkeypatch.setattr(Bystanders, "_busy", lambda self: iter([thread]))
+    return thread
+
+
+def test_a_thread_at_work_is_waited_for_until_it_rests(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy_thread(task, monkeypatch)
+    task.feed(1, "a")
+    task.get()
+    task.queue.task_done()
+    while task.now < 101.5:
+        task.wait_until_due()
+    assert task.done() == {}
+    task.write("a")
+    monkeypatch.setattr(Bystanders, "_busy", lambda self: iter(()))
+    task.wait_until_due()
+    task.wait_until_due()
+    assert task.done() == {1: ["a"]}
+
+
+def test_a_thread_that_never_rests_is_waited_for_once(
+    task: Task, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy_thread(task, monkeypatch)
+    task.feed(1, "a")
+    task.get()
+    task.queue.task_done()
+    while 1 not in task.done():
+        task.wait_until_due()
+    assert task.now == pytest.approx(100.0 + ledger.PATIENCE_S, abs=2 * ledger.QUIET_S)
+    assert "[jupiter] thread writer: still at work long after task_done" in capsys.readouterr().err
+    began = task.now
+    task.feed(2, "b")
+    task.get()
+    task.queue.task_done()
+    task.wait_until_due()
+    assert 2 in task.done()
+    assert task.now == pytest.approx(began + ledger.QUIET_S)
+    task.write("late")
+    task.ledger.drain()
+    task.feed(3, "c")
+    task.get()
+    task.queue.task_done()
+    task.wait_until_due()
+    assert 3 not in task.done()  # what is late once is waited for again
+
+
+def test_threads_at_work_on_other_items_delay_nothing(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy_thread(task, monkeypatch)
+    task.feed(1, "a")
+    task.feed(2, "b")
+    task.get()
+    task.get()
+    task.queue.task_done()
+    task.wait_until_due()
+    assert 2 in task.done()
+
+
+def test_threads_that_wait_for_work_are_at_rest_and_those_that_compute_or_sleep_are_not(tmp_path: Path) -> None:
+    out = PathOut({"task": "t", "children": ["x"], "extra": {}}, str(tmp_path))
+    them, stop = Bystanders(out), threading.Event()
+    resting = threading.Thread(target=stop.wait, daemon=True)
+    sleeping = threading.Thread(target=lambda: time.sleep(0.3), daemon=True)
+    timer = threading.Timer(0.3, lambda: None)
+    for thread in (resting, sleeping, timer):
+        thread.start()
+    aside(lambda: None)
+    assert them.present()
+    busy, began = them.at_work()
+    assert {resting, sleeping, timer} & busy == {sleeping, timer}
+    assert began <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    stop.set()
+    timer.cancel()
 
 
 def test_other_threads_are_waited_for_until_that_was_often_for_nothing(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "_others", lambda: True)
+    monkeypatch.setattr(Bystanders, "present", lambda self: True)
 
     def answered_at_once(run: int) -> bool:
         task.feed(run, "a")
@@ -281,7 +388,7 @@ def test_a_thread_that_waits_says_nothing_of_what_another_one_holds(task: Task) 
 def test_a_file_may_be_done_by_another_thread_than_the_one_that_got_it(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "_others", lambda: True)
+    monkeypatch.setattr(Bystanders, "present", lambda self: True)
     task.feed(1, "a")
     aside(task.get)
     aside(task.ledger.on_blocked)
