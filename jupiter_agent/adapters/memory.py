@@ -5,7 +5,7 @@ agents has at most one session, whoever opened it; frames on it keep their order
 modelled where it matters to the machines: an unreachable or silent host answers nothing (a connect times out after 2
 s, a session is lost after `lost_after_s`), a closed port refuses at once, a key that is not on the allow-list is
 asked to try again every 0.5 s, a stopped process (SIGSTOP) still has an open port. Loss drops single frames, which is
-worse than TCP ever does.
+worse than TCP ever does; doubled and late frames stand for those of sessions that were opened anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_RETRY_S = 0.5
 IDLE_S = 10.0
 PENDING_FRAMES = 64
+LATE_S = 0.2
+"""how much later a reordered frame, or the copy of a duplicated one, arrives at most"""
+LATE_S = 2.5
 
 UP, STOPPED, CLOSED, SILENT = "up", "stopped", "closed", "silent"
 
@@ -56,6 +59,10 @@ class Network:
         self.lost_after_s = lost_after_s
         self.now = 0.0
         self.loss = 0.0
+        self.doubled = 0.0
+        """share of frames that arrive twice"""
+        self.late = 0.0
+        """share of frames that arrive up to `LATE_S` later, behind younger ones"""
         self.link_delay_s: dict[tuple[str, str], float] = {}
         self.link_loss: dict[tuple[str, str], float] = {}
         self.cuts: set[tuple[str, str]] = set()
@@ -102,6 +109,11 @@ class Network:
         self._groups = {}
         self.cuts.clear()
 
+    def cut(self, src: str, dst: str) -> None:
+        """Nothing passes from `src` to `dst` any more; their session is lost when the heartbeats miss it."""
+        self.cuts.add((src, dst))
+        self.after(self.lost_after_s, self._lose_unreachable)
+
     def reaches(self, src: str, dst: str) -> bool:
         return self._groups.get(src, 0) == self._groups.get(dst, 0) and (src, dst) not in self.cuts
 
@@ -137,6 +149,9 @@ class Network:
     def lost(self, src: str, dst: str) -> bool:
         loss = self.link_loss.get((src, dst), self.loss)
         return not self.reaches(src, dst) or (loss > 0 and self.rng.random() < loss)
+
+    def happens(self, chance: float) -> bool:
+        return chance > 0 and self.rng.random() < chance
 
     # --- join sockets ---
 
@@ -317,10 +332,20 @@ class MemoryTransport:
         self._count("out", frame)
         if network.lost(self.address, target.address):
             return
+        if network.late and network.rng.random() < network.late:
+            network.after(network.rng.uniform(0.0, LATE_S), lambda: target._arrived(self, frame))
+            return
         arrival = network.now + network.delay(self.address, target.address)
+        if network.happens(network.reorder):
+            network.after(network.rng.uniform(0.0, LATE_S), lambda: target._arrived(self, frame))
+            return
         arrival = max(arrival, session.last_arrival.get(target.peer, 0.0))
         session.last_arrival[target.peer] = arrival
         network.at(arrival, lambda: target._arrived(self, frame))
+        if network.happens(network.duplicate):
+            network.at(arrival + network.rng.uniform(0.0, LATE_S), lambda: target._arrived(self, frame))
+        if network.doubled and network.rng.random() < network.doubled:
+            network.at(arrival, lambda: target._arrived(self, frame))
 
     def _arrived(self, src: MemoryTransport, frame: bytes) -> None:
         if self.state in {UP, STOPPED} and self.network.reaches(src.address, self.address):
