@@ -35,6 +35,10 @@ from jupiter_agent.errors import PeerError
 
 PUBLISH_S = 2.0
 BEST_LINKS = 8
+STEADY = 0.7
+"""A link is published anew when it is off by more than this factor"""
+EVERY_S = {"resources": 5.0, "links": 30.0}
+"""What changes all the time is said at most so often (twice in a row at once)"""
 DRAIN_S = 5.0
 GONE = ("dead", "left")
 
@@ -236,17 +240,32 @@ class Peer:
         """Publish what changed: resources, the best measured links, how many jobs have their home here."""
         self._publish_at = now + PUBLISH_S
         self._refresh_rtts(now)
-        measured = sorted(self.links_known.measured().items(), key=lambda link: link[1][0])[:BEST_LINKS]
         draining = {"draining": True} if self._draining else {}
         values = {
             "resources": {**self._resources, **draining, "queue": self.queue.committed()},
-            "links": {peer: (float(f"{lat:.2g}"), float(f"{bw:.2g}")) for peer, (lat, bw, _) in measured},
+            "links": self._best_links(),
             "jobs": {"homed": self.jobs.homed},
         }
         for key, value in values.items():
-            if self._published.get(key) != value:
+            was = self._published.get(key, {})
+            if was != value:
                 self._published[key] = value
-                self.membership.publish(key, value, now)
+                urgent = was.get("draining") != value.get("draining")
+                self.membership.publish(key, value, now, 0.0 if urgent else EVERY_S.get(key, 0.0))
+
+    def _best_links(self) -> dict[str, tuple[float, float]]:
+        """Those with the least latency. What is published already stays while it is not far off: on a fast network the
+        order of a hundred links, and their last digits, change all the time."""
+        was: dict[str, tuple[float, float]] = self._published.get("links", {})
+        measured = self.links_known.measured()
+        order = sorted(measured, key=lambda peer: (measured[peer][0] * (STEADY if peer in was else 1.0), peer))
+        best = {}
+        for peer in order[:BEST_LINKS]:
+            now = float(f"{measured[peer][0]:.2g}"), float(f"{measured[peer][1]:.2g}")
+            pairs = zip(was.get(peer, (0.0, 0.0)), now, strict=True)
+            near = peer in was and all(STEADY * new <= old <= new / STEADY for old, new in pairs)
+            best[peer] = was[peer] if near else now
+        return best
 
     def _refresh_rtts(self, now: float) -> None:
         for node, member in self.membership.members().items():

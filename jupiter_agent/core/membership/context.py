@@ -12,6 +12,7 @@ from jupiter_agent.core.effects import Connect, Disconnect, Effect, Notice, Send
 from jupiter_agent.core.membership.effects import Joined
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
+from jupiter_agent.core.membership.rings import Rings
 from jupiter_agent.core.membership.settings import MembershipSettings
 from jupiter_agent.core.membership.view import View
 from jupiter_agent.core.messages import Message
@@ -28,7 +29,7 @@ class Context:
         self, record: Record, trust: Trust, settings: MembershipSettings, rng: random.Random, now: float
     ) -> None:
         self.trust, self.settings, self.rng = trust, settings, rng
-        self.view = View(record, settings.rings, now)
+        self.view = View(record, Rings(settings.rings + 1, settings.many), now)
         self.links: dict[str, Link] = {}
         self.sessions: set[str] = set()
         self.shunned: set[str] = set()

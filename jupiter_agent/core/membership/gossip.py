@@ -14,6 +14,7 @@ from jupiter_agent.core.board import to_data
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import ProfileChanged
 from jupiter_agent.core.membership.link import Link
+from jupiter_agent.core.membership.member import NEVER
 from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.messages.membership import DEAD, LEFT, Data, Held, Hello, News, Range, Record, Value, Want
 from jupiter_agent.errors import PeerError
@@ -21,6 +22,8 @@ from jupiter_agent.errors import PeerError
 PULLS_PER_TICK = 20
 PULL_TRIES = 6
 PULLS_MAX = 4096
+VERSION_BYTES = 350
+"""What a new version of a key costs each member beside the value: ids, signature, lines of digests"""
 HAS_MAX = 65536
 """A digest of invented ids must not fill the memory."""
 
@@ -34,7 +37,9 @@ class Gossip:
         """(id, key) -> when it was asked for, how many times"""
         self._own: dict[str, bytes] = {}
         self._unsaid: set[str] = set()
-        """own keys held back: nobody answers us, or the boot changed"""
+        """own keys held back: nobody answers us, the boot changed, or it is too early"""
+        self._paces: dict[str, tuple[float, float]] = {}
+        """own key -> (least seconds between versions, when the last two of them are used up)"""
         self._boot = context.view.record.boot
         self._audit_at = now + context.settings.audit_s * context.rng.random()
         self._audited = 0
@@ -201,13 +206,29 @@ class Gossip:
 
     # --- own keys ---
 
-    def publish(self, key: str, value: dict[str, object], now: float) -> None:
-        """CapacityError if the value is too large. The same value again is no news."""
+    def publish(self, key: str, value: dict[str, object], now: float, every_s: float = 0.0) -> None:
+        """CapacityError if the value is too large. The same value again is no news. `every_s`: see `_pace`."""
         data = to_data(value)
         if self._own.get(key) != data:
             self._own[key] = data
             self._unsaid.add(key)
+            self._paces[key] = (self._pace(every_s, len(data)), self._paces.get(key, (0.0, NEVER))[1])
             self._say(now)
+
+    def _pace(self, every_s: float, size: int) -> float:
+        """Seconds between two versions of a key in the long run, 0 for at once: what the caller asks for, and as many
+        that all members together stay within the budget of bytes that each of them receives for one key."""
+        settings, members = self._context.settings, self._context.view.size()
+        return max(every_s, members * (size + VERSION_BYTES) / settings.key_bps) if every_s else 0.0
+
+    def _is_early(self, key: str, now: float) -> bool:
+        """A key may change twice in a row, and then once per pace (a token bucket of two)."""
+        pace, used_up = self._paces[key]
+        used_up = max(used_up, now - pace)
+        if pace and used_up > now:
+            return True
+        self._paces[key] = (pace, used_up + pace)
+        return False
 
     def _say(self, now: float) -> None:
         """Nothing new is said while nobody answers: it would be evidence of life of a node that is deaf."""
@@ -215,13 +236,15 @@ class Gossip:
         if view.size() > 1 and context.links and not context.heard_lately(now):
             return
         for key in sorted(self._unsaid):
+            if self._is_early(key, now):
+                continue
+            self._unsaid.discard(key)
             boot = view.record.boot
             known, versions = view.board.versions(context.me)
             number = versions.get(key, 0) + 1 if known == boot else 1
             view.board.put(context.trust.signed_value(Value(context.me, key, boot, number, self._own[key])))
             view.touch(context.me, key)
             context.emit(ProfileChanged(context.me, key))
-        self._unsaid.clear()
 
     # --- time ---
 
@@ -230,6 +253,7 @@ class Gossip:
         if boot != self._boot:
             self._boot = boot
             self._unsaid.update(self._own)
+            self._paces = {key: (pace, NEVER) for key, (pace, _) in self._paces.items()}
         if self._unsaid:
             self._say(now)
         if self._pulls:

@@ -131,9 +131,10 @@ class Membership:
         """Another address to try: `found_by` says who named it (seed, token, remembered, mdns, dns ...)."""
         self._joiner.add_seed(address, found_by)
 
-    def publish(self, key: str, value: dict[str, object], now: float) -> list[Effect]:
-        """Put a value of this node on everybody's board. CapacityError over 2 kB; an unchanged value is no news."""
-        self._gossip.publish(key, value, now)
+    def publish(self, key: str, value: dict[str, object], now: float, every_s: float = 0.0) -> list[Effect]:
+        """Put a value of this node on everybody's board. CapacityError over 2 kB; an unchanged value is no news.
+        `every_s`: the newest of what changes all the time is said this often, or less often in a large cluster."""
+        self._gossip.publish(key, value, now, every_s)
         return self._context.taken()
 
     def forget(self, peer: str) -> list[Effect]:

@@ -46,7 +46,7 @@ class Overlay:
         context.view.dirty = False
         self.due = now + context.settings.topology_s
         targets = self._targets(now)
-        for peer in targets:
+        for peer in sorted(targets):  # sets have no order that a replay could repeat
             self.want(peer, now)
         for peer, link in context.links.items():
             if link.want and peer not in targets:

@@ -11,6 +11,8 @@ class MembershipSettings:
     """All times in seconds."""
 
     rings: int = 4
+    many: int = 500
+    """above so many members there is one ring more"""
     random_links: int = 1
     random_link_s: float = 60.0
     topology_s: float = 0.2
@@ -50,6 +52,8 @@ class MembershipSettings:
     pull_s: float = 1.0
     audit_s: float = 10.0
     heal_s: float = 3.0
+    key_bps: float = 4000.0
+    """bytes per second that the paced versions of one key of all members may cost each of them"""
     digest_lines: int = 100
     range_ids: int = 128
     answer_items: int = 8

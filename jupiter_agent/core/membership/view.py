@@ -19,11 +19,11 @@ from jupiter_agent.core.messages.membership import ALIVE, DEAD, Held, Record
 class View:
     """Keeps members, rings, ids, tombstones and the log in step; decides nothing."""
 
-    def __init__(self, record: Record, rings: int, now: float) -> None:
+    def __init__(self, record: Record, rings: Rings, now: float) -> None:
         self.me = record.id
         self.clock = Clock(now)
         self.members: dict[str, Member] = {}
-        self.rings = Rings(rings)
+        self.rings = rings
         self.ids: list[str] = []
         self.tombs: OrderedDict[str, None] = OrderedDict()
         self.accused: set[str] = set()

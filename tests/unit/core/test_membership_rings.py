@@ -67,3 +67,22 @@ def test_adding_and_removing_twice_is_harmless():
     rings.add(names[0])
     rings.remove("unknown")
     assert len(rings) == 5
+
+
+def test_above_the_limit_there_is_one_ring_more():
+    few, many = Rings(5, many=50), Rings(5, many=50)
+    names = [f"node{i}" for i in range(51)]
+    for name in names:
+        many.add(name)
+        if name != "node50":
+            few.add(name)
+    assert len(few.used()) == 4
+    assert len(many.used()) == 5
+    assert many.targets("node0", lambda _: False) - few.targets("node0", lambda _: False)
+
+
+def test_members_that_cannot_be_opened_from_here_are_passed_over_until_one_can():
+    rings, names = rings_of(40)
+    shut = set(names[2:])
+    assert rings.targets(names[0], lambda _: False, lambda peer: peer in shut) == {names[1]}
+    assert rings.targets(names[0], lambda _: False, lambda peer: peer != names[0]) == set()
