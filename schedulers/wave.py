@@ -55,9 +55,9 @@ def greedy_decision(
     """The scores of task `t` by a node that knows the places in `known`, cheapest first.
 
     Reads from `p` only row `t` of the times, the links from the hosts of the parents, the edges and the constraints.
-    A node that is not available yet shows that backlog as load.
+    A node that is not available yet shows that backlog as load; tasks that take no time, as sources do, are none.
     """
-    committed = Counter(known.values())
+    committed = Counter(node for u, node in known.items() if p.times[u].any())
     times = p.times[t].tolist()
     candidates = []
     for n in p.nodes_for(t):

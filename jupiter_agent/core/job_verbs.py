@@ -170,7 +170,8 @@ def _retry(control: Control, asked: Asked, now: float) -> list[Effect]:
         raise UsageError(what, f"see: jupiter ctl get items {job.id}")
     args = {
         "bundle": job.spec.bundle.hex(), "size": job.spec.bundle_size, "app": job.spec.app, "mapper": job.spec.mapper,
-        "remap": job.spec.remap, "name": job.spec.name, "params": job.spec.params, "retry": sorted({item for item, _, _ in inputs}), "ep": "off",
+        "name": job.spec.name, "params": job.spec.params, "retry": sorted({item for item, _, _ in inputs}), "ep": "off",
+        "remap": job.spec.remap,
         "inputs": [
             {"name": obj.name, "sha256": obj.sha256.hex(), "size": obj.size, "task": entry, "data": obj.data}
             for _, entry, obj in inputs

@@ -109,7 +109,7 @@ class Submissions:
             mapper_name(submission.args.mapper or app.mapper)
             inputs = self._inputs(submission)
             self._check_places(submission, app)
-            self._input_at(submission.args.at, app)
+            self._input_at(submission.args.input_at, app)
         except JupiterError as error:
             self._end(submission, error)
             return []
@@ -190,7 +190,7 @@ class Submissions:
         assert app is not None
         seconds, edge_bytes = profile or self._profiles.get(submission.bundle, ({}, {}))
         inputs = self._inputs(submission)
-        input_at = self._input_at(args.at, app)
+        input_at = self._input_at(args.input_at, app)
         edge_bytes = {**_input_bytes(args, app, inputs, input_at), **edge_bytes, **_input_bytes(args, app, inputs)}
         mapper = "static" if args.mapping is not None else mapper_name(args.mapper or app.mapper)
         spec = JobSpec(

@@ -40,7 +40,7 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     retry: list[str] = []
     """items of an earlier job that are tried again"""
     remap: Literal["active", "lazy", "off"] = "off"
-    at: dict[str, str] = {}
+    input_at: dict[str, str] = {}
     """entry task or named source ('' for all) -> the node where its inputs will be put"""
     input_bytes: Size = 0
     """of an input that follows, where it is known; 0 where not"""

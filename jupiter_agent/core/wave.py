@@ -163,8 +163,9 @@ class Wave:
     def _greedy(self, task: str, nodes: list[str]) -> tuple[str, str]:
         """The cheapest node by the WAVE greedy rule (schedulers/local.py), and why."""
         job = self._job
-        committed = Counter(register.node for register in job.registers.values() if register.task != task)
         seconds = job.spec.seconds.get(task, 1.0)
+        others = [register for register in job.registers.values() if register.task != task]
+        committed = Counter(register.node for register in others if job.spec.seconds.get(register.task, 1.0))
         candidates = [self._candidate(node, seconds, committed[node]) for node in nodes]
         edges = job.spec.edge_bytes
         places = [(job.host(parent), edges.get(f"{parent}>{task}", 0)) for parent in job.dag.parents(task)]

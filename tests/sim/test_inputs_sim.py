@@ -1,0 +1,130 @@
+"""Inputs that enter at several nodes of a simulated cluster: joined by name, mapped where they are, mapped again."""
+
+from typing import Any
+
+import pytest
+from job_apps import ENTRIES, make
+from job_grid import finish, formed, local_of, mapping, put, refused, verify
+
+from jupiter_agent.core.job import Job
+from jupiter_agent.sim.grid import Grid
+
+HOME = "node1"
+EVERY_MAPPER = ["heft", "heft-balanced", "wave-greedy", "wave-random", "static"]
+FOLLOWING = ["heft", "heft-balanced", "wave-greedy"]
+NAMES = [f"node{i + 1}" for i in range(5)]
+
+
+def far_apart() -> Grid:
+    """Five nodes a tenth of a second from each other."""
+    grid = Grid(1, delay_s=(0.095, 0.105))
+    for name in NAMES:
+        grid.add_peer(name, [other for other in NAMES if other != name])
+    assert grid.run_until(lambda: all(len(grid.nodes[n].machine.alive()) == 5 for n in NAMES), 60.0) is not None
+    grid.run(10.0)
+    return grid
+
+
+def chosen(mapper: str) -> dict[str, Any]:
+    return {"mapping": {"a": "node4", "b": "node5", "c": "node4"}} if mapper == "static" else {"mapper": mapper}
+
+
+@pytest.mark.parametrize("mapper", EVERY_MAPPER)
+def test_items_put_for_two_entries_at_two_nodes_join_by_their_names(mapper: str) -> None:
+    grid = formed()
+    app, recipe = make(ENTRIES)
+    at = {"a": "node2", "b": "node3"}
+    job = grid.submit(HOME, app, {}, keep_open=True, input_at=at, **chosen(mapper))["id"]
+    items = {f"i{n}": b"bytes %d" % n + bytes(90_000 * (n % 2)) for n in range(6)}
+    for name, data in items.items():
+        put(grid, "node2", job, name, data, task="a")
+    for name, data in reversed(items.items()):
+        put(grid, "node3", job, name, data, task="b")
+    grid.ask("node4", "close", job=job)
+    assert finish(grid, HOME, job) == "completed"
+    verify(grid, HOME, job, recipe, items)
+
+
+@pytest.mark.parametrize("mapper", FOLLOWING)
+@pytest.mark.parametrize("at", [{"a": "node2", "b": "node3"}, {"a": "node5", "b": "node4"}])
+def test_an_entry_runs_where_its_inputs_are_when_links_are_slow(mapper: str, at: dict[str, str]) -> None:
+    grid = far_apart()
+    app, _ = make(ENTRIES)
+    job = grid.submit(HOME, app, {}, keep_open=True, input_at=at, mapper=mapper)["id"]
+    grid.run(5.0)
+    where = mapping(grid, HOME, job)
+    assert {"a": where["a"], "b": where["b"]} == at
+    assert grid.ask("node3", "describe", kind="jobs", id=job)["input_at"] == at
+
+
+@pytest.mark.parametrize("mapper", FOLLOWING)
+def test_a_job_mapped_again_follows_its_inputs_to_where_they_are_put_now(mapper: str) -> None:
+    grid = far_apart()
+    app, recipe = make(ENTRIES)
+    job = grid.submit(HOME, app, {}, keep_open=True, input_at={"": "node2"}, mapper=mapper)["id"]
+    grid.run(5.0)
+    before = mapping(grid, HOME, job)
+    assert before["a"] == "node2"
+    put(grid, "node5", job, "i1", b"one", task="a")
+    put(grid, "node4", job, "i1", b"one", task="b")
+    row = grid.ask("node3", "remap", job=job)
+    assert {task: row["mapping"][task] for task in ("a", "b")} == {"a": "node5", "b": "node4"}
+    assert row["moved"] == {task: node for task, node in row["mapping"].items() if before[task] != node}
+    again = grid.ask("node3", "remap", job=job)
+    assert again["moved"] == {}, "nothing changed since"
+    put(grid, "node5", job, "i2", b"two")
+    grid.ask(HOME, "close", job=job)
+    assert finish(grid, HOME, job) == "completed"
+    verify(grid, HOME, job, recipe, {"i1": b"one", "i2": b"two"})
+
+
+def test_mapping_again_is_refused_where_it_has_no_meaning() -> None:
+    grid = formed()
+    app, _ = make(ENTRIES)
+    fixed = grid.submit(HOME, app, {}, keep_open=True, **chosen("static"))["id"]
+    code, error, hint = refused(grid, "node2", "remap", job=fixed)
+    assert code == 2
+    assert "user's mapping" in error
+    assert "--task" in hint
+    over = grid.submit(HOME, app, {"i": b"x"}, mapper="heft")["id"]
+    assert finish(grid, HOME, over) == "completed"
+    code, error, _ = refused(grid, "node2", "remap", job=over)
+    assert code == 2
+    assert "is over" in error
+
+
+def test_a_pinned_task_stays_where_it_is_when_its_job_is_mapped_again() -> None:
+    grid = formed()
+    app, _ = make(ENTRIES, tasks=lambda task: {"node": "node3"} if task.name == "c" else {})
+    job = grid.submit(HOME, app, {}, keep_open=True, mapper="heft")["id"]
+    grid.run(2.0)
+    assert grid.ask(HOME, "remap", job=job)["mapping"]["c"] == "node3"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        ({"input_at": {"": "node9"}}, 3, "node9"),
+        ({"input_at": {"c": "node2"}}, 2, "entry tasks: a, b"),
+        ({"remap": "often"}, 2, "remap"),
+    ],
+)
+def test_a_place_or_a_mode_that_there_is_not_refuses_the_job(args: dict[str, Any], code: int, word: str) -> None:
+    grid = formed()
+    app, _ = make(ENTRIES)
+    grid.install(app, HOME)
+    full = {"bundle": app.bundle.hex(), "size": len(app.spec.name), "app": app.spec.name, "ep": "off", **args}
+    got, error, hint = refused(grid, HOME, "submit", **full)
+    assert got == code
+    assert word in error + hint
+
+
+def test_the_mode_of_remapping_is_kept_with_the_job_and_told_to_its_hosts() -> None:
+    grid = formed()
+    app, _ = make(ENTRIES)
+    job = grid.submit(HOME, app, {"i": bytes(10)}, keep_open=True, remap="lazy")["id"]
+    grid.run(3.0)
+    assert grid.ask("node2", "describe", kind="jobs", id=job)["remap"] == "lazy"
+    hosts = {register.node for register in local_of(grid, HOME, job).job.registers.values()}
+    known: list[Job] = [grid.nodes[n].machine.jobs.local[job].job for n in NAMES if grid.id(n) in hosts]
+    assert {job.spec.remap for job in known} == {"lazy"}
