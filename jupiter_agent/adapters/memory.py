@@ -59,9 +59,9 @@ class Network:
         self.lost_after_s = lost_after_s
         self.now = 0.0
         self.loss = 0.0
-        self.doubled = 0.0
-        """share of frames that arrive twice"""
-        self.late = 0.0
+        self.duplicate = 0.0
+        """share of frames that arrive twice, the second time up to `LATE_S` later"""
+        self.reorder = 0.0
         """share of frames that arrive up to `LATE_S` later, behind younger ones"""
         self.link_delay_s: dict[tuple[str, str], float] = {}
         self.link_loss: dict[tuple[str, str], float] = {}
@@ -332,9 +332,6 @@ class MemoryTransport:
         self._count("out", frame)
         if network.lost(self.address, target.address):
             return
-        if network.late and network.rng.random() < network.late:
-            network.after(network.rng.uniform(0.0, LATE_S), lambda: target._arrived(self, frame))
-            return
         arrival = network.now + network.delay(self.address, target.address)
         if network.happens(network.reorder):
             network.after(network.rng.uniform(0.0, LATE_S), lambda: target._arrived(self, frame))
@@ -344,8 +341,6 @@ class MemoryTransport:
         network.at(arrival, lambda: target._arrived(self, frame))
         if network.happens(network.duplicate):
             network.at(arrival + network.rng.uniform(0.0, LATE_S), lambda: target._arrived(self, frame))
-        if network.doubled and network.rng.random() < network.doubled:
-            network.at(arrival, lambda: target._arrived(self, frame))
 
     def _arrived(self, src: MemoryTransport, frame: bytes) -> None:
         if self.state in {UP, STOPPED} and self.network.reaches(src.address, self.address):
