@@ -158,12 +158,12 @@ def start(node: NodeName, folder: Dir = LOCAL_DIR) -> None:
     """Start one agent again with the state it left; returns when it answers."""
     cluster, signals = _open(folder), Signals()
     found = cluster.find(node)
-    with signals.caught(), cluster.lock():
+    with signals.caught(), start_guard() as mark, cluster.lock():
         if found.is_running:
             say(f"{node} runs already")
             return
         try:
-            cluster.start_one(found, signals.check)
+            cluster.start_one(found, signals.check, mark)
         except BaseException:
             cluster.kill(found)
             raise

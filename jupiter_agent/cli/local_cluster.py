@@ -99,10 +99,10 @@ class LocalCluster:
             node.spawn(self.token_file, mark)
         self._wait_for_sight(self.nodes, deadline, check)
 
-    def start_one(self, node: Node, check: Check) -> None:
-        """One agent again, on the state it left, until it answers."""
+    def start_one(self, node: Node, check: Check, mark: dict[str, str]) -> None:
+        """One agent again, on the state it left, until it answers. `mark` as in `start`."""
         deadline = time.monotonic() + START_LIMIT_S
-        node.spawn(None if node is self.nodes[0] else self.token_file)
+        node.spawn(None if node is self.nodes[0] else self.token_file, mark)
         self._wait(lambda: node.is_up, deadline, check, f"{node.name} does not come up")
         self._wait_for_sight([node], deadline, check)
 

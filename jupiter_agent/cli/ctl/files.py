@@ -42,12 +42,14 @@ def put(
     feed = feeding.Feed(session, job, task, at, rename)
     if watch_dir:
         return feeding.follow(feed, found, watch_dir)
+    if session.output.is_data:
+        feed.job = waiting.one_job(session, job)["id"]
     try:
         accepted, ignored = feed.put(found)
     finally:
         feed.close()
     if session.output.is_data:
-        session.output.fields("put", {"job": job, "accepted": accepted, "ignored": ignored})
+        session.output.fields("put", {"job": feed.job, "accepted": accepted, "ignored": ignored})
     else:
         print("\n".join(accepted), end="\n" if accepted else "")
     return 0

@@ -25,8 +25,8 @@ class LogReader:
     """One task's log from the start, in whole lines: what has no line end yet waits for it."""
 
     def __init__(self, session: Session, job: str, task: str, node: str) -> None:
-        self.task, self.node = task, node
-        self._session, self._job = session, job
+        self.job, self.task, self.node = job, task, node
+        self._session = session
         self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._partial = ""
@@ -35,7 +35,7 @@ class LogReader:
         """All whole lines since the last call."""
         end = self._offset + 1
         while self._offset < end:
-            place = {"job": self._job, "task": self.task, "offset": self._offset, "length": LOG_CHUNK_BYTES}
+            place = {"job": self.job, "task": self.task, "offset": self._offset, "length": LOG_CHUNK_BYTES}
             body = self._session.ask("log", place)
             data, end = bytes(body["data"]), int(body["end"])
             if not data:
@@ -87,6 +87,7 @@ def _follow_lines(session: Session, job: str, task: str) -> None:
 def _print_whole(session: Session, job: str, task: str) -> None:
     readers = _find_readers(session, job, task, {})
     if session.output.is_data:
+        job = next((r.job for r in readers.values()), job)
         parts = [{"task": r.task, "node": r.node, "text": "\n".join([*r.read(), *r.rest()])} for r in readers.values()]
         session.output.fields("logs", {"job": job, "items": parts})
     else:
@@ -100,7 +101,7 @@ def _find_readers(session: Session, job: str, task: str, known: dict[str, LogRea
     for entry in body["logs"]:
         name, node = entry["task"], entry["node"]
         old = known.get(name)
-        readers[name] = old if old and old.node == node else LogReader(session, job, name, node)
+        readers[name] = old if old and old.node == node else LogReader(session, body.get("job") or job, name, node)
     return readers
 
 

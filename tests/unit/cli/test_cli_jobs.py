@@ -258,10 +258,11 @@ def test_the_patience_with_a_home_that_is_away_lasts_as_long_as_the_timeout(
 
 
 def test_put_says_what_was_there_already(cluster: FakeCluster, run: Run, inputs: Path) -> None:
-    cluster.answers["put"] = {"accepted": ["a.png"], "ignored": ["b.png"]}
+    cluster.answers |= {"put": {"accepted": ["a.png"], "ignored": ["b.png"]}, "get": polled({})}
     ended = run("ctl", "put", "last", inputs, "--task", "left", "-o", "json")
     args = cluster.args("put")
-    assert (args["job"], args["rename"], "at" in args) == ("last", False, False)
+    assert (args["job"], args["rename"], "at" in args) == ("j-1f2e", False, False)
+    assert json.loads(ended.out)["job"] == "j-1f2e"
     assert [(item["name"], item["task"]) for item in args["inputs"]] == [("a.png", "left"), ("b.png", "left")]
     assert json.loads(ended.out)["accepted"] == ["a.png"]
     assert "ignored, the job has them already: b.png" in ended.err

@@ -16,6 +16,7 @@ import pytest
 from cli_fakes import FakeCluster, Run
 
 from jupiter_agent.cli import local, local_cluster, local_node, procfs
+from jupiter_agent.cli.start_guard import MARK
 
 FAKE_AGENT = Path(__file__).with_name("fake_agent.py")
 
@@ -66,6 +67,8 @@ def test_a_cluster_goes_up_can_lose_and_regain_a_node_and_goes_down(folder: Path
     assert run("local", "start", "node2", "--dir", folder).code == 0
     assert [item["running"] for item in status(run, folder)] == [True, True, True]
     assert status(run, folder)[1]["address"] == items[1]["address"]
+    environment = json.loads((folder / "node2" / "environment.json").read_text("utf-8"))
+    assert MARK in environment, "it is guarded while it starts"
 
     assert run("local", "down", "--dir", folder).code == 0
     assert agents(folder) == []

@@ -160,8 +160,10 @@ def test_logs_of_several_tasks_say_whose_line_it_is(cluster: FakeCluster, run: R
     cluster.answers |= {"logs": {"logs": [{"task": t, "node": "n", "size": 9} for t in text]}, "log": log}
     assert run("ctl", "logs", "last").out == "detect | one\ndetect | two\nmerge  | grün\nmerge  | last\n"
     assert cluster.args("logs") == {"job": "last"}
-    cluster.answers["logs"] = {"logs": [{"task": "merge", "node": "n", "size": 9}]}
+    cluster.answers["logs"] = {"job": "j-1f2e", "logs": [{"task": "merge", "node": "n", "size": 9}]}
     assert run("ctl", "logs", "last/merge").out == "grün\nlast\n"
+    shown = json.loads(run("ctl", "logs", "last/merge", "-o", "json").out)
+    assert (shown["job"], shown["items"]) == ("j-1f2e", [{"task": "merge", "node": "n", "text": "grün\nlast"}])
     assert cluster.args("logs") == {"job": "last", "task": "merge"}
 
 
