@@ -12,10 +12,7 @@ Must not know: who decides where tasks run, what an item means to its submitter,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from math import inf
-
-import msgspec
 
 from jupiter_agent.core.counters import Counters, Run
 from jupiter_agent.core.effects import Effect, Notice, Send, StartTask, StopTask
@@ -24,6 +21,7 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.intervals import FinishedSet, Number
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.join import JoinBuffer
+from jupiter_agent.core.manifest import beyond_a_message, manifest_stamp
 from jupiter_agent.core.messages.jobs import (
     Inject,
     Injected,
@@ -46,18 +44,6 @@ STREAMED = ("v4", "v5")
 """Contracts whose tasks see files in order of arrival"""
 OVERLAP = 64
 """Items that a v5 task may have in its queue"""
-STAMP_BYTES = 8
-
-
-def source_stamp(objects: list[Obj]) -> bytes:
-    """The stamp of the source of an injected item: the digest of its bytes (rule 3)."""
-    return sha256(b"".join(obj.sha256 for obj in objects)).digest()[:STAMP_BYTES]
-
-
-def manifest_stamp(outputs: list[tuple[str, list[Obj]]]) -> bytes:
-    """First 8 bytes of the SHA-256 of a manifest: out-edges in DAG order, each with (name, digest, size) per object."""
-    listed = [(child, [(obj.name, obj.sha256, obj.size) for obj in objects]) for child, objects in outputs]
-    return sha256(msgspec.msgpack.encode(listed)).digest()[:STAMP_BYTES]
 
 
 class Execution:
@@ -279,6 +265,9 @@ class Execution:
         if attempt.parcels[0].number in self.finished or self._job.over:
             self._transfers.discard([obj for _, obj in event.outputs], now)
             return []
+        if error := beyond_a_message(event.outputs):
+            self._transfers.discard([obj for _, obj in event.outputs], now)
+            return self.on_run_failed(attempt, RunFailed(event.run, "contract", error), now)
         bytes_in = sum(obj.size for parcel in attempt.parcels for obj in parcel.objects)
         bytes_out = sum(obj.size for _, obj in event.outputs)
         times = (attempt.entered, attempt.started, now)

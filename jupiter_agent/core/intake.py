@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from jupiter_agent.core.execution import STAMP_BYTES, source_stamp
 from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.intervals import Number
 from jupiter_agent.core.job import Job
+from jupiter_agent.core.manifest import STAMP_BYTES, source_stamp
 from jupiter_agent.core.messages.jobs import Obj, Parcel
 from jupiter_agent.errors import UsageError
 

@@ -5,7 +5,9 @@
     $JUPITER_OUT/<child>/<name>     for this child only
     JUPITER_ITEM, JUPITER_TASK, JUPITER_JOB, JUPITER_APP (the app's folder), JUPITER_PARAM_<NAME> per parameter
 
-`./detect` is a file of the app; a bare word is looked for in PATH, then in the app. Arguments are passed as they are.
+`./detect` is a file of the app; a bare word is looked for in PATH, then in the app. The program starts in an empty
+scratch folder, so an argument that names a file of the app (`x.py` in [python3, x.py]) is passed with its full path;
+all others are passed as they are.
 Whatever the program started and left running is ended with the run.
 """
 
@@ -38,6 +40,7 @@ SWEEPS = 20
 def command(setup: dict[str, Any]) -> Work:
     """ContractError when the program cannot be started."""
     program = find(setup["command"], setup["app_folder"])
+    arguments = [_argument(word, setup["app_folder"]) for word in setup["command"][1:]]
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     fixed = {**os.environ, "JUPITER_APP": setup["app_folder"], **_params(setup["params"])}
 
@@ -47,7 +50,7 @@ def command(setup: dict[str, Any]) -> Work:
         lay_out(given, entries)
         environment = {**fixed, "JUPITER_ITEM": item, "JUPITER_IN": given, "JUPITER_OUT": out}
         started = time.perf_counter()
-        _run([program, *setup["command"][1:]], cwd, environment)
+        _run([program, *arguments], cwd, environment)
         seconds = time.perf_counter() - started
         return seconds, gather(out, setup, Outputs(setup, run, scratch))
 
@@ -72,6 +75,13 @@ def find(words: list[str], app_folder: str) -> str:
     if not os.access(path, os.X_OK):
         raise ContractError(f"command {word!r} is not executable: chmod +x it in the app's folder and submit again")
     return path
+
+
+def _argument(word: str, app_folder: str) -> str:
+    """The full path of a file of the app; any other word as it is."""
+    path = os.path.normpath(os.path.join(app_folder, word))
+    inside = path.startswith(os.path.join(app_folder, ""))
+    return path if word and inside and not os.path.isabs(word) and os.path.isfile(path) else word
 
 
 def lay_out(folder: str, entries: Entries) -> None:

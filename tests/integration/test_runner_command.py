@@ -49,6 +49,21 @@ def test_a_compiled_c_program_is_a_task(tmp_path: Path) -> None:
     on_bench(tmp_path, test)
 
 
+def test_an_argument_that_names_a_file_of_the_app_is_found_from_the_scratch_folder(tmp_path: Path) -> None:
+    script = 'import os, sys\nopen(os.environ["JUPITER_OUT"] + "/seen", "w").write(" ".join(sys.argv[1:]))\n'
+
+    async def test(bench: Bench) -> None:
+        bench.file("tools/x.py", script)
+        bench.file("table", "1 2 3")
+        words = ["python3", "tools/x.py", "./table", "--k", "3", "../table", "none.py", "tools"]
+        bench.begin(TaskSpec("t", command=words, contract="command"))
+        run = bench.give(("input", "words.txt", b"a"), item="book")
+        [(_, _, said)] = await bench.outputs(run)
+        assert said.decode().split() == [str(bench.app / "table"), "--k", "3", "../table", "none.py", "tools"]
+
+    on_bench(tmp_path, test)
+
+
 def test_a_command_finds_its_inputs_by_parent_and_its_environment(tmp_path: Path) -> None:
     text = """
         cd "$JUPITER_IN" && for f in */*; do echo "$f=$(cat "$f")"; done > "$JUPITER_OUT/seen"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jupiter_agent.cli.ctl import intake, waiting
 from jupiter_agent.cli.ctl.folder import Folder
@@ -64,6 +64,26 @@ class Feed:
             self._target.close()
         self._target = None
         self.session.close()
+
+
+def submit(session: Session, args: dict[str, Any], inputs: list[Input]) -> dict[str, Any]:
+    """Submit, and put the inputs where `input_at` says: mapped for those places first, then fed at each of them."""
+    sizes = [each.path.stat().st_size for each in inputs]
+    announced = {"input_bytes": sum(sizes) // len(sizes)} if sizes else {}
+    open_ = bool(args.get("keep_open") or inputs)
+    job = dict(session.call("submit", {**args, **announced, "inputs": [], "keep_open": open_}))
+    if not inputs:
+        return job
+    places = [*sorted(args["input_at"].items(), reverse=True), ("", None)]  # single entries before all the others
+    try:
+        for entry, node in places[: 1 + [place[0] for place in places].index("")]:
+            feed = Feed(session, job["id"], entry or None, node, rename=False)
+            feed.put(inputs)
+            feed.close()
+        return job if args.get("keep_open") else {**job, **session.call("close", {"job": job["id"]})}
+    except (JupiterError, KeyboardInterrupt):
+        say(f"job {job['id']} is open and may lack inputs: put them again (the same bytes count once), or cancel it")
+        raise
 
 
 class _Stream:

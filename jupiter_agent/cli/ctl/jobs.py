@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jupiter_agent.cli import units
-from jupiter_agent.cli.ctl import bundles, intake, saving, waiting
+from jupiter_agent.cli.ctl import bundles, feeding, intake, saving, waiting
 from jupiter_agent.cli.ctl.arguments import AppArgument, JobArgument, Mapper, Seed, Timeout
 from jupiter_agent.cli.ctl.session import session_of
 from jupiter_agent.cli.ctl.watching import follow_to_end
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 Watch = Annotated[
     bool, typer.Option("--watch", help="As --wait; a live tree of tasks on a terminal, else the job at each change.")
 ]
+
+
+class Remap(StrEnum):
+    ACTIVE = "active"
+    LAZY = "lazy"
+    OFF = "off"
 
 
 class Profiling(StrEnum):
@@ -43,6 +49,13 @@ def submit(
     mapping: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML or JSON {task: node}.")] = None,
     seed: Seed = None,
     ep: Annotated[Profiling, typer.Option(help="How much to profile before mapping.")] = Profiling.AUTO,
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", metavar="[ENTRY=]NODE", help="Where inputs are put; the mapper counts on it."),
+    ] = None,
+    remap: Annotated[
+        Remap, typer.Option(help="Kept with the job. So far tasks only move off dead nodes, with each.")
+    ] = Remap.OFF,
     wait: Annotated[bool, typer.Option("--wait", help="Return when all its items are done or failed.")] = False,
     watch: Watch = False,
     timeout: Timeout = None,
@@ -57,7 +70,8 @@ def submit(
     args: dict[str, Any] = {
         "app": app.resolve().name, "mapper": mapper, "name": name, "seed": seed, "params": parse_params(param or []),
         "mapping": read_mapping(mapping) if mapping else None, "ep": ep.value, "keep_open": keep_open,
-        "strict_hosts": strict_hosts or None,
+        "strict_hosts": strict_hosts or None, "input_at": parse_places(at or []) or None,
+        "remap": remap.value if remap is not Remap.OFF else None,
     }  # fmt: skip
     spec, bundle = bundles.pack(app)
     if samples and not spec.samples:
@@ -67,9 +81,10 @@ def submit(
         saving.make_folder(results, "--results")
     _warn(spec.warnings)
     args |= bundles.send(session, bundle)
-    entries = intake.send(session.client, found)
+    args = {key: value for key, value in args.items() if value is not None}
+    entries = intake.send(session.client, found) if not at else []
     try:
-        job = intake.submit(session, {key: value for key, value in args.items() if value is not None}, entries)
+        job = feeding.submit(session, args, found) if at else intake.submit(session, args, entries)
     except KeyboardInterrupt:
         say("interrupted; the job may have been accepted: jupiter ctl get jobs")
         return EXIT_INTERRUPTED
@@ -103,6 +118,17 @@ def parse_params(given: list[str]) -> dict[str, str]:
             raise UsageError(f"--param {pair}: not K=V")
         params[key] = value
     return params
+
+
+def parse_places(given: list[str]) -> dict[str, str]:
+    """NODE ('' -> NODE) or ENTRY=NODE; the last of an entry wins."""
+    places: dict[str, str] = {}
+    for word in given:
+        entry, equals, node = word.rpartition("=")
+        if not node or (equals and not entry):
+            raise UsageError(f"--at {word}: neither NODE nor ENTRY=NODE")
+        places[entry] = node
+    return places
 
 
 def read_mapping(path: Path) -> dict[str, str]:

@@ -54,13 +54,18 @@ def remap(
 ) -> None:
     """Map a running job anew, or move one task.
 
-    By what is measured now; runs under way are finished where they are.
+    Without --task the job's mapper decides for all tasks, by what is known now; those that it puts elsewhere move.
+    Runs under way are finished where they are.
     """
     session = session_of(ctx)
     if (task is None) != (to is None):
         raise UsageError("--task and --to belong together", "without both, the job's mapper decides for all tasks")
     args = {"job": job} | ({"task": task, "node": to} if task else {})
-    session.output.object("jobs", session.call("remap", args))
+    body = dict(session.call("remap", args))
+    moved = body.get("moved")
+    if moved is not None:
+        say("moved: " + ", ".join(f"{name} to {node}" for name, node in moved.items()) if moved else "nothing moved")
+    session.output.object("jobs", body)
 
 
 def drain(ctx: typer.Context, node: NodeArgument) -> None:

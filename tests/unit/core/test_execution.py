@@ -2,9 +2,10 @@ import pytest
 from job_rig import CHAIN, DIAMOND, VERSION, Host, large, make_job, of_type, parcel, place, reg, sent, small
 
 from jupiter_agent.core.counters import BOOT_SHIFT
-from jupiter_agent.core.effects import StartRun, StartTask, StopTask, StoreInline
+from jupiter_agent.core.effects import Notice, StartRun, StartTask, StopTask, StoreInline
 from jupiter_agent.core.events import ObjectStored, RunDone, RunFailed
-from jupiter_agent.core.execution import FAILURE_AGAIN_S, manifest_stamp, source_stamp
+from jupiter_agent.core.execution import FAILURE_AGAIN_S
+from jupiter_agent.core.manifest import LISTED_BYTES, manifest_stamp, source_stamp
 from jupiter_agent.core.messages.jobs import ItemFailed, Parcel, ParcelReceived, Registers, TaskReport
 from jupiter_agent.core.wire import MAX_BYTES, encode
 
@@ -281,3 +282,25 @@ def test_outputs_beyond_what_a_message_holds_travel_by_reference():
     assert 0 < len(referred) < 25
     assert {e.sha256 for e in of_type(effects, StoreInline)} == referred <= at.transfers.stored
     assert all(at.transfers._users[digest] == 1 for digest in referred), "kept until the item is over"
+
+
+def test_outputs_that_no_message_can_name_fail_the_run_where_they_were_made_and_say_how_many_may_be():
+    at = host(a="n1", b="n2")
+    [run] = runs(at.execution.on_parcel("home1", injected(), 0.0))
+    many = [([], small(b"x", f"part-{n:06}")) for n in range(20_000)]
+    effects = answer(at, run, many)
+    assert sent(effects, Parcel) == []
+    [notice] = of_type(effects, Notice)
+    most = LISTED_BYTES // (100 + len("part-000000"))
+    assert notice.fields["error"].startswith(f"20000 output files for one item, at most {most} ")
+    assert at.execution.next_deadline() < 2.0, "it is tried again, as any failure"
+
+
+def test_as_many_outputs_as_are_allowed_fit_into_a_frame():
+    at = host(a="n1", b="n2")
+    [run] = runs(at.execution.on_parcel("home1", injected(), 0.0))
+    most = LISTED_BYTES // (100 + len("part-000000"))
+    many = [([], small(b"y" * 200, f"part-{n:06}")) for n in range(most)]
+    [(_, message)] = sent(answer(at, run, many), Parcel)
+    assert len(message.objects) == most
+    assert len(encode(message)) <= MAX_BYTES
