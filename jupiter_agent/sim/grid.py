@@ -174,7 +174,7 @@ class Grid(Cluster[Peer]):
                 self.answers[effect.message.seq] = effect.message
         action = _ACTIONS.get(type(effect))
         if action is not None:
-            action(self, node, effect)
+            getattr(self, action.__name__)(node, effect)
         super().on_effect(node, effect)
 
     def _later(
