@@ -16,10 +16,16 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         word = args[0]
         if not ctx.resilient_parsing and not word.startswith("-") and self.get_command(ctx, word) is None:
-            raise UsageError(
-                f"`{ctx.command_path}` has no command {word!r}", did_you_mean(word, self.list_commands(ctx))
-            )
+            raise UsageError(f"`{ctx.command_path}` has no command {word!r}", self._hint(ctx, word))
         return super().resolve_command(ctx, args)
+
+    def _hint(self, ctx: Any, word: str) -> str:
+        """The command of this name in another group, else the closest one here."""
+        root = ctx.find_root()
+        for name, group in root.command.commands.items():
+            if isinstance(group, TyperGroup) and group.get_command(ctx, word) is not None:
+                return f"did you mean `{root.info_name} {name} {word}`?"
+        return did_you_mean(word, self.list_commands(ctx))
 
 
 class Verb(TyperCommand):

@@ -89,5 +89,7 @@ def _report_usage(error: Exception, message: str) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "jupiter"
     guess = option_hint(error, context)
+    if not guess and context is not None and message == "Missing command.":
+        guess = f"one of: {', '.join(context.command.list_commands(context))}; `{path} --help` tells more"
     say_error(str(getattr(error, "message", message)) if guess else message, guess or f"see `{path} --help`")
     return EXIT_USAGE

@@ -38,9 +38,11 @@ def count(number: int, what: str) -> str:
 
 
 def seconds(value: Any) -> str:
-    """A duration: 850us, 12.3ms, 1.25s, 3m05s, 2h10m, 4d03h."""
+    """A duration: 0s, 850us, 12.3ms, 1.25s, 3m05s, 2h10m, 4d03h."""
     if not _is_number(value):
         return "-"
+    if not value:
+        return "0s"
     for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (60.0, 1.0, "s")):
         if abs(value) < limit:
             return f"{value * factor:.3g}{unit}"

@@ -37,7 +37,7 @@ def last_line(error: BaseException, folder: str) -> str:
 
 
 def print_trace(error: BaseException, folder: str) -> None:
-    """The full traceback to stderr, from where it enters the app."""
+    """The full traceback to stderr in one piece, from where it enters the app; the app's files by their names in it."""
     path = list(sys.path)
     sys.path[:] = [entry for entry in path if entry != folder]  # an app's own `tokenize.py` must not be met here
     try:
@@ -48,7 +48,8 @@ def print_trace(error: BaseException, folder: str) -> None:
     while tb is not None and not tb.tb_frame.f_code.co_filename.startswith(folder + "/"):
         tb = tb.tb_next
     tb = tb or error.__traceback__
-    traceback.print_exception(type(error), error, tb, file=sys.stderr)
+    trace = "".join(traceback.format_exception(type(error), error, tb))
+    sys.stderr.write(trace.replace(f'File "{folder}/', 'File "'))
     sys.stderr.flush()
 
 

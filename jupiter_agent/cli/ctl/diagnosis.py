@@ -40,7 +40,7 @@ def examine(session: Session) -> int:
     if session.output.is_data:
         rows = [{"where": place, **vars(check)} for place, check in found]
         session.output.fields("doctor", {"ok": not wrong, "version": __version__, "items": rows})
-    say(f"{wrong or 'nothing'} of {len(found)} checks is wrong" if wrong < 2 else f"{wrong} of {len(found)} are wrong")
+    say(f"{len(found)} checks: {f'{wrong} wrong' if wrong else 'nothing is wrong'}")
     return EXIT_FAILED if wrong else EXIT_OK
 
 

@@ -13,6 +13,7 @@ from jupiter_agent.cli.ctl import completing, feeding, intake, saving, waiting
 from jupiter_agent.cli.ctl.arguments import JobArgument
 from jupiter_agent.cli.ctl.session import Session, session_of
 from jupiter_agent.cli.guard import say
+from jupiter_agent.cli.units import count
 from jupiter_agent.errors import UsageError
 
 
@@ -74,7 +75,7 @@ def results(
     body = session.ask("results", {"job": job})
     written = saving.save(session, body["items"], out) if out else []
     if out:
-        say(f"{len(written)} results written to {out}")
+        say(f"{count(len(written), 'result')} written to {out}")
     extra = {key: value for key, value in body.items() if key != "items"}
     session.output.items("results", body["items"], {"job": job, **extra})
     return 0

@@ -11,6 +11,7 @@ from jupiter_agent.cli.ctl import saving, waiting
 from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.ctl.waiting import Job
 from jupiter_agent.cli.guard import say
+from jupiter_agent.cli.units import count
 from jupiter_agent.cli.output import Format
 from jupiter_agent.errors import EXIT_UNREACHABLE, JupiterError
 
@@ -65,7 +66,7 @@ def follow_to_end(
         show.close()
         if folder:
             body = session.ask_patiently("results", {"job": job})
-            say(f"{len(saving.save(session, body['items'], folder))} results written to {folder}")
+            say(f"{count(len(saving.save(session, body['items'], folder)), 'result')} written to {folder}")
     except KeyboardInterrupt:
         show.close()
         return waiting.detached(job)

@@ -53,7 +53,7 @@ def test_a_healthy_machine_and_cluster_exit_0(healthy: FakeCluster, run: Run) ->
     assert ended.code == 0
     assert "ok    machine: fine\n" in ended.out
     assert "ok    node1: journal: writes take 1 ms\n" in ended.out
-    assert "nothing of" in ended.err
+    assert "checks: nothing is wrong" in ended.err
     assert run("ctl", "doctor", "-o", "name").out == ""
     assert found(run)["member node1"]["where"] == "cluster"
 

@@ -67,7 +67,7 @@ def test_plan_uploads_the_app_and_shows_what_would_run_where(
     args = cluster.args("plan")
     assert cluster.blobs[args.pop("bundle")] == b"bundle"
     assert args == {"app": "example", "size": 6, "mapper": "heft", "seed": 3}
-    assert out.splitlines()[1].split() == ["detect", "node2", "0us", "1s"]
+    assert out.splitlines()[1].split() == ["detect", "node2", "0s", "1s"]
     assert out.splitlines()[-1] == "heft: 1.25s for one item"
     body = json.loads(run("ctl", "plan", tmp_path / "example", "-o", "json").out)
     assert cluster.args("plan").keys() == {"app", "bundle", "size"}
@@ -115,6 +115,9 @@ def test_what_no_agent_offers_yet_is_said_and_exits_2(
         (["cttl"], "`jupiter` has no command 'cttl'", "did you mean ctl?"),
         (["local", "upp"], "`jupiter local` has no command 'upp'", "did you mean up?"),
         (["app", "lintt"], "`jupiter app` has no command 'lintt'", "did you mean lint?"),
+        (["submit", "x"], "`jupiter` has no command 'submit'", "did you mean `jupiter ctl submit`?"),
+        (["ctl", "lint"], "`jupiter ctl` has no command 'lint'", "did you mean `jupiter app lint`?"),
+        ([], "Missing command.", "one of: bench, ctl, local, app; `jupiter --help` tells more"),
         (["ctl", "get", "jobs", "--watsh"], "No such option: --watsh", "did you mean --watch?"),
         (["ctl", "get", "jobs", "--token-fil", "x"], "No such option: --token-fil", "did you mean --token-file?"),
         (["ctl", "submit", "app", "--mappr", "heft"], "No such option: --mappr", "did you mean --mapper?"),

@@ -264,18 +264,16 @@ def test_a_log_that_was_open_before_the_item_is_not_waited_for(task: Task) -> No
         assert task.done() == {1: []}
 
 
-def busy_thread(task: Task, monkeypatch: pytest.MonkeyPatch) -> threading.Thread:
+def busy_thread(monkeypatch: pytest.MonkeyPatch, began_boot: float = 0.0) -> None:
     """A thread that is at work, as far as the ledger can see."""
     thread = threading.Thread(target=lambda: None, name="writer")
-    thread.start()
-    thread.join()
     monkeypatch.setattr(Bystanders, "present", lambda self: True)
     monkeypatch.setattr(Bystanders, "_busy", lambda self: iter([thread]))
-    return thread
+    monkeypatch.setattr(bystanders, "_began", lambda who: ("S", began_boot))
 
 
 def test_a_thread_at_work_is_waited_for_until_it_rests(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy_thread(task, monkeypatch)
+    busy_thread(monkeypatch)
     task.feed(1, "a")
     task.get()
     task.queue.task_done()
@@ -292,7 +290,7 @@ def test_a_thread_at_work_is_waited_for_until_it_rests(task: Task, monkeypatch: 
 def test_a_thread_that_never_rests_is_waited_for_once(
     task: Task, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    busy_thread(task, monkeypatch)
+    busy_thread(monkeypatch)
     task.feed(1, "a")
     task.get()
     task.queue.task_done()
@@ -316,8 +314,18 @@ def test_a_thread_that_never_rests_is_waited_for_once(
     assert 3 not in task.done()  # what is late once is waited for again
 
 
+def test_a_thread_begun_during_the_item_is_given_more_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy_thread(monkeypatch, began_boot=float("inf"))
+    task.feed(1, "a")
+    task.get()
+    task.queue.task_done()
+    while 1 not in task.done():
+        task.wait_until_due()
+    assert task.now == pytest.approx(130.0, abs=2 * ledger.QUIET_S)
+
+
 def test_threads_at_work_on_other_items_delay_nothing(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy_thread(task, monkeypatch)
+    busy_thread(monkeypatch)
     task.feed(1, "a")
     task.feed(2, "b")
     task.get()

@@ -121,6 +121,7 @@ def test_the_trace_leaves_our_own_frames_out(app: Path, capsys: pytest.CaptureFi
     print_trace(raised(app, "def process(inputs, ctx):\n    1 / 0"), str(app))
     err = capsys.readouterr().err
     assert "load.py" not in err
+    assert '  File "my_task.py", line 2, in process' in err
     assert err.endswith("ZeroDivisionError: division by zero\n")
 
 
