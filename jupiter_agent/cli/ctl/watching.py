@@ -11,8 +11,8 @@ from jupiter_agent.cli.ctl import saving, waiting
 from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.ctl.waiting import Job
 from jupiter_agent.cli.guard import say
-from jupiter_agent.cli.units import count
 from jupiter_agent.cli.output import Format
+from jupiter_agent.cli.units import count
 from jupiter_agent.errors import EXIT_UNREACHABLE, JupiterError
 
 
