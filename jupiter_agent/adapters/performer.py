@@ -28,7 +28,7 @@ from jupiter_agent.core import events as ev
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer, LogChunk
-from jupiter_agent.core.messages.jobs import Chunk, Missing
+from jupiter_agent.core.messages.jobs import SINK, Chunk, Missing
 from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerError
 
@@ -210,7 +210,7 @@ class Performer:
 
     def _profile(self, effect: ef.ProfileApp) -> None:
         app = self._apps[effect.bundle]
-        self.runner.profile(effect, app.tasks, app.samples)
+        self.runner.profile(effect, [task for task in app.tasks if task.contract != SINK], app.samples)
 
     def _read_log(self, effect: ef.ReadLog) -> None:
         data, end = self.runner.read_log(effect.job, effect.task, effect.offset, effect.length)

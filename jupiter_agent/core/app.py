@@ -51,6 +51,8 @@ class AppSpec(Struct, frozen=True):
     namespace_prefix: str = ""
     mapper_options: dict[str, bool] = {}
     """what the original's mapper name says beyond ours: {'rank_comm': False}"""
+    sources: dict[str, list[str]] = {}
+    """`home`, `home2`... -> the entries that get what is put for it; {} where home is the only one"""
     node_map: dict[str, str] = {}
     """the app's name for a node -> host; `placements` are translated already"""
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 from yaml.nodes import Node
 
+from jupiter_agent.core.app_homes import NamedHomes, is_named_home, sources
 from jupiter_agent.core.app_tasks import HOME_KEYS, TaskReader
 from jupiter_agent.core.app_text import MAX_TASKS, did_you_mean
 from jupiter_agent.core.dag import Dag, find_cycle
@@ -22,12 +23,14 @@ class Graph(NamedTuple):
     nondag: list[TaskSpec]
     entries: list[str]
     fed: list[str]
+    sources: dict[str, list[str]]
 
 
-def connect(reader: TaskReader, node: Node, home_names: set[str]) -> Graph:
-    """Read all tasks below `tasks:` and check every edge."""
+def connect(reader: TaskReader, node: Node, home_names: set[str], hosts: dict[str, str]) -> Graph:
+    """Read all tasks below `tasks:` and check every edge. `hosts`: the app's name for a node -> host."""
     yaml = reader.yaml
-    found = yaml.mapping(node, "tasks", ("home", "dag_tasks", "nondag_tasks"))
+    named_here = filter(is_named_home, yaml.keys(node))
+    found = yaml.mapping(node, "tasks", ("home", *named_here, "dag_tasks", "nondag_tasks"))
     nodes = yaml.sequence(found.get("dag_tasks"), "dag_tasks")
     beside = yaml.sequence(found.get("nondag_tasks"), "nondag_tasks")
     if not nodes:
@@ -39,15 +42,20 @@ def connect(reader: TaskReader, node: Node, home_names: set[str]) -> Graph:
     nondag = [_unique(reader, reader.nondag_task(n), n, places) for n in beside]
     home_keys = yaml.mapping(found.get("home"), "home", HOME_KEYS)
     home = reader.home_task(home_keys)
-    edges = _Edges(reader, specs, nondag, home_names - set(places))
-    specs = [edges.resolved(spec) for spec in specs]
+    homes = NamedHomes(reader, found, hosts, places)
+    sinks = homes.sinks([*specs, *nondag])
+    nondag += homes.scripts(sinks)
+    edges = _Edges(reader, [*specs, *sinks], nondag, home_names - set(places), homes.names)
+    specs = [*map(edges.resolved, specs), *sinks]
     edges.check_cycle(specs)
+    named = {name: edges.children(name, children) for name, children in homes.children.items()}
     nondag = [edges.resolved(spec) for spec in nondag]
     given = edges.children(
         HOME, [yaml.text(n, "a child") for n in yaml.sequence(home_keys.get("children"), "children")]
     )
     fed = {child for spec in nondag for child in spec.children if child != HOME}
-    dag = Dag(specs, given or None, fed)
+    split = sources(given, named, Dag(specs).entries)
+    dag = Dag(specs, [entry for entries in split.values() for entry in entries] or given or None, fed)
     edges.warn_unreachable(dag, places)
     return Graph(
         tasks=[msgspec.structs.replace(spec, parents=dag.parents(spec.name)) for spec in specs],
@@ -55,6 +63,7 @@ def connect(reader: TaskReader, node: Node, home_names: set[str]) -> Graph:
         nondag=nondag,
         entries=dag.entries,
         fed=[spec.name for spec in specs if spec.name in fed],
+        sources=split,
     )
 
 
@@ -69,9 +78,17 @@ def _unique(reader: TaskReader, spec: TaskSpec, node: Node, places: dict[str, No
 class _Edges:
     """Children as written, to children as meant."""
 
-    def __init__(self, reader: TaskReader, specs: list[TaskSpec], nondag: list[TaskSpec], home_names: set[str]) -> None:
+    def __init__(
+        self,
+        reader: TaskReader,
+        specs: list[TaskSpec],
+        nondag: list[TaskSpec],
+        home_names: set[str],
+        named_homes: list[str],
+    ) -> None:
         self.yaml, self.child_nodes = reader.yaml, reader.child_nodes
         self._home_names = home_names
+        self._homes = {HOME, *named_homes}
         self._known = {spec.name for spec in specs}
         self._beside = {spec.name for spec in nondag}
 
@@ -84,16 +101,16 @@ class _Edges:
     def children(self, task: str, written: list[str]) -> list[str]:
         """Without repetitions and without what cannot get anything; UsageError for a name nobody has."""
         found: dict[str, None] = {}
-        who = "home" if task == HOME else f"task '{task}'"
+        who = task if task in self._homes else f"task '{task}'"
         for child in written:
             place = self.child_nodes[task, child]
             name = HOME if child in self._home_names else child
             if name in self._beside:
                 self.yaml.warn(place, f"{who} names the non-DAG task '{name}', which is sent nothing; ignored")
-            elif name == task:
-                self._itself(task, place)
+            elif name == task or {name, task} <= self._homes:
+                self._itself(task, name, place)
             elif name != HOME and name not in self._known:
-                hint = did_you_mean(name, sorted(self._known if task == HOME else {*self._known, HOME}))
+                hint = did_you_mean(name, sorted(self._known if task in self._homes else {*self._known, HOME}))
                 raise self.yaml.wrong(place, f"{who} names the unknown child '{name[:80]}'", hint)
             elif name in found:
                 self.yaml.warn(place, f"{who} names the child '{name}' twice; it gets each output once")
@@ -101,9 +118,9 @@ class _Edges:
                 found[name] = None
         return list(found)
 
-    def _itself(self, task: str, place: Node) -> None:
-        if task == HOME:
-            self.yaml.warn(place, "home names itself as a child; ignored")
+    def _itself(self, task: str, name: str, place: Node) -> None:
+        if task in self._homes:
+            self.yaml.warn(place, f"{task} names {'itself' if name == task else 'a home'} as a child; ignored")
         else:
             hint = f"take '{task}' out of the children of '{task}', or another edge of the cycle"
             raise self.yaml.wrong(place, f"the tasks form a cycle: {task} -> {task}", hint)

@@ -18,7 +18,7 @@ from jupiter_agent.core.app_text import port_mapping, samples_in
 from jupiter_agent.core.app_v4 import parse_v4
 from jupiter_agent.core.app_yaml import YamlFile
 from jupiter_agent.core.ids import HOME, is_item_name, is_task_name
-from jupiter_agent.core.messages.jobs import TaskSpec
+from jupiter_agent.core.messages.jobs import SINK, TaskSpec
 from jupiter_agent.errors import UsageError
 
 _OPTIONS = ("task_mapper", "wave_weights", "params", "max_open")
@@ -79,7 +79,7 @@ class _Parser:
         options = {key: node for key, node in {**jupiter, **application}.items() if key in _OPTIONS}
         node_map = self.node_map(top.get("node_map"))
         reader = TaskReader(yaml, self.files, self.read, node_map)
-        graph = connect(reader, application["tasks"], self.home_names(top.get("node_map")))
+        graph = connect(reader, application["tasks"], self.home_names(top.get("node_map")), node_map)
         mapper, extra = self.mapper(options.get("task_mapper"))
         prefix = jupiter.get("namespace_prefix")
         return AppSpec(
@@ -95,6 +95,7 @@ class _Parser:
             nondag=graph.nondag,
             entries=graph.entries,
             fed=graph.fed,
+            sources=graph.sources,
             placements=reader.placements,
             requirements="requirements.txt" in self.files,
             ports=self.ports(application.get("port_mappings")),
@@ -152,5 +153,5 @@ class _Parser:
 
 
 def _common_contract(tasks: Iterable[TaskSpec]) -> str:
-    kinds = {task.contract for task in tasks}
+    kinds = {task.contract for task in tasks if task.contract != SINK}
     return kinds.pop() if len(kinds) == 1 else "mixed"

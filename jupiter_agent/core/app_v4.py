@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.app_homes import is_named_home, sink, sinks_among
 from jupiter_agent.core.app_script import check_v4
 from jupiter_agent.core.app_text import (
     MAX_TASKS,
@@ -76,6 +77,8 @@ class _Folder:
         nondag = [self.outside(spec, lines[spec.name]) for spec in specs if spec.name in beside]
         self.map.warn_unlisted(lines)
         self.check_cycle(tasks, lines)
+        homes = dict.fromkeys(child for line in lines.values() for child in line.children if is_named_home(child))
+        tasks += [sink(name) for name in sinks_among(tasks, homes) if name not in lines]
         fed = {child for spec in nondag for child in spec.children if child != HOME}
         dag = Dag(tasks, None, fed)
         tasks = [msgspec.structs.replace(task, parents=dag.parents(task.name)) for task in tasks]
@@ -186,7 +189,7 @@ class _Folder:
                 self.warn(
                     line.at, f"task '{line.name}' names the non-DAG task '{name}', which is sent nothing; ignored"
                 )
-            elif name != HOME and name not in lines:
+            elif name != HOME and name not in lines and not is_named_home(name):
                 hint = did_you_mean(name, [*lines, HOME])
                 raise wrong(line.at, f"task '{line.name}' names the unknown child '{name[:80]}'", hint)
             elif name in found:

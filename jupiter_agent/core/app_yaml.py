@@ -93,6 +93,11 @@ class YamlFile:
                     yield name, value
         yield from own
 
+    def keys(self, node: Node) -> list[str]:
+        """Its own keys that are words, whatever they mean; none of what is no mapping."""
+        pairs = node.value if isinstance(node, MappingNode) else []
+        return [key.value for key, _ in pairs if isinstance(key, ScalarNode)]
+
     def sequence(self, node: Node | None, what: str) -> list[Node]:
         """Its members; null or no node at all is empty, a bare scalar is a list of one."""
         if node is None or is_null(node):

@@ -21,8 +21,9 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.intervals import FinishedSet, Number
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.join import JoinBuffer
-from jupiter_agent.core.manifest import beyond_a_message, manifest_stamp
+from jupiter_agent.core.manifest import beyond_a_message, manifest_stamp, passed_on
 from jupiter_agent.core.messages.jobs import (
+    SINK,
     Inject,
     Injected,
     ItemFailed,
@@ -95,7 +96,10 @@ class Execution:
             for task in [t for t in self._job.tasks if t in hosted - self._started]:
                 self._started.add(task)
                 self._queue.open(self._job.id, task)
-                effects.append(self._start_task(self._job.tasks[task]))
+                if self._job.tasks[task].contract == SINK:
+                    self.counters.up(task, now)
+                else:
+                    effects.append(self._start_task(self._job.tasks[task]))
             effects += self._beside(hosted)
         return effects + self._stop_moved() + self.outbox.flush(now) + self._settle(now)
 
@@ -249,13 +253,22 @@ class Execution:
                 self._fetching.append(attempt)
                 continue
             fired.add(attempt.projection)
-            if objects:
+            if objects and self._job.tasks[attempt.task].contract == SINK:
+                effects += self._pass_on(attempt, now)
+            elif objects:
                 attempt.entered = now
                 self._queue.push(attempt)
                 self.counters.touch(now)
             else:
                 effects += self._complete(attempt, [], now)
         return effects + start_runs(self._queue, now)
+
+    def _pass_on(self, attempt: Attempt, now: float) -> list[Effect]:
+        """What reached a sink goes on to home, without a run."""
+        outputs = passed_on(attempt.parcels)
+        size = sum(obj.size for _, obj in outputs)
+        self.counters.done(Run(attempt.item, attempt.task, now, now, now, size, size), 0.0, now)
+        return self._complete(attempt, outputs, now)
 
     def on_object(self, now: float) -> list[Effect]:
         """An object arrived that some attempt may wait for."""

@@ -89,8 +89,9 @@ class Intake:
         job, dag = self._job, self._job.dag
         if not self.open or job.over:
             raise UsageError(f"the intake of job {job.id} is closed", "submit again, with --keep-open to put more")
-        if task and task not in dag.sources:
-            raise UsageError(f"'{task}' is no entry task of job {job.id}", f"entry tasks: {', '.join(dag.sources)}")
+        if task and task not in dag.sources and task not in job.spec.sources:
+            known = [*job.spec.sources, *dag.sources]
+            raise UsageError(f"'{task}' is no entry task of job {job.id}", f"entry tasks: {', '.join(known)}")
         entries = self._entries(task)
         planned: dict[str, Parts] = {}
         ignored = []
@@ -171,7 +172,8 @@ class Intake:
         self._job.inputs |= dict.fromkeys(self._entries(task), (node, mean))
 
     def _entries(self, task: str) -> list[str]:
-        return [task] if task else self._job.dag.entries
+        """Those of a source, or the entry itself; all without a name."""
+        return self._job.spec.sources.get(task, [task]) if task else self._job.dag.entries
 
     def produce(self, child: str, obj: Obj, now: float, wall: float) -> Item | None:
         """A file that a home script or non-DAG task made for `child`; None when this very file was here before."""

@@ -8,7 +8,6 @@ can be refused is refused before anything is accepted.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from hashlib import sha256
 from math import inf
 from typing import Any
@@ -23,9 +22,17 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, decode_spec
 from jupiter_agent.core.jobs import SETTLE_S, SIGNED, Jobs
 from jupiter_agent.core.local import Local
-from jupiter_agent.core.messages.jobs import INLINE_BYTES, HomeVersion, JobSpec, Links, Obj, SignedSpec, TaskSpec
+from jupiter_agent.core.messages.jobs import (
+    SINK,
+    HomeVersion,
+    JobSpec,
+    Links,
+    Obj,
+    SignedSpec,
+    TaskSpec,
+)
 from jupiter_agent.core.placement import Placement
-from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, mapper_name, to_input
+from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, entries_of, input_bytes, mapper_name, to_input
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.views import job_row
 from jupiter_agent.errors import EXIT_UNPLACEABLE, CapacityError, JupiterError, PeerError, UsageError
@@ -129,8 +136,8 @@ class Submissions:
         wanted = {task.name: task.node for task in app.tasks if task.node}
         mapping = submission.args.mapping
         if mapping is not None:
-            names = {task.name for task in app.tasks}
-            extra, lacking = sorted(set(mapping) - names - {HOME}), sorted(names - set(mapping))
+            names, sinks = {task.name for task in app.tasks}, {t.name for t in app.tasks if t.contract == SINK}
+            extra, lacking = sorted(set(mapping) - names - {HOME}), sorted(names - sinks - set(mapping))
             if extra or lacking:
                 problem = f"names unknown tasks: {', '.join(extra)}" if extra else f"lacks tasks: {', '.join(lacking)}"
                 raise UsageError(f"the mapping {problem}", "a static mapping places every task of the app, no others")
@@ -157,7 +164,7 @@ class Submissions:
             if node is None:
                 what = f"there is no living node '{name}' to put inputs at"
                 raise JupiterError(what, "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)
-            entries = entries_of(app) if not entry else [entry]
+            entries = app.sources.get(entry, [entry]) if entry else entries_of(app)
             if not set(entries) <= set(entries_of(app)):
                 raise UsageError(f"'{entry}' is no entry task of the app", f"entry tasks: {', '.join(entries_of(app))}")
             found |= dict.fromkeys(entries, node)
@@ -191,18 +198,19 @@ class Submissions:
         seconds, edge_bytes = profile or self._profiles.get(submission.bundle, ({}, {}))
         inputs = self._inputs(submission)
         input_at = self._input_at(args.input_at, app)
-        edge_bytes = {**_input_bytes(args, app, inputs, input_at), **edge_bytes, **_input_bytes(args, app, inputs)}
+        edge_bytes = {**input_bytes(args, app, inputs, input_at), **edge_bytes, **input_bytes(args, app, inputs)}
         mapper = "static" if args.mapping is not None else mapper_name(args.mapper or app.mapper)
         spec = JobSpec(
             id=submission.job, name=args.name or app.name, app=app.name, bundle=submission.bundle,
             bundle_size=args.size, tasks=self._wished(app), mapper=mapper,
             seed=args.seed if args.seed is not None else self._around.rng.randrange(2**31),
             params={**app.params, **args.params}, weights=app.weights,
-            seconds={task.name: seconds.get(task.name, PRIOR_S) for task in app.tasks},
+            seconds={t.name: 0.0 if t.contract == SINK else seconds.get(t.name, PRIOR_S) for t in app.tasks},
             edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
             entries=app.entries or None, fed=app.fed, home_task=app.home_task, nondag=app.nondag,
             contract=app.contract, item_files=app.item_files, ports=app.ports,
             mapper_options={} if args.mapper else app.mapper_options, remap=args.remap, input_at=input_at,
+            sources=app.sources,
         )  # fmt: skip
         signed = self._sign(spec)
         try:
@@ -271,7 +279,8 @@ class Submissions:
     def _map(self, local: Local, args: SubmitArgs, now: float) -> list[Effect]:
         """Start the mapping of a new job, by whoever does it."""
         if args.mapping is not None:
-            places = {task: self._around.find(node) or "" for task, node in args.mapping.items() if task != HOME}
+            places = {name: self._around.me for name, task in local.job.tasks.items() if task.contract == SINK}
+            places |= {task: self._around.find(node) or "" for task, node in args.mapping.items() if task != HOME}
             return self._written(local, places, "as the user's mapping says", now)
         if local.job.spec.mapper in LIVE_WAVE:
             return self._settled(local, local.wave.step(now), now)
@@ -367,22 +376,6 @@ class Submissions:
     def on_deadline(self, now: float) -> list[Effect]:
         effects = self._place_unmapped(now) if self._resume_at <= now else []
         return effects + [e for placement in list(self._placements.values()) for e in placement.on_deadline(now)]
-
-
-def entries_of(app: AppSpec) -> list[str]:
-    """Tasks that get injected items."""
-    return app.entries or [task.name for task in app.tasks if not task.parents]
-
-
-def _input_bytes(
-    args: SubmitArgs, app: AppSpec, inputs: list[tuple[str, Obj, str]], unknown: Collection[str] = ()
-) -> dict[str, int]:
-    """'home>entry' -> mean size of the inputs given or announced; INLINE_BYTES for those of `unknown` without any."""
-    sizes = {entry: [obj.size for _, obj, task in inputs if task in ("", entry)] for entry in entries_of(app)}
-    if args.input_bytes:
-        sizes = {entry: given or [args.input_bytes] for entry, given in sizes.items()}
-    sizes = {entry: given or [INLINE_BYTES] * (entry in unknown) for entry, given in sizes.items()}
-    return {f"{HOME}>{entry}": sum(given) // len(given) for entry, given in sizes.items() if given}
 
 
 def _why(placement: Placement, event: Solved) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages import Size
-from jupiter_agent.core.messages.jobs import Obj
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.errors import UsageError
 from schedulers import names as central_mappers
@@ -80,3 +83,19 @@ def to_input(entry: dict[str, Any], transfers: Transfers) -> tuple[str, Obj, str
     if data is None and transfers.size_differs(digest, size):
         raise UsageError(f"the bytes of input '{name}' have another size than {size}", "submit it again")
     return name, Obj(name, digest, size, data), str(entry.get("task") or "")
+
+
+def entries_of(app: AppSpec) -> list[str]:
+    """Tasks that get injected items."""
+    return app.entries or [task.name for task in app.tasks if not task.parents]
+
+
+def input_bytes(
+    args: SubmitArgs, app: AppSpec, inputs: list[tuple[str, Obj, str]], unknown: Collection[str] = ()
+) -> dict[str, int]:
+    """'home>entry' -> mean size of the inputs given or announced; INLINE_BYTES for those of `unknown` without any."""
+    sizes = {entry: [obj.size for _, obj, task in inputs if task in ("", entry)] for entry in entries_of(app)}
+    if args.input_bytes:
+        sizes = {entry: given or [args.input_bytes] for entry, given in sizes.items()}
+    sizes = {entry: given or [INLINE_BYTES] * (entry in unknown) for entry, given in sizes.items()}
+    return {f"{HOME}>{entry}": sum(given) // len(given) for entry, given in sizes.items() if given}

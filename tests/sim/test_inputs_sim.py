@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 from job_apps import ENTRIES, make
-from job_grid import finish, formed, local_of, mapping, put, refused, verify
+from job_grid import finish, formed, left_behind, local_of, mapping, put, refused, verify
 
+from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.job import Job
-from jupiter_agent.sim.grid import Grid
+from jupiter_agent.core.messages.jobs import SINK, TaskSpec
+from jupiter_agent.sim.grid import Function, Grid, SimApp
 
 HOME = "node1"
 EVERY_MAPPER = ["heft", "heft-balanced", "wave-greedy", "wave-random", "static"]
@@ -128,3 +130,70 @@ def test_the_mode_of_remapping_is_kept_with_the_job_and_told_to_its_hosts() -> N
     hosts = {register.node for register in local_of(grid, HOME, job).job.registers.values()}
     known: list[Job] = [grid.nodes[n].machine.jobs.local[job].job for n in NAMES if grid.id(n) in hosts]
     assert {job.spec.remap for job in known} == {"lazy"}
+
+
+# --- several homes -----------------------------------------------------------------------------------------------
+
+
+def two_homes(**options: Any) -> SimApp:
+    """home -> a, home2 -> b, both -> c; c sends to home and home2, a to home2 as well."""
+    tasks = [
+        TaskSpec("a", script="t.py", children=["c", "home2"]),
+        TaskSpec("b", script="t.py", children=["c"]),
+        TaskSpec("c", script="t.py", children=["home", "home2"], parents=["a", "b"]),
+        TaskSpec("home2", children=["home"], parents=["a", "c"], contract=SINK, **options),
+    ]
+    spec = AppSpec("two-homes", tasks, entries=["a", "b"], sources={"home": ["a"], "home2": ["b"]})
+    functions: dict[str, Function] = {
+        "a": lambda given: given["input"] + b"a",
+        "b": lambda given: given["input"] + b"b",
+        "c": lambda given: {"home": given["a"] + given["b"], "home2": given["b"]},
+    }
+    return SimApp(spec, functions, dict.fromkeys("abc", 0.05))
+
+
+@pytest.mark.parametrize("mapper", EVERY_MAPPER)
+def test_items_are_put_at_named_homes_and_results_say_to_which_home_they_were_sent(mapper: str) -> None:
+    grid = formed()
+    static = {"mapping": {"a": "node4", "b": "node5", "c": "node4"}} if mapper == "static" else {"mapper": mapper}
+    job = grid.submit(HOME, two_homes(), {}, keep_open=True, input_at={"home2": "node3"}, **static)["id"]
+    for n in range(3):
+        put(grid, "node2", job, f"i{n}", b"left%d" % n, task="home")
+        put(grid, "node3", job, f"i{n}", b"right%d" % n + bytes(100_000), task="home2")
+    put(grid, "node4", job, "both", b"both")
+    grid.ask("node4", "close", job=job)
+    assert finish(grid, HOME, job) == "completed"
+    results = grid.results(HOME, job)
+    assert results["both"] == {("c", "c"): b"bothabothb", ("home2", "a"): b"botha", ("home2", "c"): b"bothb"}
+    right = b"right2" + bytes(100_000) + b"b"
+    assert results["i2"] == {("c", "c"): b"left2a" + right, ("home2", "a"): b"left2a", ("home2", "c"): right}
+    grid.run(2.0)
+    [row] = [row for row in grid.ask("node2", "get", kind="tasks", id=job)["items"] if row["name"] == "home2"]
+    assert (row["done"], row["failed"]) == (4, 0)
+    assert not [task for _, _, task, _ in grid.starts if task == "home2"], "nothing runs there"
+    grid.run(25.0)
+    assert left_behind(grid) == []
+
+
+def test_results_sent_to_a_named_home_go_by_its_node_and_past_it_when_that_is_lost() -> None:
+    grid = formed()
+    app = two_homes(node="node5", extra={"soft": True})
+    job = grid.submit(HOME, app, {"i1": b"x"}, keep_open=True, mapper="wave-greedy")["id"]
+    grid.run(3.0)
+    assert mapping(grid, HOME, job)["home2"] == "node5"
+    grid.crash("node5")
+    put(grid, "node2", job, "i2", b"y")
+    grid.ask("node2", "close", job=job)
+    assert finish(grid, HOME, job) == "completed"
+    sinks = {name: sorted(found) for name, found in grid.results(HOME, job).items()}
+    assert set(sinks) == {"i1", "i2"}
+    assert sinks["i1"] == sinks["i2"] == [("c", "c"), ("home2", "a"), ("home2", "c")]
+
+
+def test_an_unknown_home_is_no_entry() -> None:
+    grid = formed()
+    job = grid.submit(HOME, two_homes(), {}, keep_open=True)["id"]
+    entry = grid.upload("node2", "i", b"x")
+    code, error, hint = refused(grid, "node2", "put", job=job, inputs=[entry], task="home3")
+    assert (code, hint) == (2, "entry tasks: home, home2, a, b")
+    assert "'home3' is no entry task" in error

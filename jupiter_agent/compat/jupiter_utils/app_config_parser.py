@@ -82,8 +82,9 @@ class AppConfig:
         return {HOME, *(["master"] if "master" in nodes else []), *([host] if isinstance(host, str) else [])}
 
     def _task(self, name: str, missing: type[Exception]) -> dict[str, Any]:
-        if name == HOME:
-            return dict(self._tasks.get(HOME) or {})
+        home = self._tasks.get(name)
+        if name == HOME or isinstance(home, dict):  # home2, home3... are written beside home
+            return dict(home or {})
         for task in [*self.get_dag_tasks(), *self.get_nondag_tasks()]:
             if task["name"] == name:
                 return task

@@ -31,6 +31,10 @@ def clipped(error: str) -> str:
     return error if len(error) <= ERROR_CHARACTERS else "..." + error[3 - ERROR_CHARACTERS :]
 
 
+SINK = "sink"
+"""The contract of a task without code, which passes on what reaches it: a named home where results are sent."""
+
+
 class Obj(Struct, frozen=True, array_like=True):
     """A named object. `sha256`: 32 bytes; `data` is there when size <= INLINE_BYTES."""
 
@@ -106,6 +110,8 @@ class JobSpec(Struct, frozen=True, array_like=True):
     """active, lazy or off, as the submitter chose; dead hosts are replaced in any case"""
     input_at: dict[str, str] = {}
     """entry -> id of the node where its inputs will be put; home where it is not said"""
+    sources: dict[str, list[str]] = {}
+    """named sources -> their entries, `home` among them; {} where home is the only one"""
 
 
 class SignedSpec(Struct, frozen=True, array_like=True):

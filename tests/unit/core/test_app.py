@@ -444,3 +444,70 @@ def test_a_long_chain_of_merges_is_refused() -> None:
 def test_an_idle_agent_does_not_import_yaml() -> None:
     code = "import sys, jupiter_agent.core.events, jupiter_agent.core.dag; sys.exit('yaml' in sys.modules)"
     assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+HOMES = """\
+node_map: {home: master, home2: n3}
+application:
+  tasks:
+    home: {children: [a]}
+    home2: {children: [b]}
+    home3: {node: n5}
+    dag_tasks:
+      - {name: a, base_script: t.py, children: [c, home2]}
+      - {name: b, base_script: t.py, children: [c]}
+      - {name: c, base_script: t.py, children: [home, home2, home3]}
+"""
+
+
+def test_several_homes_are_sources_with_entries_of_their_own_and_sinks_that_results_name():
+    app = parse(HOMES)
+    assert app.warnings == []
+    assert (app.entries, app.sources) == (["a", "b"], {"home": ["a"], "home2": ["b"]})
+    ends = {task.name: task for task in app.tasks if task.contract == "sink"}
+    assert {name: (task.parents, task.children, task.node) for name, task in ends.items()} == {
+        "home2": (["a", "c"], ["home"], ""),
+        "home3": (["c"], ["home"], "n5"),
+    }
+    assert next(task for task in app.tasks if task.name == "c").children == ["home", "home2", "home3"]
+    assert (app.placements, app.contract) == ({"home2": "n3"}, "native")
+
+
+def test_home_without_children_gets_the_entries_that_no_other_home_has():
+    app = parse(HOMES.replace("home: {children: [a]}", "home:"))
+    assert app.sources == {"home": ["a"], "home2": ["b"]}
+
+
+def test_a_home_that_nobody_sends_to_is_a_source_only():
+    app = parse(HOMES.replace(", home2]", "]").replace(", home2, home3]", "]"))
+    assert [task.name for task in app.tasks] == ["a", "b", "c"]
+    assert (app.sources, app.placements) == ({"home": ["a"], "home2": ["b"]}, {})
+
+
+def test_a_home_of_a_name_that_is_not_declared_is_an_unknown_child():
+    with pytest.raises(UsageError, match="unknown child 'home4'"):
+        parse(HOMES.replace("home3]", "home4]"))
+
+
+def test_a_dag_task_may_be_called_home2_where_no_home_is():
+    app = parse(
+        GOOD.replace("name: join", "name: home2")
+        .replace("children: join", "children: home2")
+        .replace("[join,", "[home2,")
+    )
+    assert [task.contract for task in app.tasks] == ["native"] * 4
+    assert app.sources == {}
+
+
+def test_a_home_and_a_task_of_one_name_are_refused():
+    with pytest.raises(UsageError, match="'home2' is a home and a task"):
+        parse(HOMES.replace("name: b", "name: home2"))
+
+
+def test_the_script_of_a_further_home_makes_items_beside_the_dag():
+    script = b"def task(q, pathin, pathout, task_name):\n    pass\n"
+    app = parse(HOMES.replace("home2: {children", "home2: {base_script: h.py, children"), **{"h.py": script})
+    [beside] = app.nondag
+    assert (beside.name, beside.children, beside.extra) == ("home2-script", ["b"], {"role": "nondag", "host": "n3"})
+    assert (app.fed, app.entries) == (["b"], ["a", "b"])
+    assert "is not handed the results" in app.warnings[0]
