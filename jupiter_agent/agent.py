@@ -27,6 +27,7 @@ from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, deriv
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.adapters.remembered import Remembered
+from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
 from jupiter_agent.adapters.state import StateDir, has_cluster
 from jupiter_agent.adapters.zeromq import ZmqTransport
@@ -83,7 +84,7 @@ class Agent:
         now = self._loop.time()
         self._started_at = time.time()
         rng = random.Random()
-        trust = Trust(identity, authority)
+        trust = Trust(identity, authority, NodeSealer(keys.curve))
         seeds = [address for address in addresses if address != self.address]
         membership = Membership(record, trust, PROFILES[config.profile], seeds, rng, now)
         for seed in token.seeds if token else self._cluster.seeds:

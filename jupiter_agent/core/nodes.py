@@ -15,6 +15,8 @@ class Membership(Protocol):
 
     def members(self) -> Mapping[str, Member]: ...
 
+    def reach(self, peer: str) -> bool | str: ...
+
 
 class Nodes:
     """A reader of membership, links and what is published."""
@@ -36,7 +38,7 @@ class Nodes:
                     "id": node,
                     "state": str(member.state),
                     "draining": bool(resources.get("draining")),
-                    "reachable": node == self._me or member.reachable,
+                    "reachable": self._reach(node),
                     "address": member.record.address,
                     "found_by": "self" if node == self._me else member.found_by,
                     "role": member.record.role,
@@ -49,6 +51,14 @@ class Nodes:
                 }
             )
         return sorted(rows, key=lambda row: str(row["name"]))
+
+    def _reach(self, node: str) -> bool | str:
+        """From here: true directly, "via NAME" through a neighbour, or false; alive is another matter."""
+        way = self._membership.reach(node)
+        if isinstance(way, bool):
+            return way
+        member = self._membership.members().get(way)
+        return f"via {member.record.name if member else way}"
 
     def link_rows(self, now: float) -> list[dict[str, Any]]:
         """This node's own links, then those that others published. `source` is that of the latency."""

@@ -20,7 +20,7 @@ from jupiter_agent.core.control import Control
 from jupiter_agent.core.effects import Effect, Halt, Notice, Send
 from jupiter_agent.core.estimate import SELF, Links
 from jupiter_agent.core.jobs import Jobs
-from jupiter_agent.core.membership import MemberChanged, Membership, ProfileChanged
+from jupiter_agent.core.membership import Delivered, MemberChanged, Membership, ProfileChanged
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
@@ -153,6 +153,10 @@ class Peer:
                 self._route(self._on_member(now), out, now)
             elif isinstance(effect, ProfileChanged):
                 continue
+            elif isinstance(effect, Delivered):
+                self._inbox.append(ev.Received(effect.src, effect.message))
+            elif isinstance(effect, Send) and self.membership.is_shut(effect.dst):
+                out += self.membership.relayed(effect.dst, effect.message, now)
             else:
                 if isinstance(effect, Notice):
                     self._note(effect, now)

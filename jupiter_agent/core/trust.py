@@ -60,6 +60,16 @@ class Authority(Protocol):
         key."""
 
 
+class Sealer(Protocol):
+    """Boxes that only this node and one peer can make and open: what relays carry."""
+
+    def seal(self, curve_key: str, data: bytes) -> bytes:
+        """For the holder of this key, from this node."""
+
+    def unseal(self, curve_key: str, sealed: bytes) -> bytes | None:
+        """What the holder of this key sealed for this node; None for anything else. Never raises."""
+
+
 def record_bytes(record: Record) -> bytes:
     """What the member signs: all fields before `signature`, in their order, as one MessagePack array."""
     r = record
@@ -105,6 +115,8 @@ class Trust:
 
     identity: Identity
     authority: Authority
+    sealer: Sealer | None = None
+    """None: this node sends and takes nothing through others"""
 
     def signed(self, record: Record) -> Record:
         """The same record with this node's signature."""

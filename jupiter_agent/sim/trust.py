@@ -61,6 +61,23 @@ class FakeAuthority:
         return True
 
 
+@dataclass(frozen=True)
+class FakeSealer:
+    """A keyed hash in front of the plain text, with the same key for both ends."""
+
+    curve_key: str
+
+    def seal(self, curve_key: str, data: bytes) -> bytes:
+        return _mac(self._key(curve_key), data) + data
+
+    def unseal(self, curve_key: str, sealed: bytes) -> bytes | None:
+        mac, data = sealed[:32], sealed[32:]
+        return data if mac == _mac(self._key(curve_key), data) else None
+
+    def _key(self, curve_key: str) -> bytes:
+        return hashlib.sha256("".join(sorted((self.curve_key, curve_key))).encode()).digest()
+
+
 def fake_member(name: str, cluster: str = "sim", admin: bool = True) -> tuple[Record, Trust]:
     """An unsigned draft and the keys of a simulated node; name and address are `name`, the role says whether it can
     admit."""
@@ -68,4 +85,4 @@ def fake_member(name: str, cluster: str = "sim", admin: bool = True) -> tuple[Re
     curve = hashlib.sha256(b"curve:" + name.encode()).hexdigest()[:40]
     role = "admin" if admin else "worker"
     draft = Record(node_id(identity.key), name, f"{name}:7000", identity.key, curve, role, boot=1, incarnation=0)
-    return draft, Trust(identity, FakeAuthority(cluster, admin))
+    return draft, Trust(identity, FakeAuthority(cluster, admin), FakeSealer(curve))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -20,6 +22,23 @@ from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.trust import Trust
 
 HEALTH_MAX = 8
+NEAR = "near"
+"""The published key that routes are made of"""
+BRIDGES = 4
+BRIDGE_S = 300.0
+
+
+@dataclass(slots=True)
+class Shut:
+    """A member that no session could be opened with. `blamed`: it is the link, for others know that the member lives;
+    `retry_at`: when it is tried again, after a pause that grows."""
+
+    retry_at: float
+    pause_s: float
+    blamed: bool = False
+
+
+Relaying = Callable[[str, Message, float], list[Effect]]
 
 
 class Context:
@@ -32,6 +51,14 @@ class Context:
         self.view = View(record, Rings(settings.rings + 1, settings.many), now)
         self.links: dict[str, Link] = {}
         self.sessions: set[str] = set()
+        self.shut: dict[str, Shut] = {}
+        self.far: set[str] = set()
+        """members that say they need routes"""
+        self.bridges: dict[str, float] = {}
+        """members that others wrongly took for dead, but that spoke to us: kept as neighbours until then"""
+        self.relay: Relaying | None = None
+        self.relayed = False
+        """the message being handled came through others"""
         self.shunned: set[str] = set()
         """peers whose protocol does not overlap with ours"""
         self.counters: Counter[str] = Counter()
@@ -50,7 +77,10 @@ class Context:
         self.batch.append(effect)
 
     def send(self, peer: str, message: Message) -> None:
-        self.batch.append(Send(peer, message))
+        if peer in self.shut and self.relay is not None:
+            self.batch += self.relay(peer, message, self.view.clock.now)
+        else:
+            self.batch.append(Send(peer, message))
 
     def notice(self, level: str, event: str, peer: str = "", **fields: Any) -> None:
         if peer:
@@ -88,6 +118,31 @@ class Context:
         """Somebody (else) answers me; if nobody does, it is me."""
         limit = now - self.settings.silent_s
         return any(link.up and link.last_ack > limit for peer, link in self.links.items() if peer != but)
+
+    # --- who can be reached from here ---
+
+    def is_shut(self, peer: str) -> bool:
+        """No session could be opened, and it is the link's fault: not worth a place among the neighbours."""
+        return peer in self.shut and self.shut[peer].blamed
+
+    def shut_out(self, peer: str, now: float) -> None:
+        """No session could be opened."""
+        if peer not in self.shut:
+            first = self.settings.shut_s[0]
+            self.shut[peer] = Shut(now + first, first)
+            self.view.dirty = True
+
+    def let_in(self, peer: str) -> None:
+        """A session is up, the member moved, or it is gone."""
+        if self.shut.pop(peer, None) is not None:
+            self.view.dirty = True
+
+    def bridge(self, peer: str, now: float) -> None:
+        """Others lost this member, we did not: we may be the only link between two parts of the network."""
+        self.bridges[peer] = now + BRIDGE_S
+        while len(self.bridges) > BRIDGES:
+            self.bridges.pop(min(self.bridges, key=lambda known: self.bridges[known]))
+        self.view.dirty = True
 
     # --- this node ---
 

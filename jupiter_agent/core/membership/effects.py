@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.messages import Message
 
 
 class MemberChanged(Effect, frozen=True):
@@ -19,6 +20,13 @@ class ProfileChanged(Effect, frozen=True):
 
     peer: str
     key: str
+
+
+class Delivered(Effect, frozen=True):
+    """A message for this node that came through others, for another machine than membership."""
+
+    src: str
+    message: Message
 
 
 class Joined(Effect, frozen=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jupiter_agent.core.board import to_data
-from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.context import NEAR, Context
 from jupiter_agent.core.membership.effects import ProfileChanged
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
@@ -199,6 +199,9 @@ class Gossip:
         context.view.board.put(value)
         member.fresh_at = now
         context.view.touch(value.owner, value.key)
+        if value.key == NEAR:
+            plain = context.view.board.get(value.owner, NEAR) or {}
+            (context.far.add if plain.get("far") is True else context.far.discard)(value.owner)
         context.emit(ProfileChanged(value.owner, value.key))
 
     def _is_news(self, value: Value) -> bool:

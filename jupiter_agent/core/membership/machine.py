@@ -29,13 +29,16 @@ from jupiter_agent.core.board import Board
 from jupiter_agent.core.effects import Disconnect, Effect, Forget, TestPort
 from jupiter_agent.core.events import Event
 from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.effects import Delivered
 from jupiter_agent.core.membership.flood import Flood
 from jupiter_agent.core.membership.gossip import Gossip
 from jupiter_agent.core.membership.join import PROTOCOL, Joiner
 from jupiter_agent.core.membership.member import Member
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.probe import Prober
+from jupiter_agent.core.membership.relay import Relay
 from jupiter_agent.core.membership.roster import Roster
+from jupiter_agent.core.membership.routes import Routes
 from jupiter_agent.core.membership.settings import MembershipSettings
 from jupiter_agent.core.membership.sponsor import Sponsor, overlaps
 from jupiter_agent.core.membership.suspicion import Suspicions
@@ -44,6 +47,13 @@ from jupiter_agent.core.messages import membership as m
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.trust import Trust
 from jupiter_agent.errors import PeerError
+
+NOT_OPENED = frozenset({"refused", "timeout", "handshake"})
+"""Reasons why a session could not be opened. What libzmq calls refused may be a host without a route: only a connect of
+our own tells (`TestPort`)."""
+
+ON_THE_WAY_ROUND = frozenset({m.Ping, m.Ack, m.Range, m.News, m.Data, m.Check, m.Checked, m.Buried})
+"""What counts also when others carried it"""
 
 FROM_STRANGERS = frozenset({m.Hello, m.News, m.Buried, m.Refused})
 """What may come from a peer whose record is not known yet: it holds the record."""
@@ -73,6 +83,9 @@ class Membership:
         suspicions = self._suspicions = Suspicions(context, flood, roster, prober)
         self._joiner = Joiner(context, roster, self._overlay, now)
         self._sponsor = Sponsor(context, prober)
+        self._routes = Routes(context, gossip, now)
+        self._relay = Relay(context, self._routes, prober)
+        prober.on_answer["bridge"] = lambda _, peer, alive, at: suspicions.on_bridge_answered(peer, alive, at)
         prober.on_answer["contested"] = lambda _, peer, alive, at: suspicions.on_contest_answered(peer, alive, at)
         self._tick_at = now
         self._heal_at = now + settings.heal_s * rng.random()
@@ -96,6 +109,7 @@ class Membership:
             m.Checked: prober.on_checked,
             m.Buried: roster.on_buried,
             m.Refused: self._on_refusal,
+            m.Relayed: self._on_relayed,
         }
         for address in seeds:
             self.add_seed(address, "seed")
@@ -126,6 +140,27 @@ class Membership:
     def alive(self) -> list[str]:
         """Sorted ids of members neither dead nor left, this node included."""
         return sorted(peer for peer, member in self._context.view.members.items() if member.present)
+
+    def reach(self, peer: str) -> bool | str:
+        """How a member is reached from here: True directly (nothing speaks against it), the id of the member it is
+        reached through, or False. It may be alive in any case."""
+        context = self._context
+        member = context.view.members.get(peer)
+        if member is None or not member.present:
+            return False
+        if peer == context.me or (member.session and member.bad_edge_until <= context.view.clock.now):
+            return True
+        if peer not in context.shut and member.bad_edge_until <= context.view.clock.now:
+            return True
+        return self._routes.hops(peer) > 0 and (self._routes.first_hop(peer) or False)
+
+    def is_shut(self, peer: str) -> bool:
+        """No session can be opened with it: what is for it goes through `relayed`."""
+        return peer in self._context.shut
+
+    def relayed(self, peer: str, message: Message, now: float) -> list[Effect]:
+        """A message to a member that is shut, as it leaves this node: sealed, to the next hop."""
+        return self._relay.sent(peer, message, now)
 
     def add_seed(self, address: str, found_by: str) -> None:
         """Another address to try: `found_by` says who named it (seed, token, remembered, mdns, dns ...)."""
@@ -205,6 +240,8 @@ class Membership:
         self._gossip.on_tick(now)
         self._overlay.on_tick(now)
         self._sponsor.on_tick(now)
+        self._routes.on_tick(now)
+        self._relay.on_tick(now)
         if now >= self._heal_at:
             self._heal_at = now + self._context.settings.heal_s * self._context.rng.uniform(0.5, 1.5)
             self._heal(now)
@@ -232,6 +269,7 @@ class Membership:
     def _on_up(self, event: events.SessionUp, now: float) -> None:
         context, peer = self._context, event.peer
         context.sessions.add(peer)
+        context.let_in(peer)
         if peer in context.view.members:
             context.view.members[peer].session = True
         link = context.link(peer, now)
@@ -251,9 +289,9 @@ class Membership:
         if member is None:
             return
         member.session = False
-        if event.reason == "refused":
-            self._suspicions.on_refused(peer, now)
-        elif member.present and now - member.heard_at < context.settings.witness_s:
+        if member.present and event.reason in NOT_OPENED:
+            context.shut_out(peer, now)
+        if member.present and now - member.heard_at < context.settings.witness_s:
             context.emit(TestPort(peer, member.record.address))
 
     def _on_port(self, event: events.PortTested, now: float) -> None:
@@ -284,6 +322,23 @@ class Membership:
             member.heard_at, member.heard_as = now, (member.record.boot, member.record.address)
             if member.rank == m.DEAD:
                 self._roster.tell(member, member.version, now)
+
+    def _on_relayed(self, src: str, message: m.Relayed, now: float) -> None:
+        """For this node: handled as if it came from its sender, without being a proof of any link."""
+        context = self._context
+        found = self._relay.on_relayed(src, message, now)
+        if found is None:
+            return
+        sender, inner = found
+        handler = self._on_message.get(type(inner))
+        if handler is None:
+            context.emit(Delivered(sender, inner))
+        elif type(inner) in ON_THE_WAY_ROUND:
+            context.relayed = True
+            try:
+                handler(sender, inner, now)
+            finally:
+                context.relayed = False
 
     def _on_hello(self, src: str, message: m.Hello, now: float) -> None:
         mine = self._context.view.record.protocol

@@ -11,8 +11,11 @@ from __future__ import annotations
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.gossip import Gossip
 from jupiter_agent.core.membership.link import Link
+from jupiter_agent.core.membership.member import NEVER
 
 WANTED_LATELY_S = 12.0
+TRIES = 32
+"""to draw a random neighbour: where most are taken or out of reach there may be none"""
 
 
 class Overlay:
@@ -69,14 +72,23 @@ class Overlay:
     def _targets(self, now: float) -> set[str]:
         context, view = self._context, self._context.view
         members = view.members
-        targets = view.rings.targets(context.me, lambda peer: members[peer].bad_edge_until > now)
-        self._random = [peer for peer in self._random if peer in view.rings and peer not in targets]
+
+        def is_doubtful(peer: str) -> bool:
+            """The next successor steps in as well. Where some are out of reach, nobody is taken for granted."""
+            untried = bool(context.shut) and peer not in context.sessions and members[peer].last_ack == NEVER
+            return members[peer].bad_edge_until > now or peer in context.shut or untried
+
+        targets = view.rings.targets(context.me, is_doubtful, context.is_shut if context.shut else None)
+        self._random = [p for p in self._random if p in view.rings and p not in targets and not context.is_shut(p)]
         spare = view.size() - 1 - len(targets)
-        while len(self._random) < min(context.settings.random_links, spare):
+        for _ in range(TRIES):
+            if len(self._random) >= min(context.settings.random_links, spare):
+                break
             peer = view.rings.any(context.rng)
-            if peer != context.me and peer not in targets and peer not in self._random:
+            if peer != context.me and peer not in targets and peer not in self._random and not context.is_shut(peer):
                 self._random.append(peer)
-        return (targets | set(self._random)) - context.shunned
+        bridges = {peer for peer, until in context.bridges.items() if until > now and peer in view.rings}
+        return (targets | set(self._random) | bridges) - context.shunned
 
     def _let_go(self, link: Link, now: float) -> None:
         if link.want or now - link.unwanted_at < self._context.settings.unwanted_s:

@@ -37,7 +37,11 @@ class Prober:
         self._context, self._gossip = context, gossip
         self._asks: dict[str, tuple[float, list[tuple[str, str]]]] = {}
         """peer -> (until when, for what)"""
-        self.on_answer: dict[str, Callable[[str, str, bool, float], None]] = {"check": self._on_check_answered}
+        self.on_answer: dict[str, Callable[[str, str, bool, float], None]] = {
+            "check": self._on_check_answered,
+            "edge": self._on_edge_answered,
+            "shut": self._on_shut_answered,
+        }
         """purpose -> called with (its argument, peer, alive, now)"""
 
     # --- time ---
@@ -99,7 +103,7 @@ class Prober:
     def on_ping(self, src: str, message: Ping, now: float) -> None:
         context, link = self._context, self._context.links.get(src)
         wants = self._gossip.on_digest(src, message.held, now)
-        if link is None:
+        if link is None or context.relayed:
             context.send(src, Ack(message.seq, 0, 0, [], wants))
             return
         self._gossip.confirm(link, message.upto, message.seen)
@@ -114,8 +118,9 @@ class Prober:
     def on_ack(self, src: str, message: Ack, now: float) -> None:
         context, link = self._context, self._context.links.get(src)
         member = context.view.members[src]
-        member.last_ack = now
-        if link is not None:
+        if not context.relayed:
+            member.last_ack = now
+        if link is not None and not context.relayed:
             self._on_link_ack(link, member, message, now)
         if src in self._asks:
             self._resolve(src, True, now)
@@ -206,14 +211,36 @@ class Prober:
             link.asked_at = now
             for peer in self._whom_to_ask(link.peer):
                 context.send(peer, Check(link.peer))
+            if link.peer in context.shut:
+                self.ask(link.peer, ("edge", link.peer), now)  # on a way round, if there is one
         elif link.asked_at is None or now - link.asked_at > settings.check_s:
-            if link.asked_at is not None and link.confirmed_at >= link.asked_at:
+            confirmed = link.asked_at is not None and link.confirmed_at >= link.asked_at
+            if confirmed or not self._is_witness(link, member, now):
                 self._blame_edge(link, member, now)
             else:
                 self.accuse(link.peer, now)
                 if link.asked_at is not None and now - link.asked_at > 3.0:
                     link.asked_at = None
             self._reopen_stalled(link, now)
+
+    def _is_witness(self, link: Link, member: Member, now: float) -> bool:
+        """Whether our silence means anything: the member was in touch with us, or nobody had news of it for long. Where
+        many are out of each other's reach, those who never met would accuse each other all the time."""
+        limit = now - self._context.settings.witness_s
+        met = member.heard_as[0] == member.record.boot and member.heard_at > limit
+        return link.up or met or max(member.fresh_at, link.born) < limit
+
+    def _on_edge_answered(self, _: str, peer: str, alive: bool, now: float) -> None:
+        link = self._context.links.get(peer)
+        if alive and link is not None:
+            link.confirmed_at = now
+
+    def _on_shut_answered(self, _: str, peer: str, alive: bool, now: float) -> None:
+        """Out of our reach: only a long silence of its own is a reason to accuse it."""
+        member = self._context.view.members.get(peer)
+        quiet = member is not None and max(member.fresh_at, member.since) < now - self._context.settings.witness_s
+        if quiet and not alive and peer in self._context.shut and self._context.heard_lately(now):
+            self.accuse(peer, now)
 
     def _whom_to_ask(self, peer: str) -> list[str]:
         context = self._context
@@ -232,6 +259,8 @@ class Prober:
         member.bad_edge_s = min(most, 2 * member.bad_edge_s) if member.bad_edge_s else first
         member.bad_edge_until = now + member.bad_edge_s
         link.asked_at, link.misses = None, 0
+        if link.peer in self._context.shut:
+            self._context.shut[link.peer].blamed = True
         self._context.view.dirty = True
         self._context.counters["bad_edges"] += 1
 

@@ -13,7 +13,7 @@ from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import MemberChanged
 from jupiter_agent.core.membership.flood import Flood
 from jupiter_agent.core.membership.member import Member
-from jupiter_agent.core.messages.membership import ALIVE, DEAD, LEFT, Buried, Data, News, Record, Want
+from jupiter_agent.core.messages.membership import ALIVE, DEAD, LEFT, SUSPECT, Buried, Data, News, Record, Want
 
 TELL_S = 1.0
 TWIN_STEPS, TWIN_S = 3, 10.0
@@ -45,7 +45,7 @@ class Roster:
             member = Member(record, ALIVE, now, context.view.clock, found_by, session=record.id in context.sessions)
             self._install(member, DEAD if buried and not record.left else ALIVE, now)
         else:
-            self._renew(member, record, now)
+            self._renew(member, record, src, now)
         if member.rank != DEAD:
             self._flood.record(record, src, now)
         return True
@@ -61,7 +61,7 @@ class Roster:
             context.notice("info", "member joined", record.id, address=record.address, found_by=member.found_by)
         self._changed(member)
 
-    def _renew(self, member: Member, record: Record, now: float) -> None:
+    def _renew(self, member: Member, record: Record, src: str, now: float) -> None:
         context, old, was = self._context, member.record, member.rank
         member.record, member.fresh_at = record, now
         member.acquit()
@@ -69,6 +69,9 @@ class Roster:
         member.rank = LEFT if record.left else ALIVE
         if (old.address, old.curve_key) != (record.address, record.curve_key):
             context.emit(Learn(record.id, record.address, record.curve_key))
+            context.let_in(record.id)
+        if context.shut and src == record.id and was >= SUSPECT and not record.left and not context.relayed:
+            context.bridge(record.id, now)
         context.view.filed(member)
         link = context.links.get(record.id)
         if link is not None:
@@ -128,6 +131,9 @@ class Roster:
 
     def _gone(self, peer: str) -> None:
         context = self._context
+        context.let_in(peer)
+        context.far.discard(peer)
+        context.bridges.pop(peer, None)
         link = context.links.pop(peer, None)
         if link is not None:
             context.release(link)

@@ -34,6 +34,13 @@ class MembershipSettings:
     bad_edge_s: tuple[float, float] = (30.0, 300.0)
     """probation of a link that fails while others reach the member: first, and at most"""
 
+    shut_s: tuple[float, float] = (10.0, 300.0)
+    """when a member that cannot be reached from here is tried again: first, and at most"""
+    near_s: float = 30.0
+    """how often the links that routes are made of are published, while they are needed"""
+    relay_bps: float = float(1 << 20)
+    """what is passed on for one member, bytes per second"""
+
     suspicion_min_s: float = 3.0
     suspicion_log_s: float = 4.0
     evidence_s: float = 0.5

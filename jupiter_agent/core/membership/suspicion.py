@@ -118,8 +118,25 @@ class Suspicions:
         member.suspicion.accusers.add(claim.by)
         self._roster.suspect(member, SUSPECT, now)
         if claim.by != self._context.me:
-            self._prober.look(claim.subject, now)
+            self._look(claim.subject, now)
         return True
+
+    def _look(self, peer: str, now: float) -> None:
+        """Somebody cannot reach it: can we? Where members are out of each other's reach, those without a link look as
+        well, for one of them may be the only one who can."""
+        context = self._context
+        link = context.links.get(peer)
+        if context.shut and peer not in context.shut and (link is None or not link.up):
+            self._prober.ask(peer, ("bridge", peer), now)
+        else:
+            self._prober.look(peer, now)
+
+    def on_bridge_answered(self, peer: str, alive: bool, now: float) -> None:
+        """It lives: it is told of the suspicion, and becomes a neighbour."""
+        member = self._context.view.members.get(peer)
+        if alive and member is not None and member.rank == SUSPECT:
+            self._roster.tell(member, member.version, now)
+            self._context.bridge(peer, now)
 
     def _on_refused(self, member: Member, claim: Claim, now: float) -> bool:
         if now - member.vouched_at < self._context.settings.vouched_s or claim.by in member.refusals:

@@ -16,6 +16,12 @@ ALIVE, SUSPECT, DEAD, LEFT = range(4)
 SUSPECTED, REFUSED, VOUCHED = range(3)
 """Kinds of `Claim`."""
 
+RELAY_BYTES = 900_000
+"""Limit of what is sealed in one `Relayed`: with the rest of it, it fits into a frame"""
+
+RELAYS = 4
+"""So many members may pass one message on."""
+
 VALUE_BYTES = 2048
 """Limit of one published value."""
 
@@ -204,3 +210,25 @@ class Buried(Message, frozen=True, tag=14):
     boot: Count
     incarnation: Count
     record: Record
+
+
+class Relayed(Message, frozen=True, tag=15):
+    """From `src` to `dst` through members that have a link: to be passed on at most `ttl` times more. `sealed` is a
+    `Sealed`, boxed by `src` for `dst`; relays can delay or drop it, not read or change it."""
+
+    src: Short
+    dst: Short
+    ttl: Annotated[int, Meta(ge=0, le=RELAYS)]
+    sealed: Annotated[bytes, Meta(max_length=RELAY_BYTES)]
+
+
+class Sealed(Struct, frozen=True, array_like=True):
+    """What a relayed message says to its receiver: the frame of a message, bound to sender, receiver, both boots and a
+    sequence number that no two messages of this sender and boot share."""
+
+    src: Short
+    dst: Short
+    boot: Boot
+    dst_boot: Boot
+    seq: Count
+    frame: bytes

@@ -180,7 +180,7 @@ def test_a_lost_session_is_followed_by_a_plain_connect_and_its_refusal_by_a_clai
 def test_two_witnesses_and_nobody_vouching_make_a_death_in_two_seconds():
     rig, (victim, one, *others) = cluster(6)
     heard(rig, victim)
-    rig.event(events.SessionDown(victim.id, "refused"))
+    rig.event(events.PortTested(victim.id, "refused"))
     rig.run_to(rig.now + 3.0, answering=(one, *others))
     assert rig.state(victim) == "alive", "one witness is not enough"
     accuse(rig, victim, one, kind=REFUSED)
@@ -239,7 +239,19 @@ def test_right_after_a_pause_of_ours_a_refusal_is_no_evidence():
     rig, (victim, *_) = cluster(6)
     heard(rig, victim)
     rig.pause_to(rig.now + 3.0)
+    rig.event(events.PortTested(victim.id, "refused"))
+    rig.run_to(rig.now + 0.1)
+    assert rig.claims() == []
+
+
+def test_a_session_that_cannot_be_opened_is_no_refusal_until_a_connect_of_our_own_says_so():
+    rig, (victim, *_) = cluster(6)
+    heard(rig, victim)
     rig.event(events.SessionDown(victim.id, "refused"))
+    rig.run_to(rig.now + 0.1)
+    assert rig.claims() == []
+    assert rig.of(TestPort) == [TestPort(victim.id, victim.record.address)]
+    rig.event(events.PortTested(victim.id, "timeout"))
     rig.run_to(rig.now + 0.1)
     assert rig.claims() == []
 

@@ -18,13 +18,23 @@ def member(name: str) -> Any:
 def nodes(links: Links, published: dict[tuple[str, str], dict[str, Any]]) -> Nodes:
     """As n1 sees itself, n2 and n3."""
     board = SimpleNamespace(get=lambda node, key: published.get((node, key)))
-    membership = SimpleNamespace(members=lambda: {f"n{k}": member(f"node{k}") for k in (1, 2, 3)})
+    ways: dict[str, bool | str] = {"n1": True, "n2": "n3", "n3": False}
+    membership = SimpleNamespace(members=lambda: {f"n{k}": member(f"node{k}") for k in (1, 2, 3)}, reach=ways.get)
     return Nodes("n1", membership, links, Published(board))
 
 
 def test_a_node_that_takes_no_more_tasks_is_shown_as_draining() -> None:
     rows = nodes(Links(), {("n1", "resources"): {"draining": True}, ("n2", "resources"): {"cpus": 2}}).rows(0.0)
     assert [row["draining"] for row in rows] == [True, False, False]
+
+
+def test_how_a_node_is_reached_is_said_beside_its_state() -> None:
+    rows = nodes(Links(), {}).rows(0.0)
+    assert [(row["state"], row["reachable"]) for row in rows] == [
+        ("alive", True),
+        ("alive", "via node3"),
+        ("alive", False),
+    ]
 
 
 def test_a_bandwidth_is_measured_only_when_something_was_transferred() -> None:
