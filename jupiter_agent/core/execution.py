@@ -155,7 +155,7 @@ class Execution:
         if parcel.dst != HOME and parcel.dst not in job.tasks:
             return []
         if job.host(parcel.dst) != self._around.me:
-            known = [register for register in job.tellable(self._around.me) if register.task == parcel.dst]
+            known = [register for register in job.tellable(self._around) if register.task == parcel.dst]
             return [Send(src, Registers(job.id, job.home, known))]
         if parcel.dst != HOME and parcel.dst not in self._joins:
             return []

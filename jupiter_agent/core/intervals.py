@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_right
+
+import msgspec
 
 from jupiter_agent.core.messages.jobs import HomeVersion
 
@@ -57,6 +60,10 @@ class FinishedSet:
         for home, spans in intervals:
             self._sets.setdefault(home, IntervalSet()).merge(spans)
         return self.to_intervals() != before
+
+    def digest(self) -> int:
+        """One number, equal where the same numbers are finished."""
+        return zlib.crc32(msgspec.msgpack.encode(self.to_intervals()))
 
     def to_intervals(self) -> list[tuple[HomeVersion, list[tuple[int, int]]]]:
         return [(home, list(numbers.spans)) for home, numbers in sorted(self._sets.items())]

@@ -17,6 +17,7 @@ from jupiter_agent.core.bounds import struct_checker
 from jupiter_agent.core.dag import Dag
 from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.messages.jobs import EPOCH_MAX, HomeVersion, JobSpec, Register, SignedSpec, TaskSpec
+from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.errors import PeerError
 from schedulers.local import Weights, controllers
 
@@ -176,9 +177,13 @@ class Job:
         """The hosts, and whoever was one: after a partition nobody else tells them what they missed."""
         return list(dict.fromkeys([*self.hosts(), *self._named]))
 
-    def tellable(self, me: str) -> list[Register]:
-        """What `me` tells others: home speaks of its own decisions only, everybody else of all it knows."""
-        return [r for r in self.registers.values() if me == r.writer or me != self.home.writer]
+    def tellable(self, around: Surroundings) -> list[Register]:
+        """What this node tells others: all it knows. Home speaks of its own decisions only, and for the silent:
+        writers that are gone, or started again and may have forgotten."""
+        told, me = list(self.registers.values()), around.me
+        if me != self.home.writer:
+            return told
+        return [r for r in told if me == r.writer or around.is_gone(r.writer) or around.boot_of(r.writer) > r.boot]
 
     def check(self) -> None:
         """Raise when a register names a task that does not exist or differs from its key."""

@@ -23,6 +23,9 @@ class Local(Struct):
     settled: int = 0
     """changes of registers that its machines were told of"""
 
+    def __post_init__(self) -> None:
+        self.wave.finished = self.execution.finished
+
     def next_deadline(self) -> float:
         home = self.home.next_deadline() if self.home else inf
         return home if self.job.over else min(home, self.execution.next_deadline(), self.wave.next_deadline())

@@ -21,8 +21,9 @@ from random import Random
 from msgspec import Struct
 
 from jupiter_agent.core.effects import Effect, Notice, Send
+from jupiter_agent.core.intervals import FinishedSet
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import Award, Awarded, Register, RegisterDigest, Registers
+from jupiter_agent.core.messages.jobs import Award, Awarded, Finished, Register, RegisterDigest, Registers
 from jupiter_agent.core.surroundings import Surroundings
 from schedulers.local import Candidate, Resources, Weights, greedy_scores, random_choice
 
@@ -58,6 +59,8 @@ class Wave:
         self._strangers: dict[str, float] = {}
         """hosts that no member record is known of -> when they count as lost"""
         self._now = now
+        self.finished = FinishedSet()
+        """of the job on this node: what is over spreads with the registers"""
         self._digest_at = now + DIGEST_S * (0.5 + around.rng.random())
 
     # --- deciding ----------------------------------------------------------------------------------------------
@@ -226,7 +229,7 @@ class Wave:
     def award(self, node: str, now: float) -> list[Effect]:
         """Tell a node that it takes part, again until it says so."""
         self._award_due[node] = now + AWARD_AGAIN_S
-        return [Send(node, Award(self._job.signed, self._job.home, self._job.tellable(self._around.me)))]
+        return [Send(node, Award(self._job.signed, self._job.home, self._job.tellable(self._around)))]
 
     def on_awarded(self, src: str, message: Awarded) -> None:
         self._award_due.pop(src, None)
@@ -240,11 +243,28 @@ class Wave:
             effects += [Send(node, news) for node in job.participants() if node not in (me, src)]
         return effects + self.step(now)
 
+    def digest(self, answer: bool = False, asker: str = "") -> RegisterDigest:
+        """What is known here, as numbers."""
+        return RegisterDigest(self._job.id, self._job.digest(), self.finished.digest(), answer, asker)
+
     def on_digest(self, src: str, message: RegisterDigest) -> list[Effect]:
-        if message.digest == self._job.digest():
-            return []
-        told = self._job.tellable(self._around.me)
-        return [Send(src, Registers(self._job.id, self._job.home, told))] if told else []
+        """Tell who knows something else what is known here, and ask for the rest; both in one exchange.
+
+        What home may not tell others, because it did not decide it, their deciders tell at its request.
+        """
+        job, other = self._job, message.asker or src
+        effects: list[Effect] = []
+        if message.finished != self.finished.digest() and not message.asker:
+            effects.append(Send(src, Finished(job.id, job.home, self.finished.to_intervals())))
+        if message.digest != job.digest():
+            told = job.tellable(self._around)
+            if told:
+                effects.append(Send(other, Registers(job.id, job.home, told)))
+            if not message.asker:
+                writers = {r.writer for r in job.registers.values()} - {r.writer for r in told} - {src}
+                asked = RegisterDigest(job.id, message.digest, message.finished, True, src)
+                effects += [Send(writer, asked) for writer in sorted(writers)]
+        return [*effects, Send(src, self.digest(answer=True))] if effects and not message.answer else effects
 
     # --- time --------------------------------------------------------------------------------------------------
 
@@ -266,7 +286,7 @@ class Wave:
             others = [n for n in self._job.participants() if n != self._around.me and not self._around.is_gone(n)]
             if others:
                 other = self._around.rng.choice(others)
-                effects.append(Send(other, RegisterDigest(self._job.id, self._job.digest())))
+                effects.append(Send(other, self.digest()))
         self._last_look = now
         return effects + self.step(now)
 

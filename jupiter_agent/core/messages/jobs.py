@@ -163,10 +163,15 @@ class Registers(Message, frozen=True, tag=32):
 
 
 class RegisterDigest(Message, frozen=True, tag=33):
-    """What I hold, as one number: send me all you have if yours differs. `pull`: also answer with registers."""
+    """What I hold of registers and of the finished, as two numbers: send me all you have of what differs with you."""
 
     job: str
     digest: Count
+    finished: Count = 0
+    answer: bool = False
+    """what I told you goes with it: answered with what I lack, and no more"""
+    asker: str = ""
+    """home asks on behalf of this node, to which it may not tell what others decided"""
 
 
 class Parcel(Message, frozen=True, tag=34):

@@ -1,5 +1,5 @@
 import pytest
-from job_rig import CHAIN, DIAMOND, VERSION, job_spec, make_job, place, reg, signed
+from job_rig import CHAIN, DIAMOND, VERSION, Around, job_spec, make_job, place, reg, signed
 
 from jupiter_agent.core.job import decode_spec
 from jupiter_agent.core.messages.jobs import HomeVersion, SignedSpec
@@ -88,8 +88,8 @@ def test_home_tells_only_what_it_wrote():
     job = make_job(CHAIN)
     mine, other = reg("a", "n1"), reg("b", "n2", writer="n1")
     job.merge([mine, other])
-    assert job.tellable("home1") == [mine]
-    assert job.tellable("n1") == [mine, other]
+    assert job.tellable(Around("home1")) == [mine]
+    assert job.tellable(Around("n1")) == [mine, other]
 
 
 def test_an_ended_job_stays_ended_and_cancelled_beats_completed():

@@ -1,10 +1,12 @@
 from math import inf
 from typing import Any
 
+import msgspec
 import pytest
 from job_rig import CHAIN, DIAMOND, VERSION, Around, make_job, place, reg, sent, signed, task_specs
 
-from jupiter_agent.core.effects import Effect, Notice
+from jupiter_agent.core.effects import Effect, Notice, Send
+from jupiter_agent.core.intervals import FinishedSet
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages.jobs import Award, Awarded, Parcel, Register, RegisterDigest, Registers
@@ -237,11 +239,43 @@ def test_a_host_of_an_entry_passes_news_on_and_home_does_not():
 def test_a_different_digest_is_answered_with_what_may_be_told():
     machine, job, _ = wave("n1", CHAIN)
     place(job, a="n1", b="n2")
-    assert machine.on_digest("n2", RegisterDigest("job1", job.digest())) == []
+    nothing = machine.finished.digest()
+    assert machine.on_digest("n2", RegisterDigest("job1", job.digest(), nothing)) == []
     assert [r.task for r in news(machine.on_digest("n2", RegisterDigest("job1", 0)))["n2"]] == ["a", "b"]
     machine, job, _ = wave("home1", CHAIN)
     job.merge([reg("b", "n2", writer="n1")])
-    assert machine.on_digest("n2", RegisterDigest("job1", 0)) == [], "home wrote nothing yet"
+    asked = RegisterDigest("job1", 0, machine.finished.digest())
+    asking = RegisterDigest("job1", 0, asked.finished, answer=True, asker="n2")
+    expected = [Send("n1", asking), Send("n2", machine.digest(answer=True))]
+    assert machine.on_digest("n2", asked) == expected, "home wrote nothing, so it asks who did to tell"
+
+
+def test_a_decider_tells_the_node_for_which_home_asks():
+    machine, job, _ = wave("n1", CHAIN)
+    place(job, a="n1", b="n2")
+    [told] = machine.on_digest("home1", RegisterDigest("job1", 0, 0, answer=True, asker="n3"))
+    assert told.dst == "n3"
+    assert [register.task for register in told.message.registers] == ["a", "b"]
+
+
+def test_home_speaks_for_a_decider_that_is_gone_or_has_started_again():
+    machine, job, around = wave("home1", CHAIN)
+    job.merge([reg("b", "n2", writer="n1")])
+    around.gone.add("n1")
+    assert [r.task for r in news(machine.on_digest("n2", RegisterDigest("job1", 0)))["n2"]] == ["b"]
+    around.gone.clear()
+    around.boots["n1"] = 2
+    assert [r.task for r in news(machine.on_digest("n2", RegisterDigest("job1", 0)))["n2"]] == ["b"]
+
+
+def test_who_did_not_hear_that_an_item_is_over_is_told_with_the_digests():
+    machine, job, _ = wave("n1", CHAIN)
+    place(job, a="n1", b="n2")
+    machine.finished.add((job.home, 1))
+    [told, back] = machine.on_digest("n2", RegisterDigest("job1", job.digest(), FinishedSet().digest()))
+    assert told.message.intervals == [(job.home, [(1, 1)])]
+    assert back.message == machine.digest(answer=True)
+    assert machine.on_digest("n2", msgspec.structs.replace(back.message, digest=job.digest())) == []
 
 
 def test_a_former_host_is_asked_too_whether_it_knows_the_same():
