@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 
 from jupiter_agent.cli.guard import say
 from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, UsageError
 
-BENCHES = {"basics": "jupiter_agent.bench.basics", "contracts": "jupiter_agent.bench.contracts"}
-"""Name of a bench -> module with `run() -> list[Figure]`."""
+BENCHES = {
+    "basics": "jupiter_agent.bench.basics",
+    "contracts": "jupiter_agent.bench.contracts",
+    "fleet": "jupiter_agent.bench.fleet",
+}
+"""Name of a bench -> module with `run(**options) -> list[Figure]`; its parameters are the options it takes."""
 
 
 def bench(
@@ -20,6 +26,9 @@ def bench(
     every: Annotated[bool, typer.Option("--all", help="Every bench, one JSON table.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when a figure misses its bound.")] = False,
     slack: Annotated[float, typer.Option(metavar="X", min=1, help="... by more than this factor.")] = 1.0,
+    nodes: Annotated[int | None, typer.Option(metavar="N", min=2, max=200, help="fleet: how many agents.")] = None,
+    net: Annotated[str | None, typer.Option(metavar="NET", help="fleet: lan, wan106, manet20, slow.")] = None,
+    rows: Annotated[str | None, typer.Option(metavar="ROW,...", help="fleet: only these measurements.")] = None,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
     wanted = list(BENCHES) if every else [name]
@@ -27,13 +36,28 @@ def bench(
         raise UsageError(
             f"unknown bench '{name}'" if name else "which bench?", f"one of: {', '.join(BENCHES)}; or --all"
         )
+    options = {key: value for key, value in {"nodes": nodes, "net": net, "rows": rows}.items() if value is not None}
     tables = {}
     missed = 0
     for each in wanted:
-        figures = importlib.import_module(BENCHES[each]).run()
+        module = importlib.import_module(BENCHES[each])
+        figures = module.run(**(_accepted(module, options) if every else _checked(each, module, options)))
         tables[each] = [figure.row() for figure in figures]
         for figure in figures:
             missed += not figure.within(slack)
             say(f"{'ok  ' if figure.ok else 'MISS'} {figure.name}: {figure.value:.4g} {figure.unit}")
     print(json.dumps({"apiVersion": "jupiter/v1", "kind": "Bench", "benches": tables}, indent=1))
     return EXIT_FAILED if missed and check else EXIT_OK
+
+
+def _accepted(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that this bench has."""
+    known = inspect.signature(module.run).parameters
+    return {key: value for key, value in options.items() if key in known}
+
+
+def _checked(name: str, module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
+    """The same; UsageError when it has not all of them."""
+    if foreign := sorted(set(options) - set(_accepted(module, options))):
+        raise UsageError(f"bench {name} has no --{foreign[0]}", "see `jupiter bench --help`")
+    return options
