@@ -22,11 +22,15 @@ NO_RUN = 0
 """stands for the run in the file names of outputs that belong to none"""
 
 
-class ObjectStore(Protocol):
-    """What the runner needs of the store. Everything but `path` is called from threads."""
+class Paths(Protocol):
+    """Where objects are."""
 
     def path(self, sha256: bytes) -> Path:
         """Of a stored object, only to be read. FileNotFoundError or KeyError when it is not there."""
+
+
+class ObjectStore(Paths, Protocol):
+    """What the runner needs of the store. Everything but `path` is called from threads."""
 
     def ingest_file(self, path: Path) -> tuple[bytes, int]:
         """Move a file into the store: (sha256, size)."""
@@ -99,7 +103,7 @@ def inline(name: str, data: bytes) -> Obj:
     return Obj(name, hashlib.sha256(data).digest(), len(data), data)
 
 
-def entries_of(inputs: Inputs, objects: ObjectStore) -> Iterable[tuple[str, str, bytes | None, str]]:
+def entries_of(inputs: Inputs, objects: Paths) -> Iterable[tuple[str, str, bytes | None, str]]:
     """(key, name, data or None, path): the key is the parent, or `parent/name` when it gave several objects."""
     for parent, given in inputs:
         for obj in given:

@@ -57,9 +57,15 @@ class Runs:
         _cancel(attempt)
         return attempt.effect
 
-    def remember(self, effect: StartRun) -> None:
-        """It was done."""
+    def remember(self, effect: StartRun) -> StartRun | None:
+        """It was done. The one that is forgotten for it, if any: this very one where nothing is given again."""
+        forgotten = self._done[0] if len(self._done) == self._done.maxlen and self._done else None
         self._done.append(effect)
+        return forgotten if self._done else effect
+
+    def remembers(self) -> bool:
+        """Whether there is something to give again."""
+        return bool(self._done)
 
     def forget(self) -> None:
         """What was done does harm when it is done again."""
@@ -78,7 +84,8 @@ class Runs:
     def reset(self, room: int) -> None:
         """A new process. What is replayed comes first, under negative numbers."""
         self._room = room
-        replayed = [msgspec.structs.replace(effect, run=-number) for number, effect in enumerate(self._done, 1)]
+        arrived = sorted(self._done, key=lambda effect: effect.run)  # a task may be done with them in another order
+        replayed = [msgspec.structs.replace(effect, run=-number) for number, effect in enumerate(arrived, 1)]
         self._waiting.extendleft(reversed(replayed))
 
     def empty(self, given_back: bool) -> list[Attempt]:

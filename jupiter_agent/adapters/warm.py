@@ -32,6 +32,7 @@ from jupiter_agent.adapters.answers import (
     decode,
     entries_of,
 )
+from jupiter_agent.adapters.kept import Kept
 from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.outcomes import Failure, Outcomes
@@ -62,6 +63,7 @@ class WarmProcess:
         self._loop = asyncio.get_running_loop()
         self._title = spec_title(effect.task)
         self._runs = Runs(effect.task.timeout_s, self._on_late, effect.task.extra.get("replay", 0))
+        self._kept = Kept(around.objects, around.spawner.folder)
         self._child: Child | None = None
         self._work = Path()
         self._outcomes = Outcomes(around, effect, log)
@@ -100,6 +102,7 @@ class WarmProcess:
         if self._child:
             self._end(self._child)
         await asyncio.wait([self._life], timeout=self._around.limits.grace_s + DRAIN_S)
+        self._kept.clear()
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -202,6 +205,8 @@ class WarmProcess:
         if self._ready:
             for attempt in self._runs.empty(given_back=self._broken is not None and not self._disturbed):
                 self._outcomes.failed(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
+            if not self._runs.remembers():
+                self._kept.clear()
             self._failures = 0 if self._proven or self._finished else self._failures + 1
             self._down(self._broken[1] if self._broken else why)
         else:
@@ -239,7 +244,7 @@ class WarmProcess:
             self._hand_over(self._deliveries.popleft())
         while effect := self._runs.next():
             try:
-                entries = list(entries_of(effect.inputs, self._around.objects))
+                entries = list(entries_of(effect.inputs, self._around.objects if effect.run >= 0 else self._kept))
             except FOREIGN as error:
                 if effect.run >= 0:  # else it is but replayed
                     why = f"an input is not in the store: {error}"
@@ -304,12 +309,20 @@ class WarmProcess:
         if answer.run >= 0:
             self._outcomes.answered(answer, effect)
             if isinstance(answer, Done):
-                self._runs.remember(effect)
+                self._remember(effect)
         elif isinstance(answer, Done):
             self._outcomes.discard(answer)
         else:
             self._log.note(f"earlier items are not given again: {answer.error}")
             self._runs.forget()
+            self._kept.clear()
+
+    def _remember(self, effect: StartRun) -> None:
+        """For `replay`."""
+        forgotten = self._runs.remember(effect)
+        if forgotten is not effect:
+            self._kept.add(effect)
+            self._kept.drop(forgotten)
 
     def _on_other(self, answer: Window | Back | Made | Ended) -> None:
         """What v5 tasks and programs say."""

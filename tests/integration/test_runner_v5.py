@@ -15,7 +15,7 @@ import pytest
 from runner_bench import Bench, on_bench
 
 from jupiter_agent.adapters.runner import Limits
-from jupiter_agent.core.effects import Deliver
+from jupiter_agent.core.effects import Deliver, StopTask
 from jupiter_agent.core.events import Produced, RunDone, RunFailed, TaskDown, TaskEnded
 from jupiter_agent.core.messages.jobs import TaskSpec
 
@@ -573,6 +573,39 @@ def task(q, pathin, pathout, task_name):
         [(_, _, data)] = await bench.outputs(bench.give(("a", "f4", b"")))
         assert data.rstrip(b"\0") == b"f1 f2 f4"
         assert [path.name for path in bench.folder.glob(".work/*/out/*")] == []
+
+    on_bench(tmp_path, test)
+
+
+def test_large_inputs_are_given_again_though_the_store_has_dropped_them(tmp_path: Path) -> None:
+    body = (
+        HEAD
+        + """
+seen = []
+def task(q, pathin, pathout, task_name):
+    while True:
+        name = q.get()
+        seen.append(take(pathin, name)[:2])
+        put(pathout, 't_x_seen', b' '.join(seen))
+        if 'bad' in name:
+            os._exit(1)
+        q.task_done()
+"""
+    )
+
+    async def test(bench: Bench) -> None:
+        v5(bench, body, children=["x"], extra={"replay": 2})
+        for n in range(4):
+            await bench.outputs(bench.give(("a", f"f{n}", b"f%d" % n + bytes(70000)), ("a", "same", bytes(70000))))
+        for path in bench.store.folder.iterdir():
+            path.unlink()
+        assert isinstance(await bench.answer(bench.give(("a", "bad", b"no"))), RunFailed)
+        [(_, _, data)] = await bench.outputs(bench.give(("a", "f4", b"f4")))
+        assert data == b"f2 \0\0 f3 \0\0 f4"
+        assert len(list(bench.folder.glob(".work/replay-*/*"))) == 2  # f3 and `same`
+        bench.runner.stop_task(StopTask("j", "t"))
+        await bench.runner.close()
+        assert list(bench.folder.glob(".work/*")) == []
 
     on_bench(tmp_path, test)
 
