@@ -23,8 +23,6 @@ CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_RETRY_S = 0.5
 IDLE_S = 10.0
 PENDING_FRAMES = 64
-LATE_S = 0.2
-"""how much later a reordered frame, or the copy of a duplicated one, arrives at most"""
 LATE_S = 2.5
 
 UP, STOPPED, CLOSED, SILENT = "up", "stopped", "closed", "silent"
@@ -108,6 +106,10 @@ class Network:
     def heal(self) -> None:
         self._groups = {}
         self.cuts.clear()
+
+    def moved(self, old: str, new: str) -> None:
+        """A host has another address now: it stays on its side of a partition."""
+        self._groups[new] = self._groups.get(old, 0)
 
     def cut(self, src: str, dst: str) -> None:
         """Nothing passes from `src` to `dst` any more; their session is lost when the heartbeats miss it."""

@@ -26,6 +26,9 @@ from jupiter_agent.sim.trust import fake_member
 CHECK_EVERY = 50
 """A machine's invariants are checked after this many steps, and whenever a run ends."""
 
+ROUNDING_S = 1e-9
+"""Between the network's clock and a node's: a deadline this near is due."""
+
 
 class Machine(Protocol):
     """What the driver needs of a machine."""
@@ -66,6 +69,8 @@ class Node(Generic[M]):
     backlog: list[Event] = field(default_factory=list)
     steps: int = 0
     wake_at: float = float("inf")
+    clock_s: float = 0.0
+    """this node's clock minus the network's: machines of different hosts share no clock"""
     machine: M = field(init=False)
     transport: MemoryTransport = field(init=False)
     joins: dict[str, Callable[[bytes], None]] = field(default_factory=dict)
@@ -96,27 +101,32 @@ class Node(Generic[M]):
 
     # --- the driver ---
 
+    @property
+    def now(self) -> float:
+        return self.cluster.now + self.clock_s
+
     def give(self, event: Event) -> None:
         if self.stopped:
             self.backlog.append(event)
         elif self.running:
-            self.perform(self.machine.on_event(event, self.cluster.now))
+            self.cluster.on_event(self, event)
+            self.perform(self.machine.on_event(event, self.now))
             self.stepped()
 
     def serve(self) -> None:
-        now = self.cluster.now
-        if not self.running or self.stopped or now < self.wake_at:
+        if not self.running or self.stopped or self.cluster.now < self.wake_at:
             return
-        self.wake_at = float("inf")
-        if self.machine.next_deadline() <= now:
-            self.perform(self.machine.on_deadline(now))
+        now, self.wake_at = self.now, float("inf")
+        due = self.machine.next_deadline()
+        if due <= now + ROUNDING_S:
+            self.perform(self.machine.on_deadline(max(now, due)))
         self.stepped()
 
     def stepped(self) -> None:
         self.steps += 1
         if self.steps % CHECK_EVERY == 0:
             self.machine.check()
-        due = self.machine.next_deadline() if self.running else float("inf")
+        due = self.machine.next_deadline() - self.clock_s if self.running else float("inf")
         if due < self.wake_at:
             self.wake_at = max(due, self.cluster.now)
             self.cluster.network.at(self.wake_at, self.serve)
@@ -170,6 +180,9 @@ class Cluster(Generic[M]):
     def now(self) -> float:
         return self.network.now
 
+    def on_event(self, node: Node[M], event: Event) -> None:
+        """Every event passes here before its machine gets it."""
+
     def on_effect(self, node: Node[M], effect: Effect) -> None:
         """Every effect passes here after the network ones were performed; subclasses perform the rest."""
         if type(effect) not in _HANDLERS or isinstance(effect, effects.Halt):
@@ -190,7 +203,7 @@ class Cluster(Generic[M]):
         node.running, node.stopped, node.backlog, node.wake_at = True, False, [], float("inf")
         node.transport = self.network.attach(seat.peer, seat.address, seat.curve_key, node)
         node.transport.on_join = node.on_join
-        node.machine = node.build(node.boot, random.Random(self.rng.getrandbits(32)), self.now)
+        node.machine = node.build(node.boot, random.Random(self.rng.getrandbits(32)), node.now)
         node.stepped()
 
     def crash(self, name: str, how: str = memory.CLOSED) -> None:
@@ -212,6 +225,13 @@ class Cluster(Generic[M]):
         backlog, node.backlog = node.backlog, []
         for event in backlog:
             node.give(event)
+
+    def jump(self, name: str, seconds: float) -> None:
+        """The node's clock is later by as much at once: it was suspended, or its host's clock leapt."""
+        node = self.nodes[name]
+        node.clock_s += seconds
+        node.wake_at = min(node.wake_at, self.now)
+        node.serve()
 
     def partition(self, *groups: list[str]) -> None:
         self.network.partition(*([self.nodes[name].seat.address for name in group] for group in groups))

@@ -94,7 +94,7 @@ class Grid(Cluster[Peer]):
         node = self.nodes[name]
         if node.running and node.machine is peer:
             node.perform(
-                peer.restore(list(disk.journal), {name: len(data) for name, data in disk.objects.items()}, self.now)
+                peer.restore(list(disk.journal), {name: len(data) for name, data in disk.objects.items()}, node.now)
             )
             values = {"cpus": 2, "speed": self.speeds[name], "load": 0.0, "memory_used": 0.1}
             node.give(ev.Sampled(values, WALL_OFFSET_S))
