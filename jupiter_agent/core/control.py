@@ -27,7 +27,7 @@ from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.submit_args import submit_args
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.uploads import Uploads, accepted, refusal
-from jupiter_agent.core.views import Row, job_row, stranded_row
+from jupiter_agent.core.views import Row, home_lost, is_row_of, job_row, stranded_row
 from jupiter_agent.errors import EXIT_OK, EXIT_UNREACHABLE, JupiterError, UsageError
 
 GATHER_S = 1.5
@@ -176,9 +176,10 @@ class Control:
     # --- finding the job and its home ----------------------------------------------------------------------------
 
     def _job_rows(self) -> list[Row]:
-        """Jobs whose home is here, and those of lost homes that this node takes part in."""
+        """Jobs whose home is here, and those of lost homes that this node takes part in, or took."""
         rows = [job_row(home, self.around.name) for home in self.jobs.homes()]
-        strays = [local.job for local in self.jobs.local.values() if not local.home and not local.job.over]
+        known = [*self.jobs.past.values(), *self.jobs.local.values()]
+        strays = [local.job for local in known if not local.home]
         return rows + [stranded_row(job, self.around.name) for job in strays if self.around.is_gone(job.home.writer)]
 
     def _all_jobs(self, then: Then, now: float) -> list[Effect]:
@@ -219,8 +220,10 @@ class Control:
                 if mine and mine.home:
                     return self._serve(src, call, mine, rest, at)
                 home = self.around.find(row["home"])
+                if home is None and is_row_of(call, row):
+                    return self._answer(src, call.seq, {"items": [row]})
                 if home is None:
-                    raise JupiterError(f"the home of job {row['id']} is not reachable", "", EXIT_UNREACHABLE)
+                    raise home_lost(row)
                 return self._pass_on(src, call, (home, row["id"], rest), at)
             except JupiterError as error:
                 return [refusal(src, call.seq, error)]

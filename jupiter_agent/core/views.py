@@ -7,10 +7,11 @@ from typing import Any
 
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.intake import Item
-from jupiter_agent.core.job import Job
+from jupiter_agent.core.job import ACTIVE, Job
 from jupiter_agent.core.local import Local
+from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.paging import page
-from jupiter_agent.errors import EXIT_UNPLACEABLE
+from jupiter_agent.errors import EXIT_UNPLACEABLE, EXIT_UNREACHABLE, JupiterError
 
 Row = dict[str, Any]
 NameOf = Callable[[str], str]
@@ -51,8 +52,9 @@ def stranded_row(job: Job, name: NameOf) -> Row:
         "id": job.id,
         "name": job.spec.name,
         "app": job.spec.app,
-        "state": "waiting",
+        "state": job.over or "waiting",
         "degraded": True,
+        "home_lost": True,
         "home": name(job.home.writer),
         "deputies": [],
         "mapper": job.spec.mapper,
@@ -63,6 +65,23 @@ def stranded_row(job: Job, name: NameOf) -> Row:
         "mapping_s": None,
         "makespan_s": None,
     }
+
+
+def is_row_of(call: Call, row: Row) -> bool:
+    """Whether all that is asked is the row of a job that is over, for which its hosts will do."""
+    return call.verb == "get" and str(call.args.get("kind")).startswith("job") and row["state"] not in ACTIVE
+
+
+def home_lost(row: Row) -> JupiterError:
+    """What is known of a job whose home does not answer."""
+    if row["state"] in ACTIVE:
+        what, then = f"job {row['id']} has lost its home, node {row['home']}", "the job goes on"
+    else:
+        what, then = (
+            f"job {row['id']} is {row['state']}; its home, node {row['home']}, is lost",
+            "its results are there",
+        )
+    return JupiterError(what, f"start that agent again with its state folder: {then}", EXIT_UNREACHABLE)
 
 
 def job_detail(home: Home, name: NameOf) -> Row:

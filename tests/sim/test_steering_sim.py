@@ -1,7 +1,7 @@
 """Steering whole simulated clusters: retry, remap, drain, forget, plan, stats; home scripts and non-DAG tasks."""
 
 import pytest
-from job_grid import finish, formed, home_of, mapping
+from job_grid import finish, formed, home_of, mapping, refused
 
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.events import Produced, TaskEnded, TaskUp
@@ -197,3 +197,26 @@ def test_a_non_dag_task_moves_home_when_its_node_is_lost() -> None:
     grid.crash("node4")
     grid.run(20.0)
     assert mapping(grid, "node2", job)["feeder"] == "node2"
+
+
+@pytest.mark.parametrize("state", ["completed", "cancelled"])
+def test_of_a_job_that_is_over_its_hosts_tell_what_became_of_it_when_its_home_is_lost(state: str) -> None:
+    grid = formed(4)
+    job = grid.submit("node2", pair(), ITEMS, keep_open=True)["id"]
+    grid.run(3.0)
+    grid.ask("node1", "cancel" if state == "cancelled" else "close", job=job)
+    assert finish(grid, "node2", job) == state
+    grid.run(3.0)
+    grid.crash("node2")
+    grid.run(20.0)
+    for node in ("node1", "node3", "node4"):
+        [row] = grid.ask(node, "get", kind="jobs", id=job)["items"]
+        assert (row["state"], row["home"], row["home_lost"]) == (state, "node2", True)
+        code, error, hint = refused(grid, node, "results", job=job)
+        assert code == 4
+        assert f"is {state}; its home, node node2, is lost" in error
+        assert "results are there" in hint
+    grid.start("node2")
+    grid.run(10.0)
+    [row] = grid.ask("node3", "get", kind="jobs", id=job)["items"]
+    assert (row["state"], row.get("home_lost")) == (state, None)

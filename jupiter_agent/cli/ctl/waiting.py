@@ -126,6 +126,10 @@ def detached(job_id: str) -> int:
 
 def outcome(session: Session, job: Job) -> int:
     """The exit code of a settled job; says what failed where."""
+    if job.get("home_lost"):
+        say(f"job {job['id']} {job.get('state')}; its home, node {job.get('home')}, is lost, and what it kept with it")
+        say("hint: start that agent again with its state folder: results and errors are there")
+        return EXIT_OK if job.get("state") == "completed" else EXIT_FAILED
     if job.get("state") != "failed" and not job.get("items_failed"):
         if job.get("state") == "cancelled":
             say_error(f"job {job['id']} was cancelled")
