@@ -25,7 +25,7 @@ from jupiter_agent.core.events import Event, Received
 from jupiter_agent.core.membership import MemberChanged, Membership, MembershipSettings
 from jupiter_agent.core.messages.membership import REFUSED, SUSPECTED, Claim, News
 from jupiter_agent.sim.cluster import Node
-from jupiter_agent.sim.world import World
+from jupiter_agent.sim.world import PUBLISHED, World
 
 Reasons = Callable[[str, str, float], bool]
 """(observer, member, time) -> whether the member may look dead to that observer"""
@@ -143,7 +143,7 @@ class Auditor:
         nodes = self._world.running()
         if not self._world.agreed():
             raise self.broken(f"views differ: {self.views()}")
-        boards = {tuple(sorted(_versions(node.machine, self._world.truth()))) for node in nodes}
+        boards = {_published(node.machine, self._world.truth()) for node in nodes}
         if len(boards) > 1:
             raise self.broken("what is published differs from node to node")
         most = KEYS_PER_MEMBER * len(self._world.nodes) + TABLE_SLACK
@@ -154,7 +154,7 @@ class Auditor:
 
     def views(self) -> str:
         """Who holds whom for what they are not, for the report."""
-        parts = []
+        parts: list[str] = []
         for node in self._world.running():
             members = node.machine.members()
             wrong = []
@@ -169,10 +169,9 @@ class Auditor:
         return "; ".join(parts)
 
 
-def _versions(machine: Membership, peers: list[str]) -> Iterator[tuple[str, int, tuple[tuple[str, int], ...]]]:
-    for peer in peers:
-        boot, versions = machine.board.versions(peer)
-        yield peer, boot if versions else 0, tuple(sorted(versions.items()))
+def _published(machine: Membership, peers: list[str]) -> tuple[tuple[int, ...], ...]:
+    """The versions of what the world published; what a machine says of its own accord may change at any time."""
+    return tuple(machine.board.version(peer, PUBLISHED) for peer in peers)
 
 
 def tables(machine: object) -> dict[str, int]:

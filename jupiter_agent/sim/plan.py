@@ -52,8 +52,8 @@ class Plan:
         return max(sum(f.start <= at.start < f.end for f in self.faults) for at in self.faults)
 
     def explains(self, observer: str, member: str, when: float) -> bool:
-        """Whether there is a reason why `member` may look dead to `observer`: a fault that hit it, or stands between the
-        two, now or lately. Who could not hear how a fault ended, hears of it when its own is over."""
+        """Whether there is a reason why `member` may look dead to `observer`: a fault that hit it, or stands between
+        the two, now or lately. Who could not hear how a fault ended, hears of it when its own is over."""
         between = [fault for fault in self.faults if fault.parts(observer, member)]
         deaf = [*between, *(f for f in self.faults if f.kind == "pause" and observer in f.names)]
         for fault in [*between, *(f for f in self.faults if member in f.names)]:

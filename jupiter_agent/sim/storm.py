@@ -1,7 +1,7 @@
 """Storms: a plan of faults told to a cluster in virtual time, and audited.
 
-The faults are over after 90 s; the cluster then has 30 s to agree, must stay agreed for 10 s more, and is held to bounds
-on tables and bytes. A storm is its seed: `digest` is equal for equal seeds in any process.
+The faults are over after 90 s; the cluster then has 30 s to agree, must stay agreed for 10 s more, and is held to
+bounds on tables and bytes. A storm is its seed: `digest` is equal for equal seeds in any process.
 """
 
 from __future__ import annotations

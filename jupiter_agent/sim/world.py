@@ -21,6 +21,9 @@ from jupiter_agent.core.membership import Joined, Membership, MembershipSettings
 from jupiter_agent.sim.cluster import Cluster, Node, Seat
 from jupiter_agent.sim.trust import fake_member
 
+PUBLISHED = "resources"
+"""the key that nodes of a world publish"""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -103,7 +106,7 @@ class World(Cluster[Membership]):
     def publish(self, name: str) -> None:
         node, disk = self.nodes[name], self.disks[name]
         disk.published += 1
-        node.perform(node.machine.publish("resources", {"load": disk.published}, node.now))
+        node.perform(node.machine.publish(PUBLISHED, {"load": disk.published}, node.now))
         node.stepped()
 
     def _publish_soon(self, name: str) -> None:
