@@ -176,7 +176,7 @@ class World(Cluster[Membership]):
         self.partition(*groups)
 
     def set_link(self, kind: str, value: str) -> None:
-        """Of all links: `loss`, `duplicate` and `reorder` are chances, `delay` is the most a frame takes, in seconds."""
+        """Of all links: `loss`, `duplicate` and `reorder` are chances, `delay` is the most a frame takes (s)."""
         if kind == "delay":
             low = self.network.delay_s[0]
             self.network.delay_s = (low, max(low, float(value)))
