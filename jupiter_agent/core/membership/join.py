@@ -33,7 +33,11 @@ BAD_RECORD = "the record is not in order"
 PASSING = frozenset({SELF, NOT_READY, NO_ISSUER})
 """Reasons that another seed, or a later try, may mend."""
 
-BOOT_MAX = 1 << 30
+BOOT_STEP = 1000
+"""A sponsor's mere word raises our boot by at most so much: a liar could use the numbers up. What we signed ourselves
+in an earlier life is believed whatever it is."""
+STRAY_S = 30.0
+"""How often the address of one of the dead is tried as if it were a seed: somebody else may have come up there"""
 
 INTRODUCE_S = 0.15
 """for our record to reach everybody from the sponsor before others are called"""
@@ -56,6 +60,8 @@ class Joiner:
     def __init__(self, context: Context, roster: Roster, overlay: Overlay, now: float) -> None:
         self._context, self._roster, self._overlay = context, roster, overlay
         self._seeds: dict[str, Seed] = {}
+        self._strays: dict[str, Seed] = {}
+        self._stray_at = now
         self._born = now
         self._started = False
         self._asking = ""
@@ -76,8 +82,19 @@ class Joiner:
             self.due = now + pause * self._context.rng.uniform(0.7, 1.3)
             for seed in self._seeds.values():
                 seed.tried = False
+            if now >= self._stray_at:
+                self._stray_at = now + STRAY_S
+                self._choose_stray()
             self._asking = ""
             self._try_next()
+
+    def _choose_stray(self) -> None:
+        """All whom we knew may have started anew elsewhere, and others where they were: no address is given up."""
+        view = self._context.view
+        addresses = sorted({view.members[peer].record.address for peer in view.tombs} - {view.record.address})
+        fresh = [address for address in addresses if address not in self._seeds]
+        chosen = [self._context.rng.choice(fresh)] if fresh and self._context.joined else []
+        self._strays = {address: Seed(address, "remembered") for address in chosen}
 
     def _start(self, now: float) -> None:
         context, record = self._context, self._context.view.record
@@ -100,7 +117,7 @@ class Joiner:
         alive = {member.record.address for member in view.members.values() if member.present}
         open_seeds = [
             seed
-            for seed in self._seeds.values()
+            for seed in [*self._seeds.values(), *self._strays.values()]
             if not seed.tried and not seed.me and seed.peer not in view.rings and seed.address not in alive
         ]
         if open_seeds and not self._asking:
@@ -110,7 +127,7 @@ class Joiner:
             self._context.emit(SendJoin(seed.address, Join(self._context.trust.signed(record))))
 
     def on_answer(self, event: JoinAnswered, now: float) -> None:
-        seed = self._seeds.get(event.address)
+        seed = self._seeds.get(event.address) or self._strays.get(event.address)
         if seed is None:
             return
         if self._asking == event.address:
@@ -130,12 +147,11 @@ class Joiner:
         admitted = msgspec.structs.replace(record, admission=welcome.admission)
         if not authority.adopt(welcome.cluster_key, welcome.issuer_key) or not authority.verify_admission(admitted):
             raise PeerError("welcome: another cluster, or a false admission")
-        if welcome.boot > BOOT_MAX:
-            raise PeerError("welcome: no credible boot epoch")
+        boot = min(welcome.boot, record.boot + BOOT_STEP)
         if not context.joined:
-            self._enter(max(record.boot, welcome.boot + 1), welcome.admission)
-        elif welcome.boot > record.boot:
-            self._roster.restate(now, boot=welcome.boot + 1, incarnation=0)
+            self._enter(max(record.boot, boot + 1), welcome.admission)
+        elif boot > record.boot:
+            self._roster.restate(now, boot=boot + 1, incarnation=0)
         for member in welcome.records:
             self._roster.apply(member, "", now)
         if welcome.records:

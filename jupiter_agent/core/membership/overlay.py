@@ -13,7 +13,6 @@ from jupiter_agent.core.membership.gossip import Gossip
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
 
-WANTED_LATELY_S = 12.0
 TRIES = 32
 """to draw a random neighbour: where most are taken or out of reach there may be none"""
 
@@ -93,7 +92,7 @@ class Overlay:
     def _let_go(self, link: Link, now: float) -> None:
         if link.want or now - link.unwanted_at < self._context.settings.unwanted_s:
             return
-        if now - link.peer_want_at > WANTED_LATELY_S:
+        if now - link.peer_want_at > self._context.settings.wanted_s:
             self._context.release(link)
             if not link.up:
                 del self._context.links[link.peer]

@@ -22,7 +22,6 @@ from jupiter_agent.core.membership.member import Member
 from jupiter_agent.core.messages.membership import SUSPECT, Ack, Check, Checked, Ping
 
 ASKED = 3
-WANTED_LATELY_S = 12.0
 RARE = 0.001
 """M misses in a row happen with this probability while the link is as good as usual"""
 
@@ -79,7 +78,7 @@ class Prober:
         elif link.want:
             if now >= link.next_ping:
                 self._ping(link, now)
-        elif now - link.peer_want_at < WANTED_LATELY_S:
+        elif now - link.peer_want_at < settings.wanted_s:
             quiet = now - link.heard_at > 2.2 * period
             if quiet and now - link.pinged_at > settings.probe_s:
                 self._ping(link, now)

@@ -20,6 +20,9 @@ class MembershipSettings:
     unwanted_s: float = 10.0
     """a link that neither end wants is kept this long"""
 
+    wanted_s: float = 12.0
+    """so long after a ping that says so the other end wants a link"""
+
     tick_s: float = 0.2
     probe_s: float = 1.25
     ack_timeout_s: float = 0.5
@@ -84,8 +87,46 @@ class MembershipSettings:
 
 PROFILES = {
     "lan": MembershipSettings(),
-    "wan": MembershipSettings(probe_s=2.5, ack_timeout_s=1.0, silent_s=5.0, suspicion_min_s=5.0, suspicion_log_s=5.0),
+    "wan": MembershipSettings(
+        probe_s=2.5,
+        ack_timeout_s=1.5,
+        silent_s=5.0,
+        stalled_s=5.0,
+        check_s=1.5,
+        ask_s=2.5,
+        suspicion_min_s=5.0,
+        suspicion_log_s=5.0,
+        wanted_s=24.0,
+        key_bps=2000.0,
+        audit_s=20.0,
+        relay_bps=float(1 << 18),
+    ),
     "manet": MembershipSettings(
-        probe_s=2.5, ack_timeout_s=2.0, misses=(4, 8), silent_s=8.0, stalled_s=8.0, suspicion_min_s=8.0, pull_s=2.0
+        rings=3,
+        random_link_s=120.0,
+        probe_s=4.0,
+        ack_timeout_s=2.0,
+        misses=(4, 8),
+        silent_s=10.0,
+        stalled_s=10.0,
+        check_s=3.0,
+        ask_s=4.0,
+        bad_edge_s=(60.0, 600.0),
+        suspicion_min_s=10.0,
+        suspicion_log_s=6.0,
+        wanted_s=40.0,
+        hold_s=3.0,
+        contest_s=6.0,
+        shut_s=(15.0, 300.0),
+        near_s=15.0,
+        relay_bps=float(1 << 14),
+        key_bps=400.0,
+        pull_s=3.0,
+        audit_s=30.0,
+        heal_s=10.0,
+        digest_lines=40,
+        seed_s=(2.0, 15.0),
     ),
 }
+"""`lan`: switches, loss below a few percent. `wan`: 50 to 500 ms. `manet`: radios, 30 % loss, 16 kbit/s per node at 20
+nodes; deaths are found later."""

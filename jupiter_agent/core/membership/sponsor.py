@@ -93,7 +93,8 @@ class Sponsor:
         context.emit(Learn(record.id, record.address, record.curve_key))
         issuer_key = authority.export() if record.role == "admin" else b""
         boot = known.record.boot if known else 0
-        records = [context.view.record, *others[:RECORDS_MAX]]
+        earlier = [known.record] if known else []
+        records = [context.view.record, *earlier, *others[:RECORDS_MAX]]
         context.emit(Send(src, Welcome(admission, issuer_key, boot, records, authority.public())))
 
     def _refuse(self, src: str, record: Record, reason: str, hint: str = "") -> None:

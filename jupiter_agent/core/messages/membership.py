@@ -25,29 +25,35 @@ RELAYS = 4
 VALUE_BYTES = 2048
 """Limit of one published value."""
 
+KEYS_MAX = 64
+"""How many keys of one owner a digest line or a wish may name"""
+
 Short: TypeAlias = Annotated[str, Meta(max_length=64)]
+Text: TypeAlias = Annotated[str, Meta(max_length=256)]
+Key: TypeAlias = Annotated[bytes, Meta(max_length=64)]
+"""Ed25519 keys and signatures, with room"""
 
 
 class Record(Struct, frozen=True, array_like=True):
     """What a member says of itself. `admission` is the cluster issuer's signature over (id, sign_key, curve_key, role);
     `signature` the node's own over everything before it. Owner-authored order: boot, incarnation, then left."""
 
-    id: str
-    name: str
-    address: str
+    id: Short
+    name: Short
+    address: Text
     """host:port where its agent listens"""
-    sign_key: bytes
+    sign_key: Key
     """Ed25519 public key, 32 bytes"""
-    curve_key: str
+    curve_key: Short
     """CURVE public key, 40 characters of Z85"""
-    role: str
+    role: Short
     boot: Boot
     incarnation: Count
     left: bool = False
     protocol: tuple[Count, Count] = (PROTOCOL_MIN, PROTOCOL_MAX)
-    version: str = ""
-    admission: bytes = b""
-    signature: bytes = b""
+    version: Short = ""
+    admission: Annotated[bytes, Meta(max_length=1024)] = b""
+    signature: Key = b""
 
 
 class Who(Message, frozen=True, tag=1):
@@ -60,11 +66,11 @@ class Iam(Message, frozen=True, tag=2):
     """Answer to `Who`: enough to open an authenticated session with this agent, and to refuse a foreign protocol."""
 
     seq: Count
-    id: str
-    name: str
-    curve_key: str
+    id: Short
+    name: Short
+    curve_key: Short
     protocol: tuple[Count, Count]
-    version: str
+    version: Short
 
 
 class Join(Message, frozen=True, tag=3):
@@ -77,19 +83,19 @@ class Welcome(Message, frozen=True, tag=4):
     """Answer to `Join`: the record's admission, the issuer's secret key for role admin (32 bytes, else empty), the
     members known here, and the highest boot epoch this cluster has seen of the joiner."""
 
-    admission: bytes
-    issuer_key: bytes
+    admission: Annotated[bytes, Meta(max_length=1024)]
+    issuer_key: Key
     boot: Boot
-    records: list[Record]
-    cluster_key: bytes = b""
+    records: Annotated[list[Record], Meta(max_length=1024)]
+    cluster_key: Key = b""
     """the issuer's public key"""
 
 
 class Refused(Message, frozen=True, tag=5):
     """Answer to `Join` or to a hello: why not (protocol versions without overlap, a name conflict, ...)."""
 
-    reason: str
-    hint: str = ""
+    reason: Text
+    hint: Annotated[str, Meta(max_length=1024)] = ""
 
 
 class Held(Struct, frozen=True, array_like=True):
@@ -99,7 +105,7 @@ class Held(Struct, frozen=True, array_like=True):
     boot: Count
     incarnation: Count
     state: Count
-    keys: dict[Short, Count] = {}
+    keys: Annotated[dict[Short, Count], Meta(max_length=KEYS_MAX)] = {}
     """key -> version, all of boot `boot_of_keys`"""
     boot_of_keys: Count = 0
 
@@ -109,7 +115,7 @@ class Want(Struct, frozen=True, array_like=True):
 
     id: Short
     record: bool
-    keys: list[Short] = []
+    keys: Annotated[list[Short], Meta(max_length=KEYS_MAX)] = []
 
 
 class Claim(Struct, frozen=True, array_like=True):
@@ -121,7 +127,7 @@ class Claim(Struct, frozen=True, array_like=True):
     boot: Count
     incarnation: Count
     by: Short
-    signature: bytes = b""
+    signature: Key = b""
 
 
 class Value(Struct, frozen=True, array_like=True):
@@ -132,7 +138,7 @@ class Value(Struct, frozen=True, array_like=True):
     boot: Count
     version: Count
     data: Annotated[bytes, Meta(max_length=VALUE_BYTES)]
-    signature: bytes = b""
+    signature: Key = b""
 
 
 class Hello(Message, frozen=True, tag=6):

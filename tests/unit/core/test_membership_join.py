@@ -225,3 +225,54 @@ def test_a_seed_that_is_this_node_itself_is_not_asked_twice():
     rig.clear()
     rig.run_to(30.0)
     assert not rig.of(SendJoin)
+
+
+# --- what a sponsor or time can do to us ---
+
+
+def test_a_sponsors_mere_word_raises_our_boot_by_a_thousand_at_most():
+    rig = Rig(("one:7000",), admin=False)
+    rig.event(events.JoinAnswered("one:7000", welcome(rig, Peer("one").record, boot=2_000_000_000)))
+    assert rig.me.boot == 1002
+
+
+def test_what_we_signed_ourselves_in_an_earlier_life_is_believed():
+    rig = Rig(("one:7000",), admin=False)
+    earlier = Peer("me").sign(boot=5000)
+    rig.event(events.JoinAnswered("one:7000", welcome(rig, Peer("one").record, earlier, boot=5000)))
+    assert rig.me.boot == 5001
+
+
+def test_a_sponsor_shows_the_record_it_knows_of_the_joiner():
+    rig, old = Rig(), Peer("old")
+    rig.receive(old, News([old.sign(boot=5000)], []))
+    rig.receive(old, News([old.sign(boot=5000, left=True)], []))
+    ask(rig, old)
+    (answer,) = rig.sent(Welcome, "join:1")
+    assert answer.boot == 5000
+    assert [record.boot for record in answer.records if record.id == old.id] == [5000]
+    assert answer.records[0] == rig.me
+
+
+def test_a_node_left_alone_tries_the_addresses_of_those_it_knew_for_ever():
+    rig = Rig()
+    gone = [Peer(f"gone{i}") for i in range(3)]
+    for peer in gone:
+        rig.receive(peer, News([peer.sign(left=True)], []))
+    rig.run_to(400.0)
+    tried = {effect.address for effect in rig.of(SendJoin)}
+    assert tried == {peer.record.address for peer in gone}
+    rig.clear()
+    rig.run_to(520.0)
+    assert 2 <= len(rig.of(SendJoin)) <= 12
+
+
+def test_a_new_cluster_at_the_address_of_a_dead_member_is_joined():
+    rig, old, new = Rig(), Peer("old"), Peer("new")
+    rig.receive(old, News([old.sign(left=True)], []))
+    rig.run_to(60.0)
+    asked = rig.of(SendJoin)[-1]
+    assert asked.address == old.record.address
+    rig.event(events.JoinAnswered(asked.address, welcome(rig, new.sign(address=asked.address))))
+    assert new.id in rig.machine.alive()
+    assert rig.machine.members()[new.id].found_by == "remembered"
