@@ -244,16 +244,16 @@ class ChaosWorld(Grid):
     def _later(
         self, node: Node[Peer], seconds: float, event: ev.Event, objects: dict[bytes, bytes] | None = None
     ) -> None:
+        name, machine = node.seat.name, node.machine
+
+        def stored() -> None:
+            if node.running and node.machine is machine:
+                self.tail(name).objects.update(dict.fromkeys(objects or {}, self.now))
+
+        self.network.after(seconds, stored)
         super()._later(node, seconds, event, objects)
         if isinstance(event, ev.RunDone):
-            machine = node.machine
-
-            def ended() -> None:
-                if node.running and node.machine is machine:
-                    self.tail(node.seat.name).objects.update(dict.fromkeys(objects or {}, self.now))
-                    self.event("end", node.seat.name)
-
-            self.network.after(seconds, ended)
+            self.network.after(seconds, lambda: self.event("end", name))
 
     def event(self, what: str, node: str) -> None:
         """A trap that waits for this is sprung a moment later."""
