@@ -38,6 +38,8 @@ class Feed:
         self.session, self.job = session, job
         self._task, self._at, self._rename = task, at, rename
         self._target: Session | None = None
+        self.quiet = False
+        """say nothing of what the job has already"""
 
     def put(self, inputs: list[Input]) -> tuple[list[str], list[str]]:
         """Names accepted, and names ignored because the job has them already; of each batch all or nothing."""
@@ -48,7 +50,7 @@ class Feed:
             body = target.call("put", {**args, "inputs": batch})
             accepted += body.get("accepted") or []
             ignored += body.get("ignored") or []
-        if ignored:
+        if ignored and not self.quiet:
             say(f"ignored, the job has them already: {', '.join(ignored)}")
         return accepted, ignored
 
@@ -78,6 +80,7 @@ def submit(session: Session, args: dict[str, Any], inputs: list[Input]) -> dict[
     try:
         for entry, node in places[: 1 + [place[0] for place in places].index("")]:
             feed = Feed(session, job["id"], entry or None, node, rename=False)
+            feed.quiet = True
             feed.put(inputs)
             feed.close()
         return job if args.get("keep_open") else {**job, **session.call("close", {"job": job["id"]})}

@@ -446,3 +446,14 @@ def test_a_submit_that_stops_halfway_says_what_the_job_has(
     ended = run("ctl", "submit", app, "--input", many)
     assert ended.code == 4
     assert "job j-1f2e was given 500 of 12000 inputs and is open" in ended.err
+
+
+@pytest.mark.parametrize(("state", "code"), [("completed", 0), ("failed", 1), ("cancelled", 1)])
+def test_waiting_for_a_job_that_is_over_and_whose_home_is_lost_says_what_is_known(
+    cluster: FakeCluster, run: Run, state: str, code: int
+) -> None:
+    cluster.answers["get"] = {"items": [job(state=state, degraded=True, home_lost=True, items_in=0)]}
+    ended = run("ctl", "wait", "j-1f2e")
+    assert ended.code == code
+    assert f"job j-1f2e {state}; its home, node node1, is lost" in ended.err
+    assert "describe" not in [verb for verb, _ in cluster.calls]

@@ -47,6 +47,48 @@ def test_strict_hosts_are_sent_when_wanted(cluster: FakeCluster, run: Run, app: 
     assert cluster.args("submit")["strict_hosts"] is True
 
 
+def test_inputs_with_places_are_put_there_after_the_job_was_mapped_for_them(
+    cluster: FakeCluster, run: Run, app: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "b.png").write_text("bbb")
+    rows = [{"name": f"node{n}", "state": "alive", "address": f"host{n}:7000"} for n in (2, 3)]
+    cluster.answers |= {
+        "submit": job(),
+        "get": lambda args: {"items": [row for row in rows if row["name"] == args["id"]]},
+        "put": {"accepted": ["a.png", "b.png"], "ignored": []},
+        "close": job(state="running", items_in=2),
+    }
+    options = ["--input", "a.png", "--input", "b.png", "--at", "left=node2", "--at", "node3", "--remap", "lazy"]
+    ended = run("ctl", "--dir", "c", "submit", app, *options, "-o", "json")
+    assert (ended.code, json.loads(ended.out)["items_in"]) == (0, 2)
+    sent = cluster.args("submit")
+    assert (sent["input_at"], sent["remap"]) == ({"left": "node2", "": "node3"}, "lazy")
+    assert (sent["inputs"], sent["keep_open"], sent["input_bytes"]) == ([], True, 2)
+    puts = [args for verb, args in cluster.calls if verb == "put"]
+    assert [(args["at"], {row.get("task") for row in args["inputs"]}) for args in puts] == [
+        ("node2", {"left"}),
+        ("node3", {None}),
+    ]
+    assert {peers for where in cluster.reached for peers in where.peers} >= {"host2:7000", "host3:7000"}
+    assert [verb for verb, _ in cluster.calls][-1] == "close"
+
+
+def test_places_of_inputs_that_follow_are_announced_and_the_intake_stays_as_asked(
+    cluster: FakeCluster, run: Run, app: Path
+) -> None:
+    cluster.answers["submit"] = job()
+    assert run("ctl", "submit", app, "--keep-open", "--at", "node3").code == 0
+    assert cluster.args("submit")["input_at"] == {"": "node3"}
+    assert [verb for verb, _ in cluster.calls] == ["submit"]
+
+
+@pytest.mark.parametrize("word", ["", "left=", "=node2"])
+def test_a_place_that_is_none_is_refused(cluster: FakeCluster, run: Run, app: Path, word: str) -> None:
+    ended = run("ctl", "submit", app, "--at", word)
+    assert (ended.code, cluster.calls) == (2, [])
+    assert "neither NODE nor ENTRY=NODE" in ended.err
+
+
 def test_ctrl_c_before_the_answer_says_that_the_job_may_have_been_accepted(
     cluster: FakeCluster, run: Run, app: Path
 ) -> None:

@@ -33,6 +33,12 @@ def test_remap_moves_one_task_or_lets_the_mapper_decide(cluster: FakeCluster, ru
     assert cluster.args("remap") == {"job": "last", "task": "detect", "node": "node3"}
 
 
+def test_remap_says_what_moved(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["remap"] = [job(moved={"detect": "node3", "merge": "node4"}), job(moved={})]
+    assert "moved: detect to node3, merge to node4\n" in run("ctl", "remap", "last").err
+    assert "nothing moved\n" in run("ctl", "remap", "last").err
+
+
 @pytest.mark.parametrize("half", [("--task", "detect"), ("--to", "node3")])
 def test_half_a_move_is_refused(cluster: FakeCluster, run: Run, half: tuple[str, str]) -> None:
     ended = run("ctl", "remap", "last", *half)
