@@ -19,6 +19,7 @@ from jupiter_agent.config import default_state_dir, parse_address
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
 LOCAL_DIR = Path(".jupiter")
+START_OR_NAME = "start some: `jupiter local up --nodes 3`; or name one: --peer HOST:PORT"
 SYSTEM_DIR = Path("/var/lib/jupiter-agent")
 CONNECT_TIMEOUT_S = 1.0
 
@@ -100,7 +101,14 @@ def addresses(where: Where) -> list[str]:
     for folder in (LOCAL_DIR, _machine_folder(where.env)):
         if found := _addresses_in(folder):
             return found
-    raise UnreachableError("no agent to ask", "start some: `jupiter local up --nodes 3`; or name one: --peer HOST:PORT")
+    raise UnreachableError("no agent to ask", _further_up() or START_OR_NAME)
+
+
+def _further_up() -> str:
+    """What to say to somebody who went into a folder of the one with the cluster; '' where there is none."""
+    here = Path.cwd()
+    found = next((above / LOCAL_DIR for above in here.parents if agent_folders(above / LOCAL_DIR)), None)
+    return f"there is a cluster in {found}: --dir {found}" if found else ""
 
 
 def _checked(peer: str) -> str:

@@ -60,6 +60,18 @@ def test_a_folder_names_all_its_agents_in_number_order_and_holds_the_key(tmp_pat
     assert (addresses(by_env)[0], find_token(by_env)[0]) == ("h:1", "t")
 
 
+def test_who_went_into_a_folder_is_told_of_the_cluster_further_up(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path.resolve() / "project"
+    make_agent(above / ".jupiter" / "node1", "127.0.0.1:7")
+    (above / "apps" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(above / "apps" / "mine")
+    with pytest.raises(UnreachableError) as caught:
+        addresses(Where(env=env))
+    assert caught.value.hint == f"there is a cluster in {above}/.jupiter: --dir {above}/.jupiter"
+
+
 def test_a_peer_and_a_folder_together_are_an_address_and_a_key(tmp_path: Path, env: dict[str, str]) -> None:
     make_agent(tmp_path / "c", "h:1", "t")
     where = Where(peers=("x:1",), dir=tmp_path / "c", env=env)
