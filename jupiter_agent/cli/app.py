@@ -10,6 +10,7 @@ import typer
 
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.output import Format, Output
+from jupiter_agent.cli.units import count
 from jupiter_agent.errors import EXIT_OK, EXIT_USAGE, UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def lint(
         shown.fields("Lint", {"app": folder.resolve().name, "ok": not errors, **counts, "items": items})
     else:
         _print_findings(findings, output is Shown.NAME)
-        say(f"{errors} errors, {len(findings) - errors} warnings")
+        say(f"{count(errors, 'error')}, {count(len(findings) - errors, 'warning')}")
     return EXIT_USAGE if errors else EXIT_OK
 
 

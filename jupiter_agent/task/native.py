@@ -53,6 +53,9 @@ class Inputs(dict[str, bytes]):
             self._unread.discard(key)
         return super().__getitem__(key)
 
+    def __missing__(self, key: str) -> bytes:
+        raise KeyError(f"no input from {key!r}; this item has: {', '.join(self.sources)}")
+
     def __setitem__(self, key: str, value: bytes) -> None:
         self._unread.discard(key)
         super().__setitem__(key, value)
@@ -154,6 +157,8 @@ class Context:
         """This input as a file, named like the object: a private copy, so changing it harms nobody."""
         from pathlib import Path
 
+        if parent not in self._inputs.sources:
+            self._inputs.__missing__(parent)
         name, source = self._inputs.sources[parent]
         folder = os.path.join(self._scratch, ".inputs", parent.replace("/", "%"))
         target = os.path.join(folder, name)

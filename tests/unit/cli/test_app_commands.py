@@ -59,7 +59,7 @@ def test_lint_prints_place_what_and_hint_and_exits_2_for_errors(tmp_path: Path, 
         "app_config.yaml:2: error: 'a_b' is no task name",
         "    hint: '_' separates the parts of file names in v5: write 'a-b'",
     ]
-    assert err == "1 errors, 0 warnings\n"
+    assert err == "1 error, 0 warnings\n"
     assert main(["app", "lint", str(tmp_path), "-o", "name"]) == 2
     assert capsys.readouterr().out == "app_config.yaml:2\n"
 

@@ -184,8 +184,14 @@ def test_inputs_are_a_dict_that_may_be_changed(stored: Path) -> None:
     inputs["b"] = b"mine"
     assert inputs["b"] == b"mine"
     assert inputs.get("c") is None
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no input from 'c'; this item has: "):
         inputs["c"]
+
+
+def test_a_path_of_a_parent_that_sent_nothing_names_those_that_did(folders: Path) -> None:
+    ctx = context(folders, Inputs([("left", "f", b"", "")]))
+    with pytest.raises(KeyError, match="no input from 'right'; this item has: left"):
+        ctx.path("right")
 
 
 # --- ctx -----------------------------------------------------------------------------------------------------
