@@ -78,8 +78,10 @@ class Placement:
         spec, nodes = self.job.spec, self.nodes
         names = list(self.job.tasks)
         index = {name: i for i, name in enumerate(names)}
-        entries = {name: self.job.input_from(name) for name in names if name in self.job.dag.entries}
-        sources = list(dict.fromkeys(node for node, _ in entries.values())) or [self._around.me]
+        me, inputs = self._around.me, self.job.input_from
+        entries = {name: inputs(name) for name in names if name in self.job.dag.entries}
+        entries = {name: (node if node in nodes else me, size) for name, (node, size) in entries.items()}
+        sources = list(dict.fromkeys(node for node, _ in entries.values())) or [me]
         sink = len(names) + len(sources)
         speeds = [self._around.profile(node).speed for node in nodes]
         times = [[spec.seconds.get(name, 1.0) / speed for speed in speeds] for name in names]
@@ -93,7 +95,7 @@ class Placement:
                 edges.append((index[name], sink if child == HOME else index[child], size(f"{name}>{child}", 0)))
         latency, inv_rate = self._matrix()
         allowed = [[self._may_run(task, node) for node in nodes] for task in spec.tasks]
-        ends = dict(enumerate([*sources, self._around.me], len(names)))
+        ends = dict(enumerate([*sources, me], len(names)))
         return {
             "times": times + [[0.0] * len(nodes)] * len(ends), "edges": edges, "latency": latency,
             "inv_rate": inv_rate, "pinned": {end: nodes.index(node) for end, node in ends.items() if node in nodes},

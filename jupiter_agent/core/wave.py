@@ -173,7 +173,8 @@ class Wave:
         edges = job.spec.edge_bytes
         places = [(job.host(parent), edges.get(f"{parent}>{task}", 0)) for parent in job.dag.parents(task)]
         if task in job.dag.entries or not places:
-            places.append(job.input_from(task))
+            node, size = job.input_from(task)
+            places.append((job.home.writer if self._around.is_gone(node) else node, size))
         known = [(host, float(size)) for host, size in places if host]
         scores = greedy_scores(candidates, known, self._transfer_s, Weights(**job.spec.weights))
         hosts = [host for host, _ in known]

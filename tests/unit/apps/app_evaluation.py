@@ -149,7 +149,8 @@ class _Evaluation:
         }  # fmt: skip
         word = task.command[0]
         program = str(self.folder / word) if "/" in word else word
-        subprocess.run([program, *task.command[1:]], cwd=place, env=env, check=True, timeout=60)
+        words = [str(self.folder / word) if (self.folder / word).is_file() else word for word in task.command[1:]]
+        subprocess.run([program, *words], cwd=place, env=env, check=True, timeout=60)
         children = self.dag.out_edges(task.name)
         sent = [
             (child, file.name, file.read_bytes())
@@ -161,6 +162,10 @@ class _Evaluation:
             assert folder.name in children
             sent += [(folder.name, file.name, file.read_bytes()) for file in sorted(folder.iterdir())]
         return sent
+
+    def sink(self, task: TaskSpec, item: str, arrived: Arrived) -> Arrived:
+        names = [name for _, name, _ in arrived]
+        return [("home", name if names.count(name) == 1 else f"{src}_{name}", data) for src, name, data in arrived]
 
     def v4(self, task: TaskSpec, item: str, arrived: Arrived) -> Arrived:
         pathin, pathout = self._place(item, task.name, "in"), self._place(item, task.name, "out")

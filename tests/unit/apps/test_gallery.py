@@ -18,7 +18,7 @@ from jupiter_agent.apps.lint import lint
 from jupiter_agent.apps.templates import template
 
 APPS = Path(__file__).resolve().parents[3] / "app_specific_files"
-GALLERY = ["router", "many-sources", "v5-minimal", "v4-minimal", "c-tasks", "images"]
+GALLERY = ["router", "many-sources", "v5-minimal", "v4-minimal", "c-tasks", "images", "two-homes"]
 
 
 def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:

@@ -236,3 +236,11 @@ def test_arguments_that_could_not_travel_are_refused() -> None:
 )
 def test_a_script_without_the_v4_contract_is_refused(script: bytes, what: str) -> None:
     assert refusal("1\ncut 1 true home", None, **{"scripts__cut.py": script}).startswith(f"configuration.txt:2: {what}")
+
+
+def test_a_child_called_home2_is_another_home_where_no_task_has_the_name():
+    spec = parse(LINES.replace("join 2 true home ", "join 2 false home home2 "))
+    [end] = [task for task in spec.tasks if task.contract == "sink"]
+    assert (end.name, end.parents, end.children) == ("home2", ["join"], ["home"])
+    assert next(task for task in spec.tasks if task.name == "join").children == ["home", "home2"]
+    assert (spec.contract, spec.warnings) == ("v4", parse().warnings)

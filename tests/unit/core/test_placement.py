@@ -60,6 +60,27 @@ def test_the_problem_has_home_pinned_at_both_ends():
     assert times[4] == times[5] == [0.0] * 4
 
 
+def test_inputs_come_from_where_they_are_put_and_results_go_home():
+    edges = {"a": ["c"], "b": ["c"], "c": []}
+    sizes = {"home>a": 5, "home>b": 6}
+    machine = placement(Around("home1"), edges=edges, input_at={"b": "n2"}, edge_bytes=sizes)
+    machine.begin(0.0)
+    problem = machine.problem()
+    assert problem["pinned"] == {3: 0, 4: 2, 5: 0}
+    assert problem["edges"][:3] == [(3, 0, 5), (0, 2, 0), (4, 1, 6)]
+    assert len(problem["times"]) == len(problem["allowed"]) == 6
+    machine.job.inputs["b"] = ("n3", 70)
+    problem = machine.problem()
+    assert (problem["pinned"], problem["edges"][2]) == ({3: 0, 4: 3, 5: 0}, (4, 1, 70)), "what was seen counts more"
+
+
+def test_inputs_of_a_node_that_is_gone_are_at_home():
+    machine = placement(Around("home1"), input_at={"a": "n9"})
+    machine.begin(0.0)
+    problem = machine.problem()
+    assert (problem["pinned"], problem["edges"][0]) == ({2: 0, 3: 0}, (2, 0, 0))
+
+
 def test_times_follow_the_speeds():
     around = Around("home1")
     around.profiles = {"n1": {"speed": 4.0}}
