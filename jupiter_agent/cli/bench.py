@@ -17,6 +17,7 @@ BENCHES = {
     "basics": "jupiter_agent.bench.basics",
     "contracts": "jupiter_agent.bench.contracts",
     "fleet": "jupiter_agent.bench.fleet",
+    "sim": "jupiter_agent.bench.sim",
 }
 """Name of a bench -> module with `run(**options) -> list[Figure]`; its parameters are the options it takes."""
 
@@ -29,6 +30,12 @@ def bench(
     nodes: Annotated[int | None, typer.Option(metavar="N", min=2, max=200, help="fleet: how many agents.")] = None,
     net: Annotated[str | None, typer.Option(metavar="NET", help="fleet: lan, wan106, manet20, slow.")] = None,
     rows: Annotated[str | None, typer.Option(metavar="ROW,...", help="fleet: only these measurements.")] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", min=1, help="sim: how many storms.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", min=0, help="sim: replay this storm, with its story.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", metavar="N", min=10, help="sim: figures of N members.")] = None,
+    mutations: Annotated[bool, typer.Option("--mutations", help="sim: is each planted bug caught?")] = False,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
     wanted = list(BENCHES) if every else [name]
@@ -36,7 +43,9 @@ def bench(
         raise UsageError(
             f"unknown bench '{name}'" if name else "which bench?", f"one of: {', '.join(BENCHES)}; or --all"
         )
-    options = {key: value for key, value in {"nodes": nodes, "net": net, "rows": rows}.items() if value is not None}
+    given = {"nodes": nodes, "net": net, "rows": rows, "seeds": seeds, "seed": seed, "n": n}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    options |= {"mutations": True} if mutations else {}
     tables = {}
     missed = 0
     for each in wanted:
