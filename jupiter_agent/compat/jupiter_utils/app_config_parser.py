@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 HOME = "home"
+SCRIPT = "-script"
+"""what follows the name of home2, home3... in the name of its script, where results are sent to it, too"""
 
 
 class ChildTasksNotFoundError(Exception):
@@ -82,7 +84,7 @@ class AppConfig:
         return {HOME, *(["master"] if "master" in nodes else []), *([host] if isinstance(host, str) else [])}
 
     def _task(self, name: str, missing: type[Exception]) -> dict[str, Any]:
-        home = self._tasks.get(name)
+        home = self._tasks.get(name.removesuffix(SCRIPT))
         if name == HOME or isinstance(home, dict):  # home2, home3... are written beside home
             return dict(home or {})
         for task in [*self.get_dag_tasks(), *self.get_nondag_tasks()]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from jupiter_agent.compat.jupiter_utils.app_config_parser import AppConfig
 from jupiter_agent.core.app import AppSpec, parse_app
 from jupiter_agent.core.app_parse import mapper_name, mapper_options
 from jupiter_agent.errors import UsageError
@@ -170,3 +171,13 @@ def test_mapper_names_keep_what_they_say_about_communication() -> None:
     assert mapper_options("heft_dup_no_comm_cost") == {"rank_comm": False}
     assert mapper_options("heft_duplicate") == {}
     assert parse(DEMO.replace("heft_duplicate", "heft_dup_no_comm_cost")).mapper_options == {"rank_comm": False}
+
+
+def test_scripts_of_several_homes_learn_their_children_from_jupiter_utils(tmp_path):
+    (tmp_path / "app_config.yaml").write_text(
+        "application: {tasks: {home: {children: a}, home2: {base_script: h.py, children: [b]}, "
+        "dag_tasks: [{name: a, children: [home2]}, {name: b, children: [home, home2]}]}}"
+    )
+    app = AppConfig(str(tmp_path))
+    assert (app.child_tasks("home"), app.child_tasks("home2"), app.child_tasks("home2-script")) == (["a"], ["b"], ["b"])
+    assert (app.child_tasks("b"), app.base_script("home2")) == (["home", "home2"], "h.py")
