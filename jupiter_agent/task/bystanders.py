@@ -1,6 +1,6 @@
 """Who may still write when a v5 task is done with an item: threads at work, child processes, files that are open.
 
-A thread is at rest when it waits inside the standard library to be told something (a queue, a lock, a socket, a pool).
+A thread is at rest when it waits inside the standard library to be told something (a lock, a socket, an empty queue).
 All others are at work, but for those that use the task's queue: the ledger knows about them. What was waited for in
 vain is a resident (a monitor, a helper process, a log file that stays open): it is not waited for again, until an
 output is late after all.
@@ -12,11 +12,13 @@ import os
 import sys
 import threading
 import time
+from queue import Queue, SimpleQueue
 from weakref import WeakSet
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+    from types import FrameType
 
     from jupiter_agent.task.pathout import PathOut
 
@@ -35,6 +37,8 @@ REST = frozenset(
     )
 )  # fmt: skip
 """where threads wait that have nothing to do"""
+BEGINNING = frozenset(("_bootstrap", "_bootstrap_inner", "run"))
+"""functions of `threading` in which a thread has not come to its own function yet"""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -103,8 +107,22 @@ class Bystanders:
             frame = frames.get(thread.ident or 0)
             if frame is None or thread is threading.main_thread() or thread in self._users:
                 continue
-            if isinstance(thread, threading.Timer) or frame.f_code.co_filename not in REST:
+            if isinstance(thread, threading.Timer) or not _rests(frame):
                 yield thread
+
+
+def _rests(frame: FrameType) -> bool:
+    """Whether a thread that is here has nothing to do: not if a queue that it waits at has something for it."""
+    if frame.f_code.co_name in BEGINNING:
+        return False
+    at: FrameType | None = frame
+    while at is not None and at.f_code.co_filename in REST:
+        for name in ("work_queue", "self"):
+            queue = at.f_locals.get(name)
+            if (isinstance(queue, Queue) and queue.queue) or (isinstance(queue, SimpleQueue) and queue.qsize()):
+                return False
+        at = at.f_back
+    return at is not frame
 
 
 def _children() -> Iterator[int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
+from queue import Queue
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -339,14 +341,18 @@ def test_threads_that_wait_for_work_are_at_rest_and_those_that_compute_or_sleep_
     out = PathOut({"task": "t", "children": ["x"], "extra": {}}, str(tmp_path))
     them, stop = Bystanders(out), threading.Event()
     resting = threading.Thread(target=stop.wait, daemon=True)
-    sleeping = threading.Thread(target=lambda: time.sleep(0.3), daemon=True)
-    timer = threading.Timer(0.3, lambda: None)
-    for thread in (resting, sleeping, timer):
+    waiting = threading.Thread(target=Queue().get, daemon=True)
+    sleeping = threading.Thread(target=lambda: time.sleep(10), daemon=True)
+    timer = threading.Timer(10, lambda: None)
+    for thread in (resting, waiting, sleeping, timer):
         thread.start()
+    began_to_wait = time.monotonic()
+    while {resting, waiting} & set(them._busy()) and time.monotonic() - began_to_wait < 5:
+        pass
     aside(lambda: None)
     assert them.present()
     busy, began = them.at_work()
-    assert {resting, sleeping, timer} & busy == {sleeping, timer}
+    assert {resting, waiting, sleeping, timer} & busy == {sleeping, timer}
     assert began <= time.clock_gettime(time.CLOCK_BOOTTIME)
     stop.set()
     timer.cancel()
@@ -407,6 +413,27 @@ def test_a_file_may_be_done_by_another_thread_than_the_one_that_got_it(
     task.queue.task_done()
     task.wait_until_due()
     assert task.done() == {1: ["a"]}
+
+
+def frame_of(wait: Callable[[], object]) -> tuple[threading.Thread, list[FrameType]]:
+    """The frames of a thread that waits like this, once it does."""
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    frames: list[FrameType] = []
+    while not frames or frames[0].f_code.co_name in bystanders.BEGINNING:
+        frames = [sys._current_frames()[thread.ident or 0]]
+    return thread, frames
+
+
+def test_a_thread_whose_queue_has_something_for_it_is_at_work() -> None:
+    inbox: Queue[str] = Queue()
+    thread, [frame] = frame_of(inbox.get)
+    inbox.queue.append("not told yet")  # as between `put` and the moment the thread wakes up
+    assert not bystanders._rests(frame)
+    inbox.queue.clear()
+    assert bystanders._rests(frame)
+    inbox.put("")
+    thread.join(5)
 
 
 def test_what_had_begun_fails_and_the_rest_goes_back(task: Task) -> None:
