@@ -114,6 +114,13 @@ class Context:
     def live_links(self) -> list[Link]:
         return [link for link in self.links.values() if link.up]
 
+    def overlay_links(self) -> list[Link]:
+        """Those that either end wants; sessions opened for a question or for data are no neighbours. All if there is
+        no such link (yet)."""
+        limit = self.view.clock.now - self.settings.wanted_s
+        live = self.live_links()
+        return [link for link in live if link.want or link.peer_want_at > limit] or live
+
     def heard_lately(self, now: float, but: str = "") -> bool:
         """Somebody (else) answers me; if nobody does, it is me."""
         limit = now - self.settings.silent_s
@@ -124,6 +131,10 @@ class Context:
     def is_shut(self, peer: str) -> bool:
         """No session could be opened, and it is the link's fault: not worth a place among the neighbours."""
         return peer in self.shut and self.shut[peer].blamed
+
+    def is_scattered(self) -> bool:
+        """Whether living members are out of reach from here: then nobody is taken for granted."""
+        return any(shut.blamed for shut in self.shut.values())
 
     def shut_out(self, peer: str, now: float) -> None:
         """No session could be opened."""

@@ -29,18 +29,17 @@ class Flood:
         self.due = min(self.due, now + self._context.settings.coalesce_s)
 
     def flush(self) -> None:
-        """Nobody is told what it told us, nor its own record."""
+        """Nobody is told what it told us, nor its own record. What is sent may be lost: the digest of the next ping
+        names it as well, or a refutation that misses one member costs a life."""
         self.due = float("inf")
         queued, self._records = list(self._records.values()), {}
         claimed, self._claims = list(self._claims.values()), {}
         if not queued and not claimed:
             return
-        for link in self._context.live_links():
+        for link in self._context.overlay_links():
             peer = link.peer
             records = [record for record, src in queued if peer not in (src, record.id)]
             claims = [claim for claim, src in claimed if peer not in (src, claim.by)]
             for start in range(0, max(len(records), len(claims)), PER_MESSAGE):
                 end = start + PER_MESSAGE
                 self._context.send(peer, News(records[start:end], claims[start:end]))
-            for record in records:
-                link.has[record.id, ""] = self._context.view.version(record.id, "")

@@ -86,6 +86,7 @@ class Membership:
         self._routes = Routes(context, gossip, now)
         self._relay = Relay(context, self._routes, prober)
         prober.on_answer["bridge"] = lambda _, peer, alive, at: suspicions.on_bridge_answered(peer, alive, at)
+        prober.on_answer["last"] = lambda _, peer, alive, at: suspicions.on_last_check(peer, alive, at)
         prober.on_answer["contested"] = lambda _, peer, alive, at: suspicions.on_contest_answered(peer, alive, at)
         self._tick_at = now
         self._heal_at = now + settings.heal_s * rng.random()

@@ -28,6 +28,8 @@ class Suspicion:
     since: float
     version: tuple[int, int]
     accusers: set[str]
+    last_checks: int = 0
+    """how often this node asked it for a sign of life, its time being nearly up"""
 
 
 @dataclass

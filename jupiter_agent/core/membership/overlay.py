@@ -72,12 +72,14 @@ class Overlay:
         context, view = self._context, self._context.view
         members = view.members
 
+        scattered = context.is_scattered()
+
         def is_doubtful(peer: str) -> bool:
-            """The next successor steps in as well. Where some are out of reach, nobody is taken for granted."""
-            untried = bool(context.shut) and peer not in context.sessions and members[peer].last_ack == NEVER
+            """The next successor steps in as well."""
+            untried = scattered and peer not in context.sessions and members[peer].last_ack == NEVER
             return members[peer].bad_edge_until > now or peer in context.shut or untried
 
-        targets = view.rings.targets(context.me, is_doubtful, context.is_shut if context.shut else None)
+        targets = view.rings.targets(context.me, is_doubtful, context.is_shut if scattered else None)
         self._random = [p for p in self._random if p in view.rings and p not in targets and not context.is_shut(p)]
         spare = view.size() - 1 - len(targets)
         for _ in range(TRIES):

@@ -70,7 +70,8 @@ class Roster:
         if (old.address, old.curve_key) != (record.address, record.curve_key):
             context.emit(Learn(record.id, record.address, record.curve_key))
             context.let_in(record.id)
-        if context.shut and src == record.id and was >= SUSPECT and not record.left and not context.relayed:
+        spoke_up = src == record.id and was >= SUSPECT and not record.left and not context.relayed
+        if spoke_up and context.is_scattered():
             context.bridge(record.id, now)
         context.view.filed(member)
         link = context.links.get(record.id)

@@ -81,7 +81,7 @@ class Routes:
 
     def _publish(self, now: float) -> None:
         context = self._context
-        far = any(shut.blamed for shut in context.shut.values())
+        far = context.is_scattered()
         needed = far or self._needed()
         near = sorted(link.peer for link in context.live_links() if link.peer in context.view.rings)[:NEAR_MAX]
         value: dict[str, object] = {"near": near, "far": far} if needed else {"near": [], "far": False}

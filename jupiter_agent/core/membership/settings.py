@@ -46,6 +46,8 @@ class MembershipSettings:
 
     suspicion_min_s: float = 3.0
     suspicion_log_s: float = 4.0
+    last_checks: int = 0
+    """so many pings of one's own before a suspicion expires; where messages get lost a refutation may have, too"""
     evidence_s: float = 0.5
     """owner-written data this much newer than a suspicion drops it"""
     hold_s: float = 1.5
@@ -96,6 +98,7 @@ PROFILES = {
         ask_s=2.5,
         suspicion_min_s=5.0,
         suspicion_log_s=5.0,
+        last_checks=1,
         wanted_s=24.0,
         key_bps=2000.0,
         audit_s=20.0,
@@ -114,6 +117,7 @@ PROFILES = {
         bad_edge_s=(60.0, 600.0),
         suspicion_min_s=10.0,
         suspicion_log_s=6.0,
+        last_checks=3,
         wanted_s=40.0,
         hold_s=3.0,
         contest_s=6.0,
@@ -121,7 +125,7 @@ PROFILES = {
         near_s=15.0,
         relay_bps=float(1 << 14),
         key_bps=400.0,
-        pull_s=3.0,
+        pull_s=2.0,
         audit_s=30.0,
         heal_s=10.0,
         digest_lines=40,

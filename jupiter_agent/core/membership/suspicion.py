@@ -13,6 +13,8 @@ Nobody is buried on one member's word; a death that others concluded and we did 
 
 from __future__ import annotations
 
+from math import inf
+
 from jupiter_agent.core.effects import TestPort
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.flood import Flood
@@ -126,7 +128,7 @@ class Suspicions:
         well, for one of them may be the only one who can."""
         context = self._context
         link = context.links.get(peer)
-        if context.shut and peer not in context.shut and (link is None or not link.up):
+        if context.is_scattered() and peer not in context.shut and (link is None or not link.up):
             self._prober.ask(peer, ("bridge", peer), now)
         else:
             self._prober.look(peer, now)
@@ -182,7 +184,14 @@ class Suspicions:
     def _conclude(self, peer: str, member: Member, now: float) -> None:
         settings = self._context.settings
         suspicion, size = member.suspicion, self._context.view.size()
-        if suspicion is not None and now - suspicion.since >= settings.suspicion_s(size, len(suspicion.accusers)):
+        left_s = inf
+        if suspicion is not None:
+            left_s = suspicion.since + settings.suspicion_s(size, len(suspicion.accusers)) - now
+            checks = settings.last_checks - suspicion.last_checks
+            if checks > 0 and left_s <= checks * settings.ask_s:
+                suspicion.last_checks += 1
+                self._prober.ask(peer, ("last", peer), now)
+        if suspicion is not None and left_s <= 0:
             if member.fresh_at > suspicion.since + settings.evidence_s:
                 member.suspicion = None
                 self._context.counters["acquitted"] += 1
@@ -199,6 +208,15 @@ class Suspicions:
             member.contested_at = None
             self._roster.tell(member, member.version, now)
             self._prober.ask(peer, ("contested", peer), now)
+
+    def on_last_check(self, peer: str, alive: bool, now: float) -> None:
+        """A round trip is proven, whatever others say; their suspicion and its refutation have yet to meet."""
+        member = self._context.view.members.get(peer)
+        if alive and member is not None and member.suspicion is not None:
+            self._roster.tell(member, member.version, now)
+            member.suspicion = None
+            self._context.counters["acquitted"] += 1
+            self._roster.suspect(member, ALIVE, now)
 
     def on_contest_answered(self, peer: str, alive: bool, now: float) -> None:
         """The sign of life that a contested member was asked for came, or did not."""

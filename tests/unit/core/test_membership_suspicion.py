@@ -158,6 +158,31 @@ def test_after_a_pause_of_ours_nobody_is_accused_and_suspicions_start_later():
     assert rig.state(victim) == "dead"
 
 
+def test_where_messages_get_lost_each_member_asks_once_more_before_it_concludes():
+    rig, (victim, *others) = cluster(7, MembershipSettings(last_checks=1, heal_s=1000.0))
+    rig.event(events.SessionDown(victim.id, "closed"))
+    accuse(rig, victim, *others[:3])
+    began = rig.now
+    rig.clear()
+    rig.run_to(began + 2.0, answering=tuple(others))
+    assert rig.sent(Ping, victim) == []
+    rig.run_to(began + 2.8, answering=tuple(others))
+    assert len(rig.sent(Ping, victim)) == 1
+    rig.receive(victim, Ack(0, 0, 0))
+    assert rig.state(victim) == "alive"
+    rig.run_to(began + 3.8, answering=tuple(others))
+    assert rig.state(victim) != "dead"
+    assert rig.sent(Buried, victim), "it is told, so that it refutes it everywhere"
+
+
+def test_a_last_question_that_stays_unanswered_saves_nobody():
+    rig, (victim, *others) = cluster(7, MembershipSettings(last_checks=1, heal_s=1000.0))
+    rig.event(events.SessionDown(victim.id, "closed"))
+    accuse(rig, victim, *others[:3])
+    rig.run_to(rig.now + 5.0, answering=tuple(others))
+    assert rig.state(victim) == "dead"
+
+
 # --- lost session and refused connection ---
 
 
