@@ -64,6 +64,8 @@ class Network:
         self.link_delay_s: dict[tuple[str, str], float] = {}
         self.link_loss: dict[tuple[str, str], float] = {}
         self.cuts: set[tuple[str, str]] = set()
+        self.rejecting: set[str] = set()
+        """addresses whose host refuses new connections, although the agent lives and its sessions go on"""
         self.counters: Counter[str] = Counter()
         self._groups: dict[str, int] = {}
         self._ends: dict[str, MemoryTransport] = {}
@@ -236,7 +238,8 @@ class MemoryTransport:
         if not network.both_ways(self.address, address) or (target is not None and target.state == SILENT):
             network.after(CONNECT_TIMEOUT_S, lambda: self._report_port(peer, "timeout"))
         else:
-            outcome = "refused" if target is None or target.state == CLOSED else "open"
+            closed = target is None or target.state == CLOSED or address in network.rejecting
+            outcome = "refused" if closed else "open"
             network.after(2 * network.delay(self.address, address), lambda: self._report_port(peer, outcome))
 
     def counters(self) -> dict[str, int]:
@@ -258,7 +261,7 @@ class MemoryTransport:
         trip = network.delay(self.address, address)
         if not network.both_ways(self.address, address) or (target is not None and target.state in {SILENT, STOPPED}):
             network.after(CONNECT_TIMEOUT_S, lambda: self._failed(peer, "timeout"))
-        elif target is None or target.state == CLOSED:
+        elif target is None or target.state == CLOSED or address in network.rejecting:
             network.after(2 * trip, lambda: self._failed(peer, "refused"))
         else:
             deadline = network.now + CONNECT_TIMEOUT_S

@@ -165,6 +165,17 @@ class World(Cluster[Membership]):
         src, dst = (self.nodes[name].seat.address for name in names)
         return [(src, dst)] if ">" in args else [(src, dst), (dst, src)]
 
+    def reject(self, name: str) -> None:
+        """Its host refuses new connections; open sessions go on."""
+        self.network.rejecting.add(self.nodes[name].seat.address)
+
+    def drop(self, *names: str) -> None:
+        """The session between two nodes is lost."""
+        a, b = (self.nodes[name] for name in names)
+        session = a.transport.sessions.get(b.seat.peer)
+        if session is not None:
+            self.network.drop(session, "lost", 0.0)
+
     def split(self, *args: str) -> None:
         """`split a b | c d`: groups that do not reach each other."""
         groups: list[list[str]] = [[]]
@@ -228,6 +239,7 @@ class World(Cluster[Membership]):
 
 VERBS: dict[str, Callable[..., Any]] = {
     "join": World.join,
+    "claim": lambda world, name, seed, other: world.join(name, seed, admin=False, node_name=other),
     "kill": lambda world, name: world.crash(name),
     "silence": lambda world, name: world.crash(name, memory.SILENT),
     "restart": World.restart,
@@ -241,6 +253,9 @@ VERBS: dict[str, Callable[..., Any]] = {
     "jump": lambda world, name, seconds: world.jump(name, float(seconds)),
     "cut": World.cut,
     "mend": World.mend,
+    "drop": World.drop,
+    "reject": World.reject,
+    "accept": lambda world, name: world.network.rejecting.discard(world.nodes[name].seat.address),
     "split": World.split,
     "heal": lambda world: world.heal(),
     "loss": lambda world, value: world.set_link("loss", value),
