@@ -30,7 +30,7 @@ from jupiter_agent.adapters.remembered import Remembered
 from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
 from jupiter_agent.adapters.state import StateDir, has_cluster
-from jupiter_agent.adapters.zeromq import ZmqTransport
+from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
 from jupiter_agent.config import Config, parse_address
 from jupiter_agent.core.effects import Effect, Halt
 from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
@@ -70,7 +70,7 @@ class Agent:
         self._cluster = state.cluster_keys(token)
         identity, authority = NodeIdentity(keys.seed), state.authority(self._cluster)
         access = derive_access(self._cluster.join_secret)
-        self._network = ZmqTransport(self, keys.curve, access, config.bind)
+        self._network = ZmqTransport(self, keys.curve, access, config.bind, PROFILE_LIMITS[config.profile])
         self.address = advertised(config, self._network.address)
         self._journal = Journal(state.path / "journal", JOURNAL_SCHEMA)
         self._performer = Performer(identity.id, self._post, state.path, self._journal, self._on_effect)

@@ -57,10 +57,14 @@ class AccessKeys:
     operator: CurvePair
 
 
-def curve_socket(context: Context, kind: int, pair: CurvePair, max_bytes: int = MAX_FRAME_BYTES) -> Socket:
-    """A socket with our options and keys, neither bound nor connected."""
+def curve_socket(
+    context: Context, kind: int, pair: CurvePair, max_bytes: int = MAX_FRAME_BYTES, patience: float = 1.0
+) -> Socket:
+    """A socket with our options and keys, neither bound nor connected. `patience` stretches heartbeats and the time
+    after which a silent session is given up."""
     sock = context.socket(kind)
     ms = 1000
+    stalled = int(STALLED_S * patience * ms)
     for option, value in (
         (zmq.LINGER, 0),
         (zmq.SNDHWM, QUEUE_FRAMES),
@@ -68,10 +72,10 @@ def curve_socket(context: Context, kind: int, pair: CurvePair, max_bytes: int = 
         (zmq.MAXMSGSIZE, max_bytes + CURVE_OVERHEAD_BYTES),
         (zmq.RECONNECT_IVL, -1),
         (zmq.CONNECT_TIMEOUT, int(CONNECT_TIMEOUT_S * ms)),
-        (zmq.TCP_MAXRT, 5 * ms),
-        (zmq.HEARTBEAT_IVL, int(HEARTBEAT_S * ms)),
-        (zmq.HEARTBEAT_TIMEOUT, int(STALLED_S * ms)),
-        (zmq.HEARTBEAT_TTL, int(2 * STALLED_S * ms)),
+        (zmq.TCP_MAXRT, max(5 * ms, stalled)),
+        (zmq.HEARTBEAT_IVL, int(HEARTBEAT_S * patience * ms)),
+        (zmq.HEARTBEAT_TIMEOUT, stalled),
+        (zmq.HEARTBEAT_TTL, 2 * stalled),
         (zmq.BACKLOG, 256),
         (zmq.IPV6, 1),
     ):
@@ -83,14 +87,12 @@ def curve_socket(context: Context, kind: int, pair: CurvePair, max_bytes: int = 
     return sock
 
 
-def curve_server(
-    context: Context, pair: CurvePair, domain: bytes, max_bytes: int, handshake_s: float = STALLED_S
-) -> Socket:
-    """A ROUTER that admits whom the gate of ZAP `domain` admits; half-open connections end after `handshake_s`."""
-    sock = curve_socket(context, zmq.ROUTER, pair, max_bytes)
+def curve_server(context: Context, pair: CurvePair, domain: bytes, max_bytes: int, patience: float = 1.0) -> Socket:
+    """A ROUTER that admits whom the gate of ZAP `domain` admits; half-open connections end after `STALLED_S`."""
+    sock = curve_socket(context, zmq.ROUTER, pair, max_bytes, patience)
     sock.setsockopt(zmq.CURVE_SERVER, 1)
     sock.setsockopt(zmq.ZAP_DOMAIN, domain)
-    sock.setsockopt(zmq.HANDSHAKE_IVL, int(handshake_s * 1000))
+    sock.setsockopt(zmq.HANDSHAKE_IVL, int(STALLED_S * patience * 1000))
     return sock
 
 

@@ -33,7 +33,7 @@ class Dialer:
         self._by_route: dict[bytes, Session] = {}
         self._by_endpoint: dict[str, Session] = {}
         self._free_at: dict[str, float] = {}
-        self._sock = curve_socket(hub.context, zmq.ROUTER, pair)
+        self._sock = curve_socket(hub.context, zmq.ROUTER, pair, patience=hub.patience)
         self._monitor = self._sock.get_monitor_socket(_EVENTS | HANDSHAKE_FAILED)
         hub.loop.add_reader(self._sock.FD, hub.turn)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)

@@ -33,7 +33,7 @@ class Listener:
         """descriptors of open connections that delivered a frame"""
         self.port = 0
         """set by whoever binds the socket"""
-        self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES)
+        self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES, hub.patience)
         self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         hub.loop.add_reader(self.socket.FD, hub.turn)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)

@@ -72,7 +72,8 @@ class SessionOwner(Protocol):
 class Hub:
     """Loop, context, counters, and the queue of what the sink is to be told, in order."""
 
-    def __init__(self, context: Context, counts: Counter[str]) -> None:
+    def __init__(self, context: Context, counts: Counter[str], patience: float = 1.0) -> None:
+        self.patience = patience
         self.loop = asyncio.get_running_loop()
         self.context = context
         self.counts = counts

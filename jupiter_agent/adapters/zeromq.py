@@ -49,6 +49,12 @@ class Limits:
     on_demand: int = 16
     idle_s: float = 10.0
     clients: int = 64
+    patience: float = 1.0
+    """how slow the network may be: a factor on the times after which a silent session or a handshake is given up"""
+
+
+PROFILE_LIMITS = {"lan": Limits(), "wan": Limits(patience=2.0), "manet": Limits(patience=6.0)}
+"""`manet`: heartbeats are a third of what an idle node sends with the defaults"""
 
 
 class ZmqTransport:
@@ -67,7 +73,7 @@ class ZmqTransport:
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests: set[JoinRequest] = set()
         self._counts: Counter[str] = Counter()
-        self._hub = Hub(zmq.Context(io_threads=1), self._counts)
+        self._hub = Hub(zmq.Context(io_threads=1), self._counts, self._limits.patience)
         self._directory = Directory(self._hub, access.operator.public)
         self._gate = Gate(self._hub.context, self._counts)
         self._listener = Listener(self._hub, pair, self._directory, self)
@@ -263,7 +269,8 @@ class ZmqTransport:
 
     def _dial(self, peer: Peer) -> None:
         session = peer.out = self._dialer.new(peer.id)
-        handshake_s = min(MAX_HANDSHAKE_S, HANDSHAKE_S * (1 + peer.failures))
+        patience = min(2.0, self._limits.patience)
+        handshake_s = min(MAX_HANDSHAKE_S, HANDSHAKE_S * (1 + peer.failures)) * patience
         address = numeric(peer.address)
         if address is not None:
             self._dialer.dial(session, address, peer.key, handshake_s)
