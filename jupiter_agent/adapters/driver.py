@@ -45,6 +45,9 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._stopped = False
+        self._due: float | None = None
+        """the machine's next deadline as of the last turn: only turns change it, and asking costs"""
+        self._armed_for = float("inf")
         self.last_turn = loop.time()
         """when the machine was last served"""
 
@@ -61,8 +64,7 @@ class Driver:
         """The machine is not called any more."""
         self._stopped = True
         self._inbox.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
 
     def backlog(self) -> int:
         return len(self._inbox)
@@ -84,7 +86,7 @@ class Driver:
 
     def _serve(self) -> None:
         now = self.last_turn = self._loop.time()
-        if self._machine.next_deadline() <= now:
+        if (self._machine.next_deadline() if self._due is None else self._due) <= now:
             self._act(self._machine.on_deadline(now))
         for _ in range(min(BATCH, len(self._inbox))):
             if not self._stopped:  # perform may have stopped us, and cleared the inbox
@@ -95,11 +97,20 @@ class Driver:
             self._perform(effects)
 
     def _rearm(self) -> None:
+        due = self._due = self._machine.next_deadline()
+        if self._inbox or due <= self._loop.time():
+            self._schedule()
+        elif due != self._armed_for:
+            self._disarm()
+            if due < float("inf"):
+                self._armed_for, self._timer = due, self._loop.call_at(due, self._expire)
+
+    def _expire(self) -> None:
+        self._disarm()
+        self._schedule()
+
+    def _disarm(self) -> None:
+        self._armed_for = float("inf")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self._machine.next_deadline()
-        if self._inbox or due <= self._loop.time():
-            self._schedule()
-        elif due < float("inf"):
-            self._timer = self._loop.call_at(due, self._schedule)
