@@ -170,6 +170,13 @@ def find_kind(word: str) -> str:
 
 
 def generic_columns(rows: list[Row]) -> tuple[Column, ...]:
-    """For objects no table is laid out for: one column per field, in order of appearance."""
+    """For objects no table is laid out for: one column per field, in order of appearance; `x_s` is a duration."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return tuple(Column(name.upper().replace("_", " "), name) for name in names)
+    return tuple(
+        Column(
+            name.removesuffix("_s").upper().replace("_", " "),
+            name,
+            units.seconds if name.endswith("_s") else units.text,
+        )
+        for name in names
+    )

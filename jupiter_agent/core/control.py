@@ -17,6 +17,7 @@ from jupiter_agent.core.effects import Effect, ReadLog, Send
 from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
 from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.listing import app_of, chosen_rows, jobs_or_apps, link_of, resolve
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import HERE, Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES
@@ -109,7 +110,7 @@ class Control:
         kind = str(call.args.get("kind", ""))
         if kind in ("nodes", "links"):
             rows = self.nodes.rows(now) if kind == "nodes" else self.nodes.link_rows(now)
-            chosen = _chosen(rows, str(call.args.get("id") or ""), kind)
+            chosen = chosen_rows(rows, str(call.args.get("id") or ""), kind)
             return self._answer(src, call.seq, {"items": chosen})
         if kind == "apps" or (kind == "jobs" and not call.args.get("id")):
             if HERE in call.args:
@@ -117,7 +118,7 @@ class Control:
             wanted = str(call.args.get("id") or "")
             return self._all_jobs(
                 lambda rows, at: self._answer(
-                    src, call.seq, paged("get", call.args, self._listed(_apps(rows, kind, wanted)))
+                    src, call.seq, paged("get", call.args, self._listed(jobs_or_apps(rows, kind, wanted)))
                 ),
                 now,
             )
@@ -128,10 +129,20 @@ class Control:
     def _describe(self, src: str, call: Call, now: float) -> list[Effect]:
         kind, ref = str(call.args.get("kind", "")).removesuffix("s"), str(call.args.get("id") or "")
         if kind == "node":
-            return self._answer(src, call.seq, _chosen(self.nodes.rows(now), ref, "nodes")[0])
+            return self._answer(src, call.seq, chosen_rows(self.nodes.rows(now), ref, "nodes")[0])
+        if kind == "link":
+            return self._answer(src, call.seq, link_of(self.nodes.link_rows(now), ref))
+        if kind == "app":
+            return self._all_jobs(lambda rows, at: self._described_app(src, call.seq, ref, rows), now)
         if kind in ("job", "task", "item"):
             return self._at_home(src, call, ref or "last", now)
-        raise UsageError(f"cannot describe a '{kind}'", "one of: node, job, task, item")
+        raise UsageError(f"cannot describe a '{kind}'", "one of: node, link, job, task, item, app")
+
+    def _described_app(self, src: str, seq: int, ref: str, jobs: list[Row]) -> list[Effect]:
+        try:
+            return self._answer(src, seq, app_of(jobs, ref))
+        except UsageError as error:
+            return [refusal(src, seq, error)]
 
     def _of_job(self, src: str, call: Call, now: float) -> list[Effect]:
         ref = str(call.args.get("job") or "")
@@ -348,43 +359,6 @@ class Control:
             self._parked.remove(parked)
             effects.append(refusal(parked.src, parked.call.seq, late))
         return effects
-
-
-def resolve(ref: str, rows: list[Row]) -> Row:
-    """The job meant by an id, `last`, a unique prefix, or a name; `rows` oldest first. UsageError otherwise."""
-    if ref == "last" and rows:
-        return rows[-1]
-    exact = [row for row in rows if row["id"] == ref]
-    matches = exact or [row for row in rows if ref and row["id"].startswith(ref)] or [
-        row for row in rows if row["name"] == ref
-    ][-1:]  # fmt: skip
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        listed = ", ".join(row["id"] for row in matches[:5])
-        raise UsageError(f"'{ref}' is the beginning of several jobs", f"which one: {listed}")
-    raise UsageError(f"there is no job '{ref}'", "list them with: jupiter ctl get jobs")
-
-
-def _chosen(rows: list[Row], ref: str, kind: str) -> list[Row]:
-    """The row of this name or id prefix; all without `ref`. UsageError when there is none."""
-    if not ref or kind == "links":
-        return [row for row in rows if not ref or ref in (row.get("src"), row.get("dst"))]
-    named = [row for row in rows if row["name"] == ref] or [row for row in rows if row["id"].startswith(ref)]
-    if not named:
-        raise UsageError(f"there is no node '{ref}'", "list them with: jupiter ctl get nodes")
-    return named
-
-
-def _apps(rows: list[Any], kind: str, wanted: str) -> list[Row]:
-    """Jobs as they are, or the apps they run: name, newest bundle, jobs."""
-    if kind == "jobs":
-        return rows
-    apps: dict[str, Row] = {}
-    for row in rows:
-        app = apps.setdefault(row["app"], {"name": row["app"], "bundle": None, "size": None, "jobs": []})
-        app |= {"bundle": row.get("bundle"), "size": row.get("size"), "jobs": [*app["jobs"], row["id"]]}
-    return [app for name, app in sorted(apps.items()) if wanted in ("", name)]
 
 
 _VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupiter_agent import __version__
 from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.listing import missing
 from jupiter_agent.core.messages.control import HERE, Call
 from jupiter_agent.core.paging import page, paged
 from jupiter_agent.core.uploads import accepted
@@ -33,7 +34,7 @@ def _drain(control: Control, src: str, call: Call, now: float) -> list[Effect]:
     """Have a node hand its tasks over and take no others."""
     node = control.around.find(str(call.args.get("node") or ""))
     if node is None:
-        raise UsageError(f"there is no living node '{call.args.get('node')}'", "list them with: jupiter ctl get nodes")
+        raise missing("living node", str(call.args.get("node") or ""), map(control.around.name, control.around.alive()))
     if node != control.around.me:
         return control.forward(src, call, node, now)
     body = {"node": control.around.name(node), "draining": True}

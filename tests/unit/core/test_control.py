@@ -5,11 +5,12 @@ import pytest
 from job_rig import CHAIN, Around, make_job, of_type, sent, signed
 
 from jupiter_agent.core.board import Board
-from jupiter_agent.core.control import FORWARD_S, GATHER_S, HERE, Control, resolve
+from jupiter_agent.core.control import FORWARD_S, GATHER_S, HERE, Control
 from jupiter_agent.core.effects import Effect, ReadLog
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.listing import resolve
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.messages.jobs import ChunkRequest, HomeVersion
 from jupiter_agent.core.nodes import Nodes
