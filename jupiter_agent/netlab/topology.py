@@ -32,7 +32,6 @@ LINK: dict[str, Any] = {
     "delay_ms": 0.0, "jitter_ms": 0.0, "rate_mbps": 0.0, "loss": 0.0, "queue_ms": 100.0, "up": True,
 }  # fmt: skip
 MAX_NODES = 1000
-LAN_MS = 0.05
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,40}")
 
 
@@ -57,7 +56,7 @@ def load(name: str) -> dict[str, Any]:
 
 def lan(nodes: int, prefix: str = "node") -> dict[str, Any]:
     """So many nodes on one switch."""
-    return {"name": "lan", "nodes": [{"name": prefix, "count": nodes}], "link": {"delay_ms": LAN_MS}}
+    return {"name": "lan", "nodes": [{"name": prefix, "count": nodes}]}
 
 
 def expanded(topology: dict[str, Any]) -> list[dict[str, Any]]:
