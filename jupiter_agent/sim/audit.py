@@ -6,6 +6,7 @@ Safety, always:
 * *Nobody is buried too early.* A silent member not before the time that Lifeguard's formula gives for the accusers
   there really were, each counted once; a refused one not on fewer different witnesses than the size of the cluster asks
   for. The auditor counts the signed claims itself.
+* *Evidence counts.* Nobody is buried as silent by one who has had newer data written by the member itself meanwhile.
 * *No live connected member is dead.* Whoever is declared dead had a reason to look dead to that observer lately; the
   reasons are the faults of the story (`Reasons`).
 
@@ -22,7 +23,7 @@ from typing import Any
 
 from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.events import Event, Received
-from jupiter_agent.core.membership import MemberChanged, Membership, MembershipSettings
+from jupiter_agent.core.membership import MemberChanged, Membership, MembershipSettings, ProfileChanged
 from jupiter_agent.core.messages.membership import REFUSED, SUSPECTED, Claim, News
 from jupiter_agent.sim.cluster import Node
 from jupiter_agent.sim.world import PUBLISHED, World
@@ -49,6 +50,11 @@ class Book:
     machine: Membership
     claims: dict[tuple[str, int, int, int], dict[str, float]] = field(default_factory=dict)
     suspected: dict[str, float] = field(default_factory=dict)
+    """when the suspicion that is there, or was last, began"""
+    heard_of: dict[str, float] = field(default_factory=dict)
+    """when newer data written by a member itself arrived"""
+    pauses: dict[str, int] = field(default_factory=dict)
+    """at that time: who slept dates its suspicions anew"""
     versions: dict[str, tuple[int, int]] = field(default_factory=dict)
     keys: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
@@ -86,7 +92,11 @@ class Auditor:
         elif isinstance(effect, MemberChanged):
             self.deaths += effect.state == "dead"
             if effect.state == "suspect":
-                self._book(node).suspected[effect.peer] = node.now
+                book = self._book(node)
+                book.suspected[effect.peer] = node.now
+                book.pauses[effect.peer] = node.machine.counters["pauses"]
+        elif isinstance(effect, ProfileChanged):
+            self._book(node).heard_of[effect.peer] = node.now
 
     def _heard(self, node: Node[Membership], claims: list[Claim]) -> None:
         for claim in claims:
@@ -103,6 +113,7 @@ class Auditor:
         book = self._book(node)
         told, since = book.claims, book.suspected.get(peer, node.now)
         if why == "silent":
+            self._check_evidence(node, book, peer, who)
             accusers = told.get((peer, *version, SUSPECTED), {})
             first = min(accusers.values(), default=since)
             least = self._rules(self._world.settings, size, len({*accusers, node.seat.peer}))
@@ -118,6 +129,14 @@ class Auditor:
                 raise self.broken(f"{node.seat.name} buried {who} on the word of {witnesses}, not {needed}")
         if not self._reasons(node.seat.name, who, self._world.now):
             raise self.broken(f"{node.seat.name} declared {who} dead ({why}), which is alive and connected")
+
+    def _check_evidence(self, node: Node[Membership], book: Book, peer: str, who: str) -> None:
+        since, heard = book.suspected.get(peer, node.now), book.heard_of.get(peer, -1.0)
+        slept = book.pauses.get(peer, 0) != node.machine.counters["pauses"]
+        if not slept and heard > since + self._world.settings.evidence_s + TOLERANCE_S:
+            raise self.broken(
+                f"{node.seat.name} buried {who} as silent, with newer data of it {heard - since:.2f} s into suspicion"
+            )
 
     # --- from time to time ---
 

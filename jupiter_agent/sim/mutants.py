@@ -19,7 +19,7 @@ from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.membership.settings import MembershipSettings
 from jupiter_agent.core.membership.suspicion import Suspicions
 from jupiter_agent.core.membership.view import View
-from jupiter_agent.core.messages.membership import ALIVE, DEAD, Held
+from jupiter_agent.core.messages.membership import ALIVE, DEAD, Claim, Held
 
 
 def _no_evidence_rule() -> Any:
@@ -65,11 +65,25 @@ def _confirmations_count_twice() -> Any:
     return mock.patch.object(MembershipSettings, "suspicion_s", hasty)
 
 
+def _one_witness_counts_as_two() -> Any:
+    """Whoever says that a host refuses is believed as if another had said so as well."""
+    on_refused = Suspicions._on_refused
+
+    def doubled(self: Suspicions, member: Member, claim: Claim, now: float) -> bool:
+        news = on_refused(self, member, claim, now)
+        if news:
+            member.refusals[claim.by + " again"] = now
+        return news
+
+    return mock.patch.object(Suspicions, "_on_refused", doubled)
+
+
 MUTANTS: dict[str, Callable[[], Any]] = {
     "no evidence rule": _no_evidence_rule,
     "deaths not in anti-entropy": _deaths_not_in_digests,
     "incarnation not bumped on refutation": _incarnation_not_bumped,
     "confirmations counted twice": _confirmations_count_twice,
+    "one witness counted as two": _one_witness_counts_as_two,
 }
 """What is wrong -> the patch that plants it, a context manager."""
 

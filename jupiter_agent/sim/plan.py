@@ -139,6 +139,18 @@ def _partition(d: Draw, start: float, end: float) -> None:
     d.fault("split", start, end, sides=tuple(sides))
 
 
+def _flap(d: Draw, start: float, _: float) -> None:
+    """A few are out of sight for long enough to be suspected, and back before the suspicion is up."""
+    if not d.first("flap"):
+        return
+    few = d.rng.sample(d.names, d.rng.randrange(1, max(2, len(d.names) // 3)))
+    rest = [name for name in d.names if name not in few]
+    end = min(STORM_S, start + d.rng.uniform(3.5, 7.0) * {"lan": 1, "wan": 2, "manet": 3}[d.plan.profile])
+    d.step(start, "split", *few, "|", *rest)
+    d.step(end, "heal")
+    d.fault("flap", start, end, sides=(frozenset(few), frozenset(rest)))
+
+
 def _asymmetric(d: Draw, start: float, end: float) -> None:
     name = d.victim()
     if not name:
@@ -226,6 +238,7 @@ KINDS: dict[str, Callable[[Draw, float, float], None]] = {
     "duplicate": _links("duplicate", lambda d: 0.3, "0"),
     "reorder": _links("reorder", lambda d: 0.3, "0"),
     "split": _partition,
+    "flap": _flap,
     "asymmetric": _asymmetric,
     "crash": _crash,
     "restart": _quick_restart,
