@@ -72,6 +72,5 @@ def missing(kind: str, ref: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not there, with the closest that is."""
     close = get_close_matches(ref, list(known), n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    return UsageError(
-        f"there is no {kind} '{ref}'", f"{guess}list them with: jupiter ctl get {listed}s"
-    )
+    listed = f"{kind.rsplit(maxsplit=1)[-1]}s"
+    return UsageError(f"there is no {kind} '{ref}'", f"{guess}list them with: jupiter ctl get {listed}")
