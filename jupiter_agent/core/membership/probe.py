@@ -225,9 +225,9 @@ class Prober:
     def _is_witness(self, link: Link, member: Member, now: float) -> bool:
         """Whether our silence means anything: the member was in touch with us, or nobody had news of it for long. Where
         many are out of each other's reach, those who never met would accuse each other all the time."""
-        limit = now - self._context.settings.witness_s
-        met = member.heard_as[0] == member.record.boot and member.heard_at > limit
-        return link.up or met or max(member.fresh_at, link.born) < limit
+        settings = self._context.settings
+        met = member.heard_as[0] == member.record.boot and now - member.heard_at < settings.witness_s
+        return link.up or met or now - max(member.fresh_at, link.born) > settings.quiet_s
 
     def _on_edge_answered(self, _: str, peer: str, alive: bool, now: float) -> None:
         link = self._context.links.get(peer)
@@ -237,7 +237,8 @@ class Prober:
     def _on_shut_answered(self, _: str, peer: str, alive: bool, now: float) -> None:
         """Out of our reach: only a long silence of its own is a reason to accuse it."""
         member = self._context.view.members.get(peer)
-        quiet = member is not None and max(member.fresh_at, member.since) < now - self._context.settings.witness_s
+        limit = now - self._context.settings.quiet_s
+        quiet = member is not None and max(member.fresh_at, member.since) < limit
         if quiet and not alive and peer in self._context.shut and self._context.heard_lately(now):
             self.accuse(peer, now)
 

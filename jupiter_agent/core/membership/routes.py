@@ -22,6 +22,8 @@ from jupiter_agent.core.messages.membership import RELAYS, Short
 
 NEAR_MAX = 64
 COMPUTE_S = 1.0
+BEATS = 4
+"""So often a needed value is said anew before its owner counts as quiet"""
 
 
 class Near(Struct, frozen=True):
@@ -29,6 +31,8 @@ class Near(Struct, frozen=True):
 
     near: Annotated[list[Short], Meta(max_length=NEAR_MAX)] = []
     far: bool = False
+    beat: int = 0
+    """grows, so that there is news of a member whom many cannot ask"""
 
 
 class Routes:
@@ -84,7 +88,8 @@ class Routes:
         far = context.is_scattered()
         needed = far or self._needed()
         near = sorted(link.peer for link in context.live_links() if link.peer in context.view.rings)[:NEAR_MAX]
-        value: dict[str, object] = {"near": near, "far": far} if needed else {"near": [], "far": False}
+        beat = int(now * BEATS / context.settings.quiet_s)
+        value: dict[str, object] = {"near": near, "far": far, "beat": beat} if needed else {}
         self._said = needed
         self._gossip.publish(NEAR, value, now, context.settings.near_s)
 

@@ -39,6 +39,8 @@ class MembershipSettings:
 
     shut_s: tuple[float, float] = (10.0, 300.0)
     """when a member that cannot be reached from here is tried again: first, and at most"""
+    quiet_s: float = 60.0
+    """without news of a member for so long, those who never met it accuse it too"""
     near_s: float = 30.0
     """how often the links that routes are made of are published, while they are needed"""
     relay_bps: float = float(1 << 20)
@@ -122,6 +124,7 @@ PROFILES = {
         hold_s=3.0,
         contest_s=6.0,
         shut_s=(15.0, 300.0),
+        quiet_s=240.0,
         near_s=15.0,
         relay_bps=float(1 << 14),
         key_bps=400.0,

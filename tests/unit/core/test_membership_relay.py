@@ -298,10 +298,14 @@ def test_links_are_published_only_while_somebody_needs_routes():
     near(rig, one, two, far=True)
     rig.run_to(7.0, answering=(one, two, three))
     published = rig.machine.board.get(rig.me.id, "near")
-    assert published == {"near": sorted((one.id, two.id, three.id)), "far": False}
+    assert published == {"near": sorted((one.id, two.id, three.id)), "far": False, "beat": 0}
+    rig.run_to(23.0, answering=(one, two, three))
+    published = rig.machine.board.get(rig.me.id, "near")
+    assert published is not None
+    assert published["beat"] == 1, "it lives"
     near(rig, one, version=2)
-    rig.run_to(9.0, answering=(one, two, three))
-    assert rig.machine.board.get(rig.me.id, "near") == {"near": [], "far": False}
+    rig.run_to(60.0, answering=(one, two, three))
+    assert rig.machine.board.get(rig.me.id, "near") == {}
 
 
 # --- suspicion and the overlay where members are out of reach ---
