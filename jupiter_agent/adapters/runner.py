@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from jupiter_agent.adapters.answers import ObjectStore
 from jupiter_agent.adapters.limits import Limits
 from jupiter_agent.adapters.logs import TaskLog
@@ -70,6 +72,10 @@ class Runner:
         self._tasks[key] = WarmProcess(self._around, effect, self._log(*key))
 
     def start_run(self, effect: StartRun) -> None:
+        if effect.after_s:
+            later = msgspec.structs.replace(effect, after_s=0.0)
+            asyncio.get_running_loop().call_later(effect.after_s, self.start_run, later)
+            return
         process = self._tasks.get((effect.job, effect.task))
         if process:
             process.run(effect)

@@ -142,6 +142,8 @@ class StartRun(Effect, frozen=True):
     item: str
     inputs: list[tuple[str, list[Obj]]]
     """(parent task, its objects); an injected item's parent is `input`"""
+    after_s: float = 0.0
+    """not before: what was said of this run first must have left the node"""
 
 
 class Deliver(Effect, frozen=True):

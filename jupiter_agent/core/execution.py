@@ -21,26 +21,28 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.intervals import FinishedSet, Number
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.join import JoinBuffer
+from jupiter_agent.core.letters import Letters
 from jupiter_agent.core.manifest import beyond_a_message, manifest_stamp, passed_on
 from jupiter_agent.core.messages.jobs import (
     SINK,
-    Inject,
     Injected,
     ItemFailed,
     Obj,
     Parcel,
     ParcelReceived,
     Registers,
+    RunStarted,
     TaskSpec,
 )
 from jupiter_agent.core.outbox import Outbox, lightened
 from jupiter_agent.core.runqueue import Attempt, RunQueue, start_runs
+from jupiter_agent.core.strikes import ALONE, announcement, dead_letter, strikes_of, watchers
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 
+PROCESS_LOST = "exit"
 RETRY_S = 0.2
 RETRY_FACTOR = 4
-FAILURE_AGAIN_S = 2.0
 STREAMED = ("v4", "v5")
 """Contracts whose tasks see files in order of arrival"""
 OVERLAP = 64
@@ -55,8 +57,7 @@ class Execution:
         self.outbox = Outbox(job, around)
         self.home_join = JoinBuffer(job.dag.in_edges(HOME))
         self.arrived_home: list[str] = []
-        self._failures: dict[str, ItemFailed] = {}
-        self._tell_failures_at = inf
+        self.letters = Letters(job)
         self._joins: dict[str, JoinBuffer] = {}
         self._fired: dict[tuple[str, str], set[frozenset[tuple[str, bytes]]]] = {}
         self._fetching: list[Attempt] = []
@@ -66,9 +67,6 @@ class Execution:
         self._numbers: dict[str, Number] = {}
         self._started: set[str] = set()
         self.counters = Counters(around.boot)
-        self._injections: dict[int, Inject] = {}
-        self._injected = 0
-        self._inject_at = inf
         self._bundle_open = False
 
     # --- tasks hosted here -----------------------------------------------------------------------------------
@@ -101,7 +99,7 @@ class Execution:
                 else:
                     effects.append(self._start_task(self._job.tasks[task]))
             effects += self._beside(hosted)
-        return effects + self._stop_moved() + self.outbox.flush(now) + self._settle(now)
+        return effects + self._stop_moved() + self._flush(now) + self._settle(now)
 
     def _stop_moved(self) -> list[Effect]:
         """End the processes of tasks that went elsewhere, once nothing runs in them."""
@@ -176,8 +174,21 @@ class Execution:
             effects += self.outbox.put(parcel, now)
         return effects
 
-    def on_received(self, src: str, ack: ParcelReceived) -> None:
-        self.outbox.on_received(src, ack)
+    def on_signal(self, src: str, message: ParcelReceived | RunStarted) -> None:
+        """A receiver holds a parcel, or begins to run it."""
+        if isinstance(message, RunStarted):
+            self.outbox.on_run(src, message)
+        else:
+            self.outbox.on_received(src, message)
+
+    def _flush(self, now: float) -> list[Effect]:
+        """Send what is due again; give up what ended too many of its hosts."""
+        effects = self.outbox.flush(now)
+        poisoned, self.outbox.poisoned = self.outbox.poisoned, []
+        for owed in poisoned:
+            letter = dead_letter(owed.parcel, self._around.me, owed.lost, self._around.name)
+            effects += self.letters.give_up(letter, now)
+        return effects
 
     def on_finished(self, now: float) -> None:
         """`finished` grew: free everything that was kept for the items in it."""
@@ -192,7 +203,7 @@ class Execution:
             join.drop(item)
         for parcel in freed:
             self._transfers.release(parcel.objects, now)
-        self._failures.pop(item, None)
+        self.letters.free(item)
         self._queue.drop_item(self._job.id, item)
         self._fetching = [attempt for attempt in self._fetching if attempt.item != item]
         self._retries = [(due, attempt) for due, attempt in self._retries if attempt.item != item]
@@ -236,6 +247,7 @@ class Execution:
                 continue
             attempt = Attempt((self._job.id, task, item), stamps, parcels)
             attempt.projection = projection
+            attempt.strikes = strikes_of(parcels)
             if self._job.tasks[task].contract in STREAMED:
                 attempt.inputs = [parcel for parcel in self._joins[task].parcels(item) if parcel in parcels]
             self._fetching.append(attempt)
@@ -256,8 +268,8 @@ class Execution:
             if objects and self._job.tasks[attempt.task].contract == SINK:
                 effects += self._pass_on(attempt, now)
             elif objects:
-                attempt.entered = now
-                self._queue.push(attempt)
+                attempt.watchers = watchers(self._job, attempt.parcels, self._around.me)
+                self._enter(attempt, now)
                 self.counters.touch(now)
             else:
                 effects += self._complete(attempt, [], now)
@@ -285,12 +297,16 @@ class Execution:
         bytes_out = sum(obj.size for _, obj in event.outputs)
         times = (attempt.entered, attempt.started, now)
         self.counters.done(Run(attempt.item, attempt.task, *times, bytes_in, bytes_out), event.seconds, now)
-        return self._complete(attempt, event.outputs, now) + self._stop_moved()
+        told = announcement((self._job.id, attempt.task, attempt.item), attempt.watchers, over=True)
+        effects = self._complete(attempt, event.outputs, now) + self._stop_moved()
+        return [*effects, *told] if attempt.strikes else effects
 
     def on_run_failed(self, attempt: Attempt, event: RunFailed, now: float) -> list[Effect]:
         if attempt.parcels[0].number in self.finished or self._job.over:
             return []
         attempt.tries += 1
+        if event.kind == PROCESS_LOST:
+            attempt.strikes = min(attempt.strikes + 1, ALONE)
         self.counters.touch(now)
         fields = {"job": self._job.id, "task": attempt.task, "item": attempt.item, "attempt": attempt.tries}
         if attempt.tries <= self._job.tasks[attempt.task].retries:
@@ -298,12 +314,13 @@ class Execution:
             self._retries.append((due, attempt))
             return [Notice("warning", "run failed", {**fields, "error": event.error, "again_in_s": due - now})]
         self.counters.failed(attempt.task, now)
-        failure = ItemFailed(
-            self._job.id, attempt.item, attempt.task, self._around.me, attempt.tries, event.kind, event.error
-        )
-        self._failures[attempt.item] = failure
-        self._tell_failures_at = now
-        return [Notice("error", "item failed", {**fields, "error": event.error}), *self._stop_moved()]
+        ids = (self._job.id, attempt.item, attempt.task, self._around.me)
+        failure = ItemFailed(*ids, attempt.tries, event.kind, event.error)
+        return self.letters.give_up(failure, now) + self._stop_moved()
+
+    def _enter(self, attempt: Attempt, now: float) -> None:
+        attempt.entered = now
+        self._queue.push(attempt)
 
     def _complete(self, attempt: Attempt, produced: list[tuple[list[str], Obj]], now: float) -> list[Effect]:
         """One manifest over all out-edges, its stamp, and a parcel for each (rule 2)."""
@@ -317,44 +334,33 @@ class Execution:
         parcels = []
         for child, objects in outputs:
             carried = {a: s for a, s in stamps.items() if a in dag.carry[task, child]}
-            number = attempt.parcels[0].number
-            parcels.append(Parcel(self._job.id, attempt.item, task, child, stamp, carried, objects, number))
+            ends = (attempt.parcels[0].number, attempt.strikes)
+            parcels.append(Parcel(self._job.id, attempt.item, task, child, stamp, carried, objects, *ends))
         return self.emit(parcels, now)
 
     # --- files of home scripts and non-DAG tasks ---------------------------------------------------------------
 
     def on_produced(self, event: Produced, now: float) -> list[Effect]:
         """A non-DAG task here made a file: home is told until it says that it has it."""
-        self._injected += 1
-        self._injections[self._injected] = Inject(self._job.id, self._injected, event.task, event.child, event.obj)
-        self._inject_at = now
+        self.letters.produced(event, now)
         return self._transfers.keep([event.obj], self._around.me, now)
 
     def on_injected(self, message: Injected, now: float) -> None:
-        done = self._injections.pop(message.seq, None)
-        if done is not None:
-            self._transfers.release([done.obj], now)
+        self._transfers.release(self.letters.injected(message.seq), now)
 
     # --- time and reports --------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        fixed = (self.counters.due, self._tell_failures_at if self._failures else inf, self.outbox.next_deadline())
-        return min([*fixed, self._inject_at if self._injections else inf, *(due for due, _ in self._retries)])
+        fixed = (self.counters.due, self.letters.next_deadline(), self.outbox.next_deadline())
+        return min([*fixed, *(due for due, _ in self._retries)])
 
     def on_deadline(self, now: float) -> list[Effect]:
         due = [attempt for at, attempt in self._retries if at <= now]
         self._retries = [(at, attempt) for at, attempt in self._retries if at > now]
         for attempt in due:
-            attempt.entered = now
-            self._queue.push(attempt)
-        effects = self.outbox.flush(now) if self.outbox.next_deadline() <= now else []
-        if self._failures and self._tell_failures_at <= now:
-            self._tell_failures_at = now + FAILURE_AGAIN_S
-            effects += [Send(self._job.home.writer, failure) for failure in self._failures.values()]
-        if self._injections and self._inject_at <= now:
-            self._inject_at = now + FAILURE_AGAIN_S
-            effects += [Send(self._job.home.writer, injection) for injection in self._injections.values()]
-        return effects + self._report(now) + self._settle(now)
+            self._enter(attempt, now)
+        effects = self._flush(now) if self.outbox.next_deadline() <= now else []
+        return effects + self.letters.on_deadline(now) + self._report(now) + self._settle(now)
 
     def _report(self, now: float) -> list[Effect]:
         """The counters for home, when they are due."""

@@ -29,9 +29,11 @@ from jupiter_agent.core.messages.jobs import (
     Obj,
     Parcel,
     Register,
+    RunStarted,
     TaskReport,
     clipped,
 )
+from jupiter_agent.core.strikes import OUT, home_letter
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 
@@ -171,7 +173,8 @@ class Home:
             return self._spread(now)
         item.state, item.attempts = "failed", message.attempts
         node = self._around.name(message.node)
-        item.error = {"task": message.task, "item": item.name, "node": node, "error": clipped(message.error)}
+        where = {"task": message.task, "item": item.name, "node": node, "kind": message.kind}
+        item.error = {**where, "error": clipped(message.error)}
         return self._over(item, now)
 
     def _over(self, item: Item, now: float) -> list[Effect]:
@@ -317,6 +320,9 @@ class Home:
                 self._execution.finished.add(item.number)
         elif kind == "registers":
             self.job.merge(msgspec.convert(value, list[Register]))
+        elif kind == "inside":
+            name, inside = value
+            self.items[name].inside = [(boot, task) for boot, task in inside]
         elif kind == "close":
             self.intake.open = False
         elif kind == "mapped":
@@ -328,16 +334,32 @@ class Home:
 
     def resume(self, now: float) -> list[Effect]:
         """After the journal is replayed: keep the results, and put the unfinished items into the DAG again."""
+        effects: list[Effect] = []
+        open_before = [item for item in self.items.values() if item.pending][: self.job.spec.max_open]
+        for item in open_before:  # this agent ended with them inside: a first strike, and what was announced (rule 11)
+            item.strikes = 1 + len({boot for boot, _ in item.inside})
         for item in self.items.values():
             self._transfers.keep([obj for _, obj in item.results], self._around.me, now)
             if item.pending and self.job.over:
                 item.state = "cancelled"
             elif item.pending:
                 self._transfers.keep(item.objects(), self._around.me, now)
-                self.intake.wait_again(item)
+                if item.strikes < OUT:
+                    self.intake.wait_again(item)
         if self.job.over:
             return []
-        return self._admit(now) + self._end_if_over(now)
+        for item in open_before:
+            if item.strikes >= OUT:
+                effects += self.on_failed(home_letter(self.job.id, item.name, self._around.me), now)
+        return effects + self._admit(now) + self._end_if_over(now)
+
+    def on_own_run(self, message: RunStarted) -> list[Effect]:
+        """A run with strikes begins or ends on home's own node: if this agent ends now, its next life must know."""
+        item, run = self.items.get(message.item), (self._around.boot, message.task)
+        if item is None or message.over is (run not in item.inside):
+            return []
+        (item.inside.remove if message.over else item.inside.append)(run)
+        return [self._record("inside", (message.item, item.inside))]
 
     def abandon(self, now: float) -> None:
         """The job is refused after all: nothing of it was told to anybody, nothing of it stays."""

@@ -47,6 +47,9 @@ class Item(msgspec.Struct):
     """by a home script or non-DAG task: its parts leave as they come"""
     sealed: bool = False
     """no more parts will come"""
+    inside: list[tuple[int, str]] = []
+    """(boot of home's node, task) of runs with strikes that began there and did not end (core/strikes.py)"""
+    strikes: int = 0
 
     @property
     def pending(self) -> bool:
@@ -249,7 +252,9 @@ class Intake:
                 sent.add(source)
                 carried = {HOME: stamp} if HOME in dag.carry[HOME, source] else {}
                 objects = list(item.parts.get(source, ()))
-                parcels.append(Parcel(self._job.id, item.name, HOME, source, stamp, carried, objects, item.number))
+                parcels.append(
+                    Parcel(self._job.id, item.name, HOME, source, stamp, carried, objects, item.number, item.strikes)
+                )
         return parcels
 
     def _stamp(self, item: Item) -> bytes:

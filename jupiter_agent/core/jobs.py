@@ -1,8 +1,7 @@
 """All jobs on this node: routes messages and answers to the machines of each job, and keeps bundles coming.
 
 A node takes part in a job from its first `Award` on (or as its home, from submit on). Messages for a job it does not
-know are answered by `JobUnknown`, and whoever has the spec then awards it; so a node that lost its memory is told
-again.
+know are answered by `JobUnknown`, and whoever has the spec then awards it: to a node that lost its memory, too.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ from jupiter_agent.core.messages.jobs import (
     ParcelReceived,
     RegisterDigest,
     Registers,
+    RunStarted,
     SignedSpec,
     TaskReport,
 )
@@ -61,7 +61,6 @@ EXPLAINABLE = 64
 SETTLE_S = 3.0
 """After a start: time for membership to say who is here before anything is decided"""
 SIGNED = b"jupiter job spec\0"
-
 
 Handler = Callable[["Jobs", str, Any, float], list[Effect]]
 
@@ -245,9 +244,12 @@ class Jobs:
             return local
         return self._settle(local, local.execution.on_parcel(src, message, now), now)
 
-    def _on_received(self, src: str, message: ParcelReceived, now: float) -> list[Effect]:
-        if message.job in self.local:
-            self.local[message.job].execution.on_received(src, message)
+    def _on_signal(self, src: str, message: ParcelReceived | RunStarted, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        if local:
+            local.execution.on_signal(src, message)
+            if local.home and isinstance(message, RunStarted) and src == self._around.me:
+                return local.home.on_own_run(message)
         return []
 
     def _on_finished(self, src: str, message: Finished, now: float) -> list[Effect]:
@@ -314,9 +316,8 @@ class Jobs:
 
     def on_run_failed(self, event: RunFailed, now: float) -> list[Effect]:
         attempt = self.queue.end(event.run)
-        effects: list[Effect] = []
-        if attempt and attempt.job in self.local:
-            effects = self.local[attempt.job].execution.on_run_failed(attempt, event, now)
+        local = self.local.get(attempt.job) if attempt else None
+        effects = local.execution.on_run_failed(attempt, event, now) if attempt and local else []
         return effects + start_runs(self.queue, now)
 
     def on_task_up(self, event: TaskUp, now: float) -> list[Effect]:
@@ -338,9 +339,8 @@ class Jobs:
     def on_task_ended(self, event: TaskEnded, now: float) -> list[Effect]:
         """The home script has made its last item."""
         local = self.local.get(event.job)
-        if local is None or local.home is None or event.task != HOME:
-            return []
-        return self._settle(local, local.home.close(now), now)
+        home = local.home if local and event.task == HOME else None
+        return self._settle(local, home.close(now), now) if local and home else []
 
     def _on_inject(self, src: str, message: Inject, now: float) -> list[Effect]:
         local = self.local.get(message.job)
@@ -356,10 +356,9 @@ class Jobs:
 
     def on_task_down(self, event: TaskDown, now: float) -> list[Effect]:
         local = self.local.get(event.job)
-        if local is None:
-            return []
-        local.execution.on_task_down(event.task, now)
-        return local.home.on_script(False) if local.home and event.task == HOME else []
+        if local:
+            local.execution.on_task_down(event.task, now)
+        return local.home.on_script(False) if local and local.home and event.task == HOME else []
 
     # --- time ----------------------------------------------------------------------------------------------------
 
@@ -390,7 +389,8 @@ _HANDLERS: dict[type[Message], Handler] = {
     RegisterDigest: Jobs._on_digest,
     JobUnknown: Jobs._on_unknown,
     Parcel: Jobs._on_parcel,
-    ParcelReceived: Jobs._on_received,
+    ParcelReceived: Jobs._on_signal,
+    RunStarted: Jobs._on_signal,
     Finished: Jobs._on_finished,
     Inject: Jobs._on_inject,
     Injected: Jobs._on_injected,

@@ -14,7 +14,8 @@ from msgspec import structs
 from jupiter_agent.core.effects import Effect, Send, StoreInline
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.join import Key, key_of
-from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES, Obj, Parcel, ParcelReceived
+from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES, Obj, Parcel, ParcelReceived, RunStarted
+from jupiter_agent.core.strikes import OUT
 from jupiter_agent.core.surroundings import Surroundings
 
 RESEND_S = 1.0
@@ -39,7 +40,7 @@ def lightened(parcel: Parcel) -> tuple[Parcel, list[Effect]]:
 class Owed:
     """One parcel: where it went last, to which boot of that node, and when it is due again."""
 
-    __slots__ = ("boot", "due", "parcel", "target", "tries")
+    __slots__ = ("boot", "due", "lost", "parcel", "started", "target", "tries")
 
     def __init__(self, parcel: Parcel) -> None:
         self.parcel = parcel
@@ -47,6 +48,19 @@ class Owed:
         self.boot = 0
         self.tries = 0
         self.due = 0.0
+        self.started: set[str] = set()
+        """tasks of runs that its host has announced, and that did not end"""
+        self.lost: list[str] = []
+        """hosts that were lost with it: its strikes"""
+
+    def struck(self, received: bool) -> bool:
+        """Its host was lost; whether that makes a strike: the first by chance, others only for announced runs."""
+        counts = bool(self.started) or (received and not self.parcel.strikes)
+        self.started.clear()
+        if counts:
+            self.lost.append(self.target)
+            self.parcel = structs.replace(self.parcel, strikes=self.parcel.strikes + 1)
+        return counts
 
 
 class Outbox:
@@ -58,15 +72,17 @@ class Outbox:
         self._pending: dict[OutKey, Owed] = {}
         self._kept: dict[OutKey, Owed] = {}
         self._by_item: dict[str, set[OutKey]] = {}
+        self.poisoned: list[Owed] = []
+        """of the items to be given up: sent no more"""
         self.moved_bytes = 0
         """bytes of objects in parcels that another node confirmed"""
 
     def put(self, parcel: Parcel, now: float) -> list[Effect]:
         """Owe a parcel from now on; it leaves at once when its receiver's host is known. Twice is once."""
-        key = (parcel.item, parcel.src, parcel.dst, key_of(parcel))
+        owed = Owed(parcel)
+        key = self._key(owed)
         if key in self._pending or key in self._kept:
             return []
-        owed = Owed(parcel)
         self._pending[key] = owed
         self._by_item.setdefault(parcel.item, set()).add(key)
         return self._send(owed, now)
@@ -74,12 +90,14 @@ class Outbox:
     def flush(self, now: float) -> list[Effect]:
         """After registers or boots changed: send again what its present receiver may not have."""
         for key, owed in list(self._kept.items()):
+            self._strike_if_lost(owed, True)
             host = self._job.host(owed.parcel.dst)
             if host != owed.target or self._boot(host) > owed.boot:
                 self._pending[key] = self._kept.pop(key)
                 owed.tries, owed.due = 0, now
         effects: list[Effect] = []
         for owed in list(self._pending.values()):
+            self._strike_if_lost(owed, False)
             if owed.target != self._job.host(owed.parcel.dst) or self._boot(owed.target) > owed.boot or owed.due <= now:
                 effects += self._send(owed, now)
         return effects
@@ -93,6 +111,20 @@ class Outbox:
             if node != self._around.me:
                 self.moved_bytes += sum(obj.size for obj in owed.parcel.objects)
             self._kept[key] = self._pending.pop(key)
+
+    def on_run(self, node: str, message: RunStarted) -> None:
+        """The node begins or ended a run of an item with strikes: in this task, or in one behind it there."""
+        for key in self._by_item.get(message.item, ()):
+            owed = self._pending.get(key) or self._kept[key]
+            if message.over:
+                owed.started.discard(message.task)
+            elif owed.target == node:
+                owed.started.add(message.task)
+
+    def _strike_if_lost(self, owed: Owed, received: bool) -> None:
+        lost = owed.target and (self._around.is_gone(owed.target) or self._boot(owed.target) > owed.boot)
+        if lost and owed.struck(received) and owed.parcel.strikes >= OUT:
+            self.poisoned.append(owed)
 
     def free(self, item: str) -> list[Parcel]:
         """The item is FINISHED: nobody will ask for its parcels again. Gives those that were kept."""
@@ -108,12 +140,16 @@ class Outbox:
     def next_deadline(self) -> float:
         return min((owed.due for owed in self._pending.values() if owed.target), default=inf)
 
+    @staticmethod
+    def _key(owed: Owed) -> OutKey:
+        return (owed.parcel.item, owed.parcel.src, owed.parcel.dst, key_of(owed.parcel))
+
     def _boot(self, host: str | None) -> int:
         return self._around.boot_of(host) if host else 0
 
     def _send(self, owed: Owed, now: float) -> list[Effect]:
         host = self._job.host(owed.parcel.dst)
-        if host is None or self._around.is_gone(host):
+        if host is None or self._around.is_gone(host) or owed.parcel.strikes >= OUT:
             owed.target, owed.due = "", inf
             return []
         if host != owed.target:

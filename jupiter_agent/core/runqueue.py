@@ -1,7 +1,8 @@
-"""Attempts waiting for a place on this node, over all its jobs, ordered by rank (DESIGN.md 6), then by arrival.
+"""Attempts waiting for a place on this node: shared fairly between jobs, inside a job by rank (DESIGN.md 6), arrival.
 
 A place is limited twice: by the task's own `parallel`, and by the node's slots. Slots are more than cores because
-tasks also wait for files, sockets and devices.
+tasks also wait for files, sockets and devices. The next place goes to the job that holds the fewest; among equals to
+the one served longest ago. An attempt with two strikes runs without any other of its job (core/strikes.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from jupiter_agent.core.effects import Effect, StartRun
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import Parcel
+from jupiter_agent.core.strikes import ALONE, LEAD_S, announcement
 
 INJECTED = "input"
 """The key under which a task finds an injected item."""
@@ -30,8 +32,10 @@ class Attempt:
         "projection",
         "stamps",
         "started",
+        "strikes",
         "task",
         "tries",
+        "watchers",
     )
 
     def __init__(self, at: tuple[str, str, str], stamps: dict[str, bytes], parcels: list[Parcel]) -> None:
@@ -43,6 +47,9 @@ class Attempt:
         """the same parcels as the task gets them"""
         self.projection: frozenset[tuple[str, bytes]] = frozenset()
         self.tries = 0
+        self.strikes = 0
+        self.watchers: list[str] = []
+        """nodes to be told when it starts, if it has strikes"""
         self.entered = self.started = 0.0
         """when it joined the queue, and when its process got it"""
 
@@ -58,6 +65,11 @@ class _Lane:
         self.open = False
         self.waiting: deque[Attempt] = deque()
 
+    @property
+    def held(self) -> int:
+        """Slots."""
+        return min(self.running, 1) if self.overlap else self.running
+
 
 class RunQueue:
     """`slots`: attempts running at once on this node."""
@@ -67,6 +79,8 @@ class RunQueue:
         self.running: dict[int, Attempt] = {}
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._last_id = 0
+        self._served: dict[str, int] = {}
+        """job -> id of the attempt that it started last"""
 
     def lane(self, task: tuple[str, str], rank: float, parallel: int, overlap: bool = False) -> None:
         """Make a place for the attempts of (job, task); they start once it is opened.
@@ -83,21 +97,36 @@ class RunQueue:
 
     def start(self) -> Iterator[Attempt]:
         """The attempts that may start now, each with a fresh id; they count as running."""
-        ready = [lane for lane in self._lanes.values() if lane.open and lane.waiting]
-        for lane in sorted(ready, key=lambda lane: -lane.rank):
-            while lane.waiting and lane.running < lane.parallel and self._has_slot(lane):
-                attempt = lane.waiting.popleft()
-                self._last_id += 1
-                attempt.id = self._last_id
-                lane.running += 1
-                self.running[attempt.id] = attempt
-                yield attempt
+        while (lane := self._next()) is not None:
+            attempt = lane.waiting.popleft()
+            self._last_id += 1
+            attempt.id = self._last_id
+            lane.running += 1
+            self.running[attempt.id] = attempt
+            self._served[attempt.job] = attempt.id
+            yield attempt
 
-    def _has_slot(self, lane: _Lane) -> bool:
-        if lane.overlap and lane.running:
-            return True
-        held = sum(min(each.running, 1) if each.overlap else each.running for each in self._lanes.values())
-        return held < self.slots
+    def _next(self) -> _Lane | None:
+        """The lane whose first attempt starts next."""
+        held: dict[str, int] = {}
+        waiting: dict[str, list[_Lane]] = {}
+        for (job, _), lane in self._lanes.items():
+            held[job] = held.get(job, 0) + lane.held
+            if lane.open and lane.waiting:
+                waiting.setdefault(job, []).append(lane)
+        full = sum(held.values()) >= self.slots
+        for job in sorted(waiting, key=lambda job: (held[job], self._served.get(job, 0))):
+            for lane in sorted(waiting[job], key=lambda lane: -lane.rank):
+                has_slot = not full or (lane.overlap and lane.running)
+                if has_slot and lane.running < lane.parallel and self._may_run(job, lane, waiting[job]):
+                    return lane
+        return None
+
+    def _may_run(self, job: str, lane: _Lane, lanes: list[_Lane]) -> bool:
+        """An attempt that must be alone waits for the others of its job to end, and they for it."""
+        if any(each.waiting[0].strikes >= ALONE for each in lanes):
+            return lane.waiting[0].strikes >= ALONE and not any(a.job == job for a in self.running.values())
+        return not any(a.job == job and a.strikes >= ALONE for a in self.running.values())
 
     def end(self, run: int) -> Attempt | None:
         """The attempt that ended; None when it was dropped meanwhile (a late answer)."""
@@ -127,19 +156,23 @@ class RunQueue:
         """Forget a job, or one task of it; answers to its runs find nothing."""
         for key in [key for key in self._lanes if key[0] == job and task in ("", key[1])]:
             del self._lanes[key]
+        if not task:
+            self._served.pop(job, None)
         for run in [run for run, a in self.running.items() if a.job == job and task in ("", a.task)]:
             del self.running[run]
 
 
 def start_runs(queue: RunQueue, now: float) -> list[Effect]:
     """Start what the node's queue allows, of whatever job."""
-    return [_start_run(attempt, now) for attempt in queue.start()]
+    return [effect for attempt in queue.start() for effect in _start_run(attempt, now)]
 
 
-def _start_run(attempt: Attempt, now: float) -> StartRun:
-    """The effect that gives an attempt to its process; an injected item's key is `input`."""
+def _start_run(attempt: Attempt, now: float) -> list[Effect]:
+    """Give an attempt to its process; an injected item's key is `input`. With strikes it is announced first."""
     attempt.started = now
     inputs = [
         (INJECTED if parcel.src == HOME else parcel.src, parcel.objects) for parcel in attempt.inputs if parcel.objects
     ]
-    return StartRun(attempt.id, attempt.job, attempt.task, attempt.item, inputs)
+    ids = (attempt.job, attempt.task, attempt.item)
+    told = announcement(ids, attempt.watchers) if attempt.strikes else []
+    return [*told, StartRun(attempt.id, *ids, inputs, LEAD_S if told else 0.0)]

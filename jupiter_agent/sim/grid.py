@@ -38,6 +38,10 @@ class TaskFailureError(Exception):
     """Raised by a simulated task: the run failed."""
 
 
+class AgentEndedError(Exception):
+    """Raised by a simulated task: it ends the agent that runs it."""
+
+
 @dataclass(frozen=True)
 class SimApp:
     """An app whose tasks are functions. `seconds`: duration of a run at speed 1, as a number or drawn per run."""
@@ -233,12 +237,15 @@ class Grid(Cluster[Peer]):
             for parent, objects in effect.inputs
         }
         wanted = app.seconds.get(effect.task, 0.01)
-        seconds = (wanted(self.rng) if callable(wanted) else wanted) / self.speeds[node.seat.name]
+        seconds = (wanted(self.rng) if callable(wanted) else wanted) / self.speeds[node.seat.name] + effect.after_s
         try:
             outputs, large = self._outputs(effect.task, app.functions[effect.task](inputs))
             self._later(node, seconds, ev.RunDone(effect.run, outputs, seconds), large)
         except TaskFailureError as failure:
             self._later(node, seconds, ev.RunFailed(effect.run, "error", str(failure)))
+        except AgentEndedError:
+            name, machine = node.seat.name, node.machine
+            self.network.after(effect.after_s, lambda: self.crash(name) if node.machine is machine else None)
 
     def _outputs(self, task: str, value: Outputs) -> tuple[list[tuple[list[str], Obj]], dict[bytes, bytes]]:
         """What a run gives, and the bytes of its large objects by digest."""

@@ -124,7 +124,7 @@ def _kept(execution: Execution) -> set[str]:
     joins = [*execution._joins.values(), execution.home_join]
     items = {item for join in joins for item in join.items()} | execution.outbox.items() | set(execution._numbers)
     attempts = {attempt.item for attempt in execution._fetching} | {a.item for _, a in execution._retries}
-    return items | attempts | set(execution._failures)
+    return items | attempts | set(execution.letters.failures)
 
 
 # --- faults ------------------------------------------------------------------------------------------------------

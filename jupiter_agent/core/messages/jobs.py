@@ -187,6 +187,8 @@ class Parcel(Message, frozen=True, tag=34):
     """stamps of the ancestors that reach the receiver's joins by several paths (rule 3)"""
     objects: list[Obj]
     number: tuple[HomeVersion, Count] | None = None
+    strikes: Count = 0
+    """hosts that were lost with it; inherited by what its run puts out (rule 11)"""
 
 
 class ParcelReceived(Message, frozen=True, tag=35):
@@ -296,6 +298,15 @@ class Injected(Message, frozen=True, tag=47):
 
     job: str
     seq: Count
+
+
+class RunStarted(Message, frozen=True, tag=54):
+    """A run of an item with strikes begins here: if this node is lost now, that was it. Or such a run is over."""
+
+    job: str
+    item: str
+    task: str
+    over: bool = False
 
 
 class Links(Message, frozen=True, tag=45):

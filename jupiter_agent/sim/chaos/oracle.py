@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.local import Local
+from jupiter_agent.core.strikes import OUT, POISON
 from jupiter_agent.sim.chaos.world import ChaosWorld, deputies_of
 
 
@@ -25,7 +26,7 @@ def unsettled(world: ChaosWorld, job: str, acked: dict[str, bytes], cancelled: b
         return _cancel_kept(world, job, local)
     return (
         _registers(world, job, local)
-        or _items(local.home, acked)
+        or _items(world, local.home, acked)
         or next(_kept_for_finished(world, job, local.home), "")
         or _copies(world, job, homes[0], local)
     )
@@ -54,11 +55,13 @@ def _registers(world: ChaosWorld, job: str, home: Local) -> str:
     return f"stuck: tasks {dead} are on nodes that are gone" if dead else ""
 
 
-def _items(home: Home, acked: dict[str, bytes]) -> str:
+def _items(world: ChaosWorld, home: Home, acked: dict[str, bytes]) -> str:
     for name in acked:
         if name not in home.items:
             return f"lost: the acknowledged item {name} is unknown at home"
     for name, item in home.items.items():
+        if item.state == "failed" and item.error.get("kind") == POISON and world.losses >= OUT:
+            continue  # a dead letter: so many agents ended with it inside
         if item.state == "failed":
             return f"failed: {name}: {item.error}"
         if item.state != "done":
@@ -87,8 +90,7 @@ def _copies(world: ChaosWorld, job: str, home: str, local: Local) -> str:
 def results_of(world: ChaosWorld, job: str, name: str) -> dict[str, bytes] | None:
     """sink -> bytes of a finished item, from the disk of home; None when an object is not there."""
     home = world.homes(job)[0]
-    machine = world.nodes[home].machine.jobs.local[job].home
-    assert machine is not None
+    machine = home_of(world, job)
     store = world.disks[home].objects
     results = {}
     for sink, obj in machine.items[name].results:
@@ -98,12 +100,18 @@ def results_of(world: ChaosWorld, job: str, name: str) -> dict[str, bytes] | Non
     return results
 
 
+def home_of(world: ChaosWorld, job: str) -> Home:
+    machine = world.nodes[world.homes(job)[0]].machine.jobs.local[job].home
+    assert machine is not None
+    return machine
+
+
 def kept_items(execution: Execution) -> set[str]:
     """Items for which an execution holds anything."""
     joins = [*execution._joins.values(), execution.home_join]
     items = {item for join in joins for item in join.items()} | execution.outbox.items() | set(execution._numbers)
     attempts = {attempt.item for attempt in execution._fetching} | {a.item for _, a in execution._retries}
-    return items | attempts | set(execution._failures)
+    return items | attempts | set(execution.letters.failures)
 
 
 def objects_left(world: ChaosWorld) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.sim.chaos.apps import ChaosApp, Violation, merged
-from jupiter_agent.sim.chaos.oracle import objects_left, results_of, unsettled
+from jupiter_agent.sim.chaos.oracle import home_of, objects_left, results_of, unsettled
 from jupiter_agent.sim.chaos.scenario import Scenario, Task, draw
 from jupiter_agent.sim.chaos.world import ChaosWorld
 
@@ -181,13 +181,20 @@ class ChaosRun:
         """The results of every item are whole, and those of one evaluation."""
         world = self.world
         for job in world.jobs:
-            for name, data in self.acked[job].items() if job not in self.cancelled else ():
+            for name, data in self._finished(job):
                 results = results_of(world, job, name)
                 if results is None:
                     raise Violation(f"lost: results of {name} are not at home")
                 merged(f"results of {name}", list(results.values()))
                 if not world.chaos_apps[job].explains((job, name), data, results):
                     raise Violation(f"mixed: no evaluation gives what {name} gave: {sorted(results)}")
+
+    def _finished(self, job: str) -> list[tuple[str, bytes]]:
+        """Acknowledged items but for dead letters (`unsettled` judges those)."""
+        if job in self.cancelled:
+            return []
+        items = home_of(self.world, job).items
+        return [(name, data) for name, data in self.acked[job].items() if items[name].state != "failed"]
 
     def _close(self) -> None:
         """Intake closes, every job ends, and nothing of it is left on any node."""
@@ -198,7 +205,8 @@ class ChaosRun:
         world.run(25.0)
         for job in world.jobs:
             homes = [local for _, local in world.locals(job) if local.home]
-            wanted = "cancelled" if job in self.cancelled else "completed"
+            letters = any(item.state == "failed" for item in home_of(world, job).items.values())
+            wanted = "cancelled" if job in self.cancelled else "failed" if letters else "completed"
             if [local.job.over for local in homes if local.job.home.writer == local.home._around.me] != [wanted]:  # type: ignore[union-attr]
                 raise Violation(f"end: {job} is {[local.job.over for local in homes]}, not {wanted}")
             if others := [name for name, local in world.locals(job) if local.home is None and not local.job.over]:

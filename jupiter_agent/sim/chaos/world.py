@@ -45,6 +45,8 @@ class ChaosWorld(Grid):
         self.jobs: list[str] = []
         self.chaos_apps: dict[str, ChaosApp] = {}
         self.budget = replicas
+        self.losses = 0
+        """agents that ended"""
         self.on_cancel: Callable[[], None] = lambda: None
 
     def note(self, text: str) -> None:
@@ -210,6 +212,10 @@ class ChaosWorld(Grid):
         network.loss = network.duplicate = network.reorder = 0.0
         for name in self.nodes:
             self.back(name)
+
+    def crash(self, name: str, how: str = "closed") -> None:
+        self.losses += 1
+        super().crash(name, how)
 
     # --- traps ---------------------------------------------------------------------------------------------------
 

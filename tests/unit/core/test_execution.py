@@ -4,7 +4,7 @@ from job_rig import CHAIN, DIAMOND, VERSION, Host, large, make_job, of_type, par
 from jupiter_agent.core.counters import BOOT_SHIFT
 from jupiter_agent.core.effects import Notice, StartRun, StartTask, StopTask, StoreInline
 from jupiter_agent.core.events import ObjectStored, RunDone, RunFailed
-from jupiter_agent.core.execution import FAILURE_AGAIN_S
+from jupiter_agent.core.letters import AGAIN_S
 from jupiter_agent.core.manifest import LISTED_BYTES, manifest_stamp, source_stamp
 from jupiter_agent.core.messages.jobs import ItemFailed, Parcel, ParcelReceived, Registers, TaskReport
 from jupiter_agent.core.wire import MAX_BYTES, encode
@@ -159,7 +159,7 @@ def test_a_failed_run_is_repeated_with_back_off_and_then_reported_until_home_has
     [(to, message)] = sent(at.execution.on_deadline(3.0), ItemFailed)
     assert (to, message.task, message.attempts, message.error) == ("home1", "a", 3, "ValueError: no")
     assert sent(at.execution.on_deadline(3.5), ItemFailed) == []
-    assert sent(at.execution.on_deadline(3.0 + FAILURE_AGAIN_S), ItemFailed)
+    assert sent(at.execution.on_deadline(3.0 + AGAIN_S), ItemFailed)
     at.execution.finished.add((VERSION, 1))
     at.execution.on_finished(6.0)
     assert sent(at.execution.on_deadline(99.0), ItemFailed) == []
@@ -241,7 +241,7 @@ def test_a_node_is_busy_while_runs_go_on_or_parcels_are_unconfirmed():
     assert at.execution.busy()
     [(_, out)] = parcels(answer(at, run, [([], small(b"o"))])).values()
     assert at.execution.busy()
-    at.execution.on_received("n2", ParcelReceived("job1", "i", "a", "b", out.stamp, out.carried, 1))
+    at.execution.on_signal("n2", ParcelReceived("job1", "i", "a", "b", out.stamp, out.carried, 1))
     assert not at.execution.busy()
 
 

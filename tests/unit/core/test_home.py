@@ -210,7 +210,8 @@ def test_a_failed_item_fails_the_job_and_tells_why():
     rig.did(rig.home.on_failed(failed, 1.0))
     rig.did(rig.home.on_failed(failed, 1.1))
     assert rig.states() == {"i": "failed", "j": "running"}
-    assert rig.home.items["i"].error == {"task": "b", "item": "i", "node": "name-n1", "error": "ValueError: no"}
+    where = {"task": "b", "item": "i", "node": "name-n1", "kind": "error"}
+    assert rig.home.items["i"].error == {**where, "error": "ValueError: no"}
     rig.result("j")
     assert rig.home.state == "failed"
 

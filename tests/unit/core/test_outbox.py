@@ -1,8 +1,9 @@
 from math import inf
 
 from job_rig import CHAIN, Around, make_job, parcel, place, reg, sent
+from msgspec import structs
 
-from jupiter_agent.core.messages.jobs import Parcel, ParcelReceived
+from jupiter_agent.core.messages.jobs import Parcel, ParcelReceived, RunStarted
 from jupiter_agent.core.outbox import RESEND_MAX_S, Outbox
 
 
@@ -96,4 +97,67 @@ def test_freeing_an_item_gives_its_parcels_back_and_leaves_the_others():
     assert sorted(p.dst for p in outbox.free("i")) == ["b", "home"]
     assert outbox.free("i") == []
     assert outbox.items() == {"other"}
+    outbox.check()
+
+
+def strikes(effects: list) -> list[int]:
+    return [message.strikes for _, message in sent(effects, Parcel)]
+
+
+def received(outbox: Outbox, node: str, boot: int = 1) -> None:
+    outbox.on_received(node, ack(parcel("a", "b"), boot))
+
+
+def test_a_host_that_is_lost_with_a_parcel_is_its_first_strike_once():
+    outbox, around = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    received(outbox, "n2")
+    around.gone.add("n2")
+    assert outbox.flush(1.0) == outbox.flush(2.0) == []
+    outbox._job.merge([reg("b", "n3", epoch=2)])
+    assert strikes(outbox.flush(3.0)) == [1]
+
+
+def test_a_planned_move_and_a_parcel_that_nobody_received_are_no_strike():
+    outbox, around = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    around.gone.add("n2")
+    outbox._job.merge([reg("b", "n3", epoch=2)])
+    assert strikes(outbox.flush(1.0)) == [0]
+    received(outbox, "n3")
+    outbox._job.merge([reg("b", "n1", epoch=3)])
+    assert strikes(outbox.flush(2.0)) == [0]
+
+
+def test_after_the_first_strike_only_announced_runs_count():
+    outbox, around = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    received(outbox, "n2")
+    around.boots["n2"] = 2
+    assert strikes(outbox.flush(1.0)) == [1]
+    received(outbox, "n2", 2)
+    around.boots["n2"] = 3
+    assert strikes(outbox.flush(2.0)) == [1], "it may have waited there"
+    received(outbox, "n2", 3)
+    outbox.on_run("n1", RunStarted("job1", "i", "b"))
+    outbox.on_run("n2", RunStarted("job1", "i", "b"))
+    outbox.on_run("n2", RunStarted("job1", "i", "b", over=True))
+    around.boots["n2"] = 4
+    assert strikes(outbox.flush(3.0)) == [1], "it had come out of that run"
+    received(outbox, "n2", 4)
+    outbox.on_run("n2", RunStarted("job1", "i", "c"))
+    around.boots["n2"] = 5
+    assert strikes(outbox.flush(4.0)) == [2]
+
+
+def test_with_three_strikes_it_is_sent_no_more_and_given_up_once():
+    outbox, around = box(b="n2")
+    outbox.put(structs.replace(parcel("a", "b"), strikes=2), 0.0)
+    received(outbox, "n2")
+    outbox.on_run("n2", RunStarted("job1", "i", "b"))
+    around.gone.add("n2")
+    outbox._job.merge([reg("b", "n3", epoch=2)])
+    assert outbox.flush(1.0) == outbox.flush(99.0) == []
+    assert [owed.lost for owed in outbox.poisoned] == [["n2"]], "the others were lost with what it stems from"
+    assert outbox.next_deadline() == inf
     outbox.check()

@@ -1,0 +1,53 @@
+"""Items that end whoever runs them (DESIGN.md 7, rule 11): told apart by strikes, run alone, given up.
+
+The sender of a parcel counts. A host that is lost, or starts again, with a parcel that it had received is the first
+strike: cheap, and unjust to what only waited there. From then on the parcel says so, the host announces its run to
+the senders a moment before it starts, and only a run that was announced is struck again. With two strikes a run has
+no other of its job beside it on the node. With three the item is a dead letter: home keeps its inputs, `get items`
+says why, `retry` tries again. What a run with strikes puts out has them, too: its sender may die with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from jupiter_agent.core.effects import Effect, Send
+from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.job import Job
+from jupiter_agent.core.messages.jobs import ItemFailed, Parcel, RunStarted
+
+ALONE, OUT = 2, 3
+LEAD_S = 0.05
+"""from an announcement to its run: the words must have left the node before it may be ended"""
+POISON = "poison"
+"""kind of failure"""
+
+
+def strikes_of(parcels: Iterable[Parcel]) -> int:
+    return max(parcel.strikes for parcel in parcels)
+
+
+def watchers(job: Job, parcels: Iterable[Parcel], me: str) -> list[str]:
+    """Whoever may have to send these parcels again, as far as known here; home always, be it this node."""
+    hosts = [job.host(parcel.src) for parcel in parcels] + [job.host(HOME)]
+    return [host for host in dict.fromkeys(hosts) if host and (host != me or host == job.host(HOME))]
+
+
+def announcement(run: tuple[str, str, str], to: Iterable[str], over: bool = False) -> list[Effect]:
+    """A run (job, task, item) begins, or is over."""
+    job, task, item = run
+    return [Send(node, RunStarted(job, item, task, over)) for node in to]
+
+
+def home_letter(job: str, item: str, home: str) -> ItemFailed:
+    """Of an item that was in the DAG each time when home's own agent ended."""
+    error = f"given up: the agent of home ended {OUT} times while '{item}' ran there"
+    return ItemFailed(job, item, "", home, OUT, POISON, error)
+
+
+def dead_letter(parcel: Parcel, node: str, lost: list[str], name: Callable[[str], str]) -> ItemFailed:
+    """What home is told by `node` of an item that is given up; `lost`: hosts that ended with it."""
+    hosts = ", ".join(map(name, lost))
+    where = f"'{parcel.item}' was in '{parcel.dst}' or behind it"
+    error = f"given up after {OUT} agents ended while {where}, the last {hosts}"
+    return ItemFailed(parcel.job, parcel.item, parcel.dst, node, OUT, POISON, error)
