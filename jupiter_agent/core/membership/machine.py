@@ -159,6 +159,10 @@ class Membership:
         """No session can be opened with it: what is for it goes through `relayed`."""
         return peer in self._context.shut
 
+    def relayed_bps(self, peer: str) -> float:
+        """Bytes/s that others carry for us to a member that is shut; 0 for any other."""
+        return self._context.settings.relay_bps if self.is_shut(peer) else 0.0
+
     def relayed(self, peer: str, message: Message, now: float) -> list[Effect]:
         """A message to a member that is shut, as it leaves this node: sealed, to the next hop."""
         return self._relay.sent(peer, message, now)

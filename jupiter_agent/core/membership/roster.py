@@ -102,8 +102,7 @@ class Roster:
         return False
 
     def _notice_twin(self, record: Record) -> None:
-        members = self._context.view.members.values()
-        if any(m.present and m.record.name == record.name and m.record.id != record.id for m in members):
+        if self._context.view.has_twin(record):
             self._context.notice("warning", "name conflict", record.id, address=record.address)
 
     def _changed(self, member: Member) -> None:

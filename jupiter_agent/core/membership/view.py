@@ -29,6 +29,8 @@ class View:
         self.accused: set[str] = set()
         """members with a suspicion, refusals, a check or a contested death: what deadlines look at"""
         self.board = Board()
+        self._names: dict[str, str] = {}
+        self._named: dict[str, set[str]] = {}
         self.log: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.place = 0
         self.dirty = True
@@ -57,6 +59,7 @@ class View:
     def filed(self, member: Member) -> None:
         """The member's state or record changed: put it on the rings or among the tombs, and log it."""
         peer = member.record.id
+        self._name(peer, member.record.name)
         if member.present:
             self.tombs.pop(peer, None)
             self.dirty = self.dirty or peer not in self.rings
@@ -72,10 +75,25 @@ class View:
     def forget(self, peer: str) -> None:
         """Drop a tombstone and all that is known of that member."""
         del self.members[peer], self.tombs[peer]
+        self._name(peer, "")
         self.ids.pop(bisect_left(self.ids, peer))
         self.board.drop(peer)
         for entry in [entry for entry in self.log if entry[0] == peer]:
             del self.log[entry]
+
+    def _name(self, peer: str, name: str) -> None:
+        was = self._names.pop(peer, "")
+        if was:
+            self._named[was].discard(peer)
+            if not self._named[was]:
+                del self._named[was]
+        if name:
+            self._names[peer] = name
+            self._named.setdefault(name, set()).add(peer)
+
+    def has_twin(self, record: Record) -> bool:
+        """Whether another present member has the same name."""
+        return any(peer != record.id and self.members[peer].present for peer in self._named.get(record.name, ()))
 
     # --- digests ---
 
@@ -139,6 +157,7 @@ class View:
         assert all(peer in self.rings for peer in present), "a present member is on no ring"
         assert self.ids == sorted(self.members), "the id list is out of step"
         assert set(self.tombs) == set(self.members) - present, "the tombs are out of step"
+        assert self._names == {peer: member.record.name for peer, member in self.members.items()}, "names out of step"
         assert self.accused <= present, "an absent member is accused"
         for peer, member in self.members.items():
             assert member.record.id == peer, "a record is filed under another id"
