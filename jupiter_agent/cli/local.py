@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -74,45 +74,62 @@ class Signals:
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option(min=1, max=200, metavar="N", help="How many agents.")] = 3,
+    nodes: Annotated[int | None, typer.Option(min=1, max=200, metavar="N", help="How many agents (default 3).")] = None,
     folder: Dir = LOCAL_DIR,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop them on Ctrl-C.")] = False,
+    net: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="On an emulated network: wan8, manet20 ... (root; stays)."),
+    ] = None,
 ) -> int:
     """Start agents node1..nodeN; returns when all see all. If it fails, no process is left."""
+    from jupiter_agent.cli.local_net import network
+
     cluster, signals, began = _open(folder), Signals(), time.monotonic()
-    with signals.caught():
+    with signals.caught(), network(net, nodes) as emulated:
+        check = emulated.watched(signals.check) if emulated else signals.check
         with start_guard() as mark, cluster.lock():
             if running := [node.name for node in cluster.nodes if node.is_running]:
                 raise UsageError(f"{', '.join(running)} already run in {folder}", f"jupiter local down --dir {folder}")
+            if emulated:
+                cluster.settle(emulated.places)
+            else:
+                cluster.plan(nodes or 3)
+            whole = emulated is None or emulated.is_whole()
             try:
-                cluster.start(nodes, signals.check, mark)
+                cluster.start(check, mark, whole)
             except BaseException:
                 cluster.stop()
                 raise
         at = "" if folder == LOCAL_DIR else f" --dir {folder}"
-        ready = f"{nodes} agents see each other after {time.monotonic() - began:.1f} s; try: jupiter ctl{at} get nodes"
-        if foreground:
-            _stay(cluster, signals, ready)
+        done = "see each other" if whole else "run, in a network that is in parts,"
+        seconds = f"{time.monotonic() - began:.1f} s"
+        ready = f"{len(cluster.nodes)} agents {done} after {seconds}; try: jupiter ctl{at} get nodes"
+        if foreground or emulated:
+            _stay(cluster, signals, ready, check)
         else:
             say(ready)
     return EXIT_OK
 
 
-def _stay(cluster: LocalCluster, signals: Signals, ready: str) -> None:
+def _stay(cluster: LocalCluster, signals: Signals, ready: str, check: Callable[[], None]) -> None:
     """Until a signal, or until the terminal that we write to is gone; says who ends meanwhile."""
     try:
         say(ready)
         Output().items("local", [node.status() for node in cluster.nodes])
         say("Ctrl-C stops them")
-        _watch(cluster, signals)
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(cluster, check)
         say("stopping ...")
     finally:
         cluster.stop()
 
 
-def _watch(cluster: LocalCluster, signals: Signals) -> None:
+def _watch(cluster: LocalCluster, check: Callable[[], None]) -> None:
+    """Until `check` says to end."""
     running = {node.name for node in cluster.nodes}
-    while not signals.came:
+    while True:
+        check()
         for node in cluster.nodes:
             node.reap()
         now = {node.name for node in cluster.nodes if node.is_running}

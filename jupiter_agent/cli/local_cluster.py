@@ -17,15 +17,18 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from jupiter_agent.cli import ports, procfs, reach
+from jupiter_agent.cli.local_net import Place
 from jupiter_agent.cli.local_node import Node
 from jupiter_agent.cli.reach import Caller, Where
 from jupiter_agent.config import did_you_mean
 from jupiter_agent.errors import JupiterError, UsageError
+from jupiter_agent.netlab.system import inside
 
-START_LIMIT_S = 30.0
+START_LIMIT_S, START_EACH_S = 30.0, 0.5
 STOP_LIMIT_S = 10.0
 KILL_LIMIT_S = 3.0
 POLL_S = 0.03
@@ -39,12 +42,12 @@ class LocalCluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()  # the same folder whatever path leads to it: pids are known by it
         self.token_file = self.folder / "token"
-        self.nodes = [Node(self.folder, entry["name"], entry["bind"]) for entry in self._read()]
+        self.nodes = [Node(self.folder, place) for place in self._read()]
 
-    def _read(self) -> list[dict[str, str]]:
+    def _read(self) -> list[Place]:
         try:
             content = json.loads((self.folder / "cluster.json").read_text("utf-8"))
-            return [{"name": str(e["name"]), "bind": str(e["bind"])} for e in content["nodes"]]
+            return [Place(**{key: str(value) for key, value in entry.items()}) for entry in content["nodes"]]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -78,17 +81,21 @@ class LocalCluster:
         names = [f"node{number}" for number in range(1, count + 1)]
         kept = {name: before[name] for name in names if name in before and ports.is_free(ports.port_of(before[name]))}
         free = ports.free_ports({ports.port_of(bind) for bind in kept.values()})
-        self.nodes = [Node(self.folder, name, kept.get(name) or f"127.0.0.1:{next(free)}") for name in names]
-        content = {"nodes": [{"name": node.name, "bind": node.bind} for node in self.nodes]}
+        self.settle([Place(name, kept.get(name) or f"127.0.0.1:{next(free)}") for name in names])
+
+    def settle(self, places: list[Place]) -> None:
+        """Who listens where is decided: written down, for the commands to come."""
+        self.nodes = [Node(self.folder, place) for place in places]
+        content = {"nodes": [{k: v for k, v in asdict(place).items() if v} for place in places]}
         (self.folder / "cluster.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
-    def start(self, count: int, check: Check, mark: dict[str, str]) -> None:
-        """All agents, until each sees all alive. On any failure the caller stops what has started.
+    def start(self, check: Check, mark: dict[str, str], whole: bool = True) -> None:
+        """All agents that were planned, until each sees all alive, if the network is whole. On any failure the caller
+        stops what has started.
 
         `mark` goes into their environments.
         """
-        deadline = time.monotonic() + START_LIMIT_S
-        self.plan(count)
+        deadline = time.monotonic() + START_LIMIT_S + START_EACH_S * len(self.nodes)
         first, *others = self.nodes
         first.spawn(None, mark)
         own_token = first.folder / "token"
@@ -97,7 +104,8 @@ class LocalCluster:
         for node in others:
             check()
             node.spawn(self.token_file, mark)
-        self._wait_for_sight(self.nodes, deadline, check)
+        if whole:
+            self._wait_for_sight(self.nodes, deadline, check)
 
     def start_one(self, node: Node, check: Check, mark: dict[str, str]) -> None:
         """One agent again, on the state it left, until it answers. `mark` as in `start`."""
@@ -133,7 +141,7 @@ class LocalCluster:
             for node in self.nodes:
                 node.check_alive()
             if time.monotonic() >= deadline:
-                raise JupiterError(f"{complaint} after {START_LIMIT_S:.0f} s", f"see {self.folder}/*/agent.log")
+                raise JupiterError(f"{complaint} in time", f"see {self.folder}/*/agent.log")
             time.sleep(POLL_S)
 
     def _wait_for_sight(self, asked: list[Node], deadline: float, check: Check) -> None:
@@ -184,7 +192,8 @@ class _View:
         try:
             if self._client is None:
                 where = Where(peers=(str(self._node.agent["address"]),), token_file=self._token_file)
-                self._client = reach.open_client(where)
+                with inside(self._node.place.netns):
+                    self._client = reach.open_client(where)
                 self._clients.callback(self._client.close)
             items = self._client.call("get", {"kind": "nodes"}, 2.0)["items"]
         except JupiterError:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from jupiter_agent.cli import procfs, reach
+from jupiter_agent.cli.local_net import Place
 from jupiter_agent.errors import JupiterError
 
 LOG_LINES = 8
 
 AGENT = (sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main")
-"""How an agent is started: without a shell, so its pid is the agent's own."""
+"""How an agent is started: without a shell, so its pid is the agent's own (also through nsenter, which becomes it)."""
 
 NO_MARK: Mapping[str, str] = {}
 PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG")
@@ -25,10 +26,11 @@ PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG")
 class Node:
     """One agent: its folder, its process if it runs."""
 
-    def __init__(self, folder: Path, name: str, bind: str) -> None:
-        self.name = name
-        self.bind = bind
-        self.folder = folder / name
+    def __init__(self, folder: Path, place: Place) -> None:
+        self.name = place.name
+        self.bind = place.bind
+        self.place = place
+        self.folder = folder / place.name
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_from = 0
 
@@ -72,6 +74,10 @@ class Node:
         if token_file:
             environment["JUPITER_TOKEN_FILE"] = str(token_file)
         command = [*AGENT, "run", "--name", self.name, "--bind", self.bind, "--state-dir", str(self.folder)]
+        if self.place.profile:
+            command += ["--profile", self.place.profile]
+        if self.place.netns:
+            command = ["nsenter", f"--net={self.place.netns}", "--", *command]
         with (self.folder / "agent.log").open("ab") as log:
             self._log_from = log.tell()
             self._popen = subprocess.Popen(

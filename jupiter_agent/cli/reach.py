@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from jupiter_agent.cli.local_net import namespace_of
 from jupiter_agent.config import default_state_dir, parse_address
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
@@ -174,6 +175,12 @@ def _unreachable(where: Where, tried: list[str]) -> UnreachableError:
     return UnreachableError(f"no agent answers at {', '.join(tried)}", hint)
 
 
+def _namespace(where: Where) -> str:
+    """Of a local cluster on an emulated network: the path of a network namespace it can be reached from."""
+    folders = {path.parent for path in state_folders(where)}
+    return next((path for folder in folders if (path := namespace_of(folder))), "")
+
+
 def open_client(where: Where) -> Caller:
     """A client of the first agent that answers. UnreachableError, UnauthorisedError or UsageError."""
     tried = addresses(where)
@@ -184,6 +191,10 @@ def open_client(where: Where) -> Caller:
         raise UnauthorisedError("no key for this cluster", "say where it is: --token-file FILE or --dir DIR")
     from jupiter_agent.adapters.client import Client
 
+    if path := _namespace(where):
+        from jupiter_agent.netlab.system import enter
+
+        enter(path)
     try:
         return Client.open(tried, token)
     except UnreachableError as error:

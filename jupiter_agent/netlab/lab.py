@@ -175,7 +175,7 @@ class Lab:
     def _make_device(self, node: str, netns: str) -> int:
         """A TUN device in the node's namespace; its descriptor."""
         topology = self._topology
-        with system.inside(netns):
+        with system.inside(system.NETNS / netns):
             fd = os.open(system.TUN, os.O_RDWR | os.O_NONBLOCK)
             try:
                 fcntl.ioctl(

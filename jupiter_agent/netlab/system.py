@@ -77,11 +77,14 @@ def enter(path: str | Path) -> None:
 
 
 @contextmanager
-def inside(name: str) -> Iterator[None]:
-    """The calling thread in a namespace, for the length of a `with` block."""
+def inside(path: str | Path) -> Iterator[None]:
+    """The calling thread in a network namespace ('': where it is), for the length of a `with` block."""
+    if not path:
+        yield
+        return
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        enter(NETNS / name)
+        enter(path)
         yield
     finally:
         _libc.setns(home, CLONE_NEWNET)

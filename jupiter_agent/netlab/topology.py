@@ -15,6 +15,7 @@ Every key but "nodes" is optional:
     mobility  {"step_s", "traces": {node: [[t, x, y], ...]}}: piecewise-linear paths
     routing   "direct" (one hop only), "shortest" (ideal multi-hop routing that follows a change after route_lag_s)
     multicast true: one-hop multicast and broadcast to the nodes in range
+    profile   "lan", "wan" or "manet": the timing that suits agents in it
     subnet ("10.77.0.0", a /16), mtu, gso ("auto", true, false), tcp ("cubic"), tcp_rmem, tcp_wmem, node_queue_ms
 """
 
