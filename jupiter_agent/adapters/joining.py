@@ -35,6 +35,8 @@ JOIN_DOMAIN = b"jupiter-join"
 JOIN_FRAME_BYTES = 64 * 1024
 JOIN_LIMIT_S = 3.0
 JOIN_HANDSHAKE_S = 2.0
+MAX_PATIENCE = 3.0
+"""A handshake over several lossy hops is repeated by TCP after 1, 3 and 7 s"""
 RATE_PER_S, BURST = 50.0, 100.0
 _MAX_ASKERS = 256
 
@@ -118,15 +120,17 @@ class JoinRequest:
         self._hub = hub
         self._keys = keys
         self._address = address
+        self._patience = min(MAX_PATIENCE, hub.patience)
         self._release: list[Callable[[], object]] = []
 
     async def ask(self, frame: bytes) -> tuple[bytes | None, str]:
-        """(answer, '') or (None, error), within `JOIN_LIMIT_S`. Reachability is judged before authorisation."""
+        """(answer, '') or (None, error), within `JOIN_LIMIT_S` times the patience. Reachability is judged before
+        authorisation."""
         try:
-            async with asyncio.timeout(JOIN_LIMIT_S):
+            async with asyncio.timeout(JOIN_LIMIT_S * self._patience):
                 outcome = "timeout"
                 for address in await resolve(join_address(self._address)):
-                    outcome = await tcp_outcome(address, JOIN_LIMIT_S)
+                    outcome = await tcp_outcome(address, JOIN_LIMIT_S * self._patience)
                     if outcome == "open":
                         return await self._exchange(address, frame)
                 return None, outcome
@@ -162,7 +166,7 @@ class JoinRequest:
     def _open(self, address: str) -> tuple[Socket, Socket]:
         sock = curve_socket(self._hub.context, zmq.DEALER, self._keys.join_client)
         sock.setsockopt(zmq.CURVE_SERVERKEY, self._keys.join_server.public.encode())
-        sock.setsockopt(zmq.HANDSHAKE_IVL, int(JOIN_HANDSHAKE_S * 1000))
+        sock.setsockopt(zmq.HANDSHAKE_IVL, int(JOIN_HANDSHAKE_S * self._patience * 1000))
         monitor = sock.get_monitor_socket(HANDSHAKE_FAILED | zmq.EVENT_DISCONNECTED)
         self._release += [sock.close, sock.disable_monitor]
         sock.connect("tcp://" + address)
