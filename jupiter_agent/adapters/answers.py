@@ -93,6 +93,8 @@ class Ended(Struct, array_like=True, tag="ended"):
 
 
 decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed | Window | Back | Made | Ended).decode
+GARBAGE = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
+"""what `decode` raises for what no honest process writes"""
 
 
 Inputs = list[tuple[str, list[Obj]]]

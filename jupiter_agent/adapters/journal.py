@@ -86,7 +86,11 @@ class Journal:
             end = self._size if number == self._segments[-1] else len(content)
             at = _HEADER.size
             for record_at, at in _frames(content[:end]):
-                yield msgpack.unpackb(content[record_at:at], strict_map_key=False)
+                try:
+                    record = msgpack.unpackb(content[record_at:at], strict_map_key=False)
+                except (ValueError, TypeError):  # the checksum is right, and this was never written by us
+                    raise self._damaged(number, record_at) from None
+                yield record
             if at != end:
                 raise self._damaged(number, at)
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from jupiter_agent.adapters.answers import FOREIGN
+from jupiter_agent.adapters.answers import FOREIGN, GARBAGE
 from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.processes import Child, Frames, describe_exit
@@ -166,7 +166,7 @@ class SampleRun:
     def _on_frame(self, frame: bytes) -> None:
         try:
             report = _decode(frame)
-        except msgspec.MsgspecError:
+        except GARBAGE:
             self._kill()
             return
         if isinstance(report, Finished):

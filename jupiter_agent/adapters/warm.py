@@ -17,10 +17,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from jupiter_agent.adapters.answers import (
     FOREIGN,
+    GARBAGE,
     Back,
     Broken,
     Done,
@@ -286,7 +285,7 @@ class WarmProcess:
             return
         try:
             answer = decode(frame)
-        except msgspec.MsgspecError:
+        except GARBAGE:
             if self._child:
                 self._cut_off(self._child)
             return

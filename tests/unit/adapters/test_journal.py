@@ -2,6 +2,8 @@
 
 import errno
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,17 @@ def test_a_record_too_large_to_read_back_is_refused(tmp_path: Path, monkeypatch)
     with pytest.raises(CapacityError, match="a journal record of"):
         log.append(["good", b"x" * 101])
     assert list(log.replay()) == []
+
+
+def test_a_record_with_the_right_checksum_that_is_no_value_is_damage(tmp_path: Path) -> None:
+    log = Journal(tmp_path, 1)
+    log.append(["good"], sync=True)
+    log.close()
+    payload = b"\xc1"  # a byte that MessagePack never uses
+    crc = zlib.crc32(payload, zlib.crc32((1).to_bytes(4, "little")))
+    with (tmp_path / "journal-00000001.log").open("ab") as file:
+        file.write(struct.pack("<II", 1, crc) + payload)
+    log = Journal(tmp_path, 1)
+    with pytest.raises(JupiterError, match="is damaged at byte"):
+        list(log.replay())
+    log.close()
