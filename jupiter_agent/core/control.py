@@ -12,9 +12,10 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from jupiter_agent.core.call_shapes import check_args, check_body
-from jupiter_agent.core.effects import Effect, ReadLog, Send
+from jupiter_agent.core.call_shapes import check_args
+from jupiter_agent.core.effects import Effect, ReadLog
 from jupiter_agent.core.events import ObjectStored
+from jupiter_agent.core.home import Home
 from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.listing import app_of, chosen_rows, jobs_or_apps, link_of, resolve
@@ -24,39 +25,20 @@ from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES
 from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.paging import paged
-from jupiter_agent.core.submission import Submissions
+from jupiter_agent.core.relay import FORWARD_S, Relay, Then, late
+from jupiter_agent.core.submission import Submission, Submissions
 from jupiter_agent.core.submit_args import submit_args
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.uploads import Uploads, accepted, refusal
 from jupiter_agent.core.views import Row, home_lost, is_row_of, job_row, stranded_row
-from jupiter_agent.errors import EXIT_OK, EXIT_UNREACHABLE, JupiterError, UsageError
+from jupiter_agent.errors import EXIT_UNREACHABLE, JupiterError, UsageError
 
-GATHER_S = 1.5
 ASK_ALL = 32
 """Up to this many nodes are all asked for their jobs; of more only those that publish to have some."""
-FORWARD_S = 15.0
+SEEK_S = 0.3
+PATIENCE_S = 10.0
+"""So long a call about a job waits for somebody to be its home"""
 LOG_BYTES = 256 * 1024
-
-MOST_PAGES = 1000
-"""Of all nodes that one gathering asks."""
-
-Then = Callable[[list[Any], float], list[Effect]]
-
-
-class _Gathering:
-    """Answers of several nodes on their way into one."""
-
-    def __init__(self, call: Call, waiting: set[str], due: float, then: Then) -> None:
-        self.call, self.waiting, self.due, self.then = call, waiting, due, then
-        self.bodies: list[Any] = []
-        self.pages = MOST_PAGES
-
-
-class _Forwarded:
-    """A call passed on to another node."""
-
-    def __init__(self, client: str, call: Call, node: str, due: float) -> None:
-        self.client, self.seq, self.verb, self.node, self.due = client, call.seq, call.verb, node, due
 
 
 class _Parked:
@@ -64,6 +46,19 @@ class _Parked:
 
     def __init__(self, src: str, call: Call, missing: set[bytes], due: float) -> None:
         self.src, self.call, self.missing, self.due = src, call, missing, due
+
+
+class _Seeking:
+    """A call about a job, on its way to whoever is home."""
+
+    def __init__(self, src: str, call: Call, ref: str, until: float) -> None:
+        self.src, self.call, self.ref, self.until = src, call, ref, until
+        self.again_at = inf
+
+    @property
+    def repeatable(self) -> bool:
+        """Asking twice does no more than asking once."""
+        return self.call.verb != "retry" and not self.call.args.get("rename")
 
 
 class Control:
@@ -79,13 +74,11 @@ class Control:
         """set by the composition: hand this node's tasks over and take no others"""
         self.forget: Callable[[str], list[Effect]] = lambda peer: []
         """set by the composition: strike a member that is gone"""
-        self.missing: list[str] = []
-        """names of those that did not answer the gathering that ended last"""
+        self.relay = Relay(around, jobs.transfers)
+        self.gather, self.forward = self.relay.gather, self.relay.forward
         self.now = 0.0
         self.submissions = submissions
-        self._seq = 0
-        self._gatherings: dict[int, _Gathering] = {}
-        self._forwarded: dict[int, _Forwarded] = {}
+        self._seeking: list[_Seeking] = []
         self._parked: list[_Parked] = []
         self.uploads = Uploads(jobs.transfers)
 
@@ -156,10 +149,10 @@ class Control:
 
     def submit(self, src: str, seq: int, given: Row, now: float) -> list[Effect]:
         """Begin a submission; its end is answered under `seq`."""
-        return self.submissions.begin(src, seq, submit_args(given), now) + self.after_submissions()
+        return self.submissions.begin(src, seq, submit_args(given), now) + self.after_submissions(now)
 
-    def after_submissions(self) -> list[Effect]:
-        """Answer the submissions that came to an end, one way or the other."""
+    def after_submissions(self, now: float) -> list[Effect]:
+        """Answer the submissions that came to an end, one way or the other: a job, once its deputies know it."""
         finished, self.submissions.finished = self.submissions.finished, []
         effects: list[Effect] = []
         for submission, outcome in finished:
@@ -167,13 +160,17 @@ class Control:
                 effects.append(refusal(submission.client, submission.seq, outcome))
             elif isinstance(outcome, dict):
                 effects += self._answer(submission.client, submission.seq, outcome)
-            elif outcome.home is not None and submission.args.retry:
-                body = {"retried": submission.args.retry, "job": outcome.job.id}
-                effects += self._answer(submission.client, submission.seq, body)
             elif outcome.home is not None:
-                body = {**job_row(outcome.home, self.around.name), "warnings": submission.warnings}
-                effects += self._answer(submission.client, submission.seq, body)
+                effects += self._submitted(submission, outcome.home, now)
         return effects
+
+    def _submitted(self, submission: Submission, home: Home, now: float) -> list[Effect]:
+        def answer(at: float) -> list[Effect]:
+            row = {**job_row(home, self.around.name), "warnings": submission.warnings}
+            body = {"retried": submission.args.retry, "job": home.job.id} if submission.args.retry else row
+            return self._answer(submission.client, submission.seq, body)
+
+        return home.when_safe(answer, now)
 
     def note(self, row: Row) -> None:
         """Keep a notice for `ctl events`."""
@@ -182,7 +179,7 @@ class Control:
 
     def _listed(self, rows: list[Row]) -> Row:
         """A list, and whose part of it is missing."""
-        return {"items": rows, **({"missing": self.missing} if self.missing else {})}
+        return {"items": rows, **({"missing": self.relay.missing} if self.relay.missing else {})}
 
     # --- finding the job and its home ----------------------------------------------------------------------------
 
@@ -198,65 +195,75 @@ class Control:
 
         def together(bodies: list[Any], at: float) -> list[Effect]:
             rows = self._job_rows() + [row for body in bodies for row in body.get("items", ())]
-            unique = {row["id"]: row for row in rows}
+            rows.sort(key=_authority)
+            unique = {row["id"]: row for row in rows}  # of two homes the later one
             return then(sorted(unique.values(), key=lambda row: (row["submitted_at"], row["id"])), at)
 
         others = [node for node in self.around.alive() if node != self.around.me]
         holders = {node for node in others if len(others) <= ASK_ALL or self.nodes.homed_jobs(node)}
         return self.gather(holders, Call(0, "get", {"kind": "jobs", HERE: True}), together, now)
 
-    def gather(self, nodes: set[str], call: Call, then: Then, now: float) -> list[Effect]:
-        self.missing = []
-        if not nodes:
-            return then([], now)
-        self._seq += 1
-        self._gatherings[self._seq] = _Gathering(call, set(nodes), now + GATHER_S, then)
-        return [Send(node, Call(self._seq, call.verb, call.args)) for node in sorted(nodes)]
-
     def _at_home(self, src: str, call: Call, ref: str, now: float) -> list[Effect]:
-        """Answer here when this node is the job's home, else pass the call on to it."""
-        job, _, rest = ref.partition("/")
+        """Answer here when this node is the job's home, else pass the call on to it; wait a while for one."""
+        return self._seek(_Seeking(src, call, ref, now + PATIENCE_S), now)
+
+    def _seek(self, seeking: _Seeking, now: float) -> list[Effect]:
+        job, _, rest = seeking.ref.partition("/")
         local = self.jobs.local.get(job)
         if local and local.home:
-            return self._serve(src, call, local, rest, now)
-        if HERE in call.args:
+            return self._serve(seeking.src, seeking.call, local, rest, now)
+        if HERE in seeking.call.args:
             raise JupiterError(f"job {job} has no home here any more", "ask again", EXIT_UNREACHABLE)
-        if local:
-            return self._pass_on(src, call, (local.job.home.writer, job, rest), now)
+        known = self.jobs.succession.known(job)
+        if known is not None:
+            if not self.around.is_gone(known[0].writer):
+                return self._pass_on(seeking, (known[0].writer, job, rest), now)
+            lost = f"job {job} has lost its home, node {self.around.name(known[0].writer)}"
+            hint = "start that agent again with its state folder: the job goes on"
+            return self._later(seeking, JupiterError(lost, hint, EXIT_UNREACHABLE), now)
 
         def found(rows: list[Any], at: float) -> list[Effect]:
             try:
                 row = resolve(job, rows)
                 mine = self.jobs.local.get(row["id"])
                 if mine and mine.home:
-                    return self._serve(src, call, mine, rest, at)
+                    return self._serve(seeking.src, seeking.call, mine, rest, at)
                 home = self.around.find(row["home"])
-                if home is None and is_row_of(call, row):
-                    return self._answer(src, call.seq, {"items": [row]})
+                if home is None and is_row_of(seeking.call, row):
+                    return self._answer(seeking.src, seeking.call.seq, {"items": [row]})
                 if home is None:
-                    raise home_lost(row)
-                return self._pass_on(src, call, (home, row["id"], rest), at)
+                    return self._later(seeking, home_lost(row), at)
+                return self._pass_on(seeking, (home, row["id"], rest), at)
             except JupiterError as error:
-                return [refusal(src, call.seq, error)]
+                if self.relay.missing and at < seeking.until:  # its home may be among those that did not answer
+                    return self._later(seeking, error, at)
+                return [refusal(seeking.src, seeking.call.seq, error)]
 
         return self._all_jobs(found, now)
 
-    def _pass_on(self, src: str, call: Call, to: tuple[str, str, str], now: float) -> list[Effect]:
+    def _later(self, seeking: _Seeking, error: JupiterError, now: float) -> list[Effect]:
+        """Nobody is home just now: look again in a moment, but not for ever."""
+        if now >= seeking.until:
+            return [refusal(seeking.src, seeking.call.seq, error)]
+        seeking.again_at = now + SEEK_S
+        self._seeking.append(seeking)
+        return []
+
+    def _pass_on(self, seeking: _Seeking, to: tuple[str, str, str], now: float) -> list[Effect]:
         """Have another node answer. `to`: (node, job id, what follows the id in the reference)."""
         node, job, rest = to
-        if self.around.is_gone(node):
-            lost = f"job {job} has lost its home, node {self.around.name(node)}"
-            raise JupiterError(lost, "start that agent again with its state folder: the job goes on", EXIT_UNREACHABLE)
+        call = seeking.call
         key = "id" if call.verb in ("get", "describe") else "job"
         args = self.uploads.with_bytes(call.args, INLINE_MESSAGE_BYTES)
         args = {**args, key: f"{job}/{rest}" if rest else job, HERE: True}
-        return self.forward(src, Call(call.seq, call.verb, args), node, now)
+        seeking.ref = f"{job}/{rest}" if rest else job
 
-    def forward(self, src: str, call: Call, node: str, now: float) -> list[Effect]:
-        """Ask `node`, and pass its answer on to `src`."""
-        self._seq += 1
-        self._forwarded[self._seq] = _Forwarded(src, call, node, now + FORWARD_S)
-        return [Send(node, Call(self._seq, call.verb, call.args))]
+        def failed(error: JupiterError, unserved: bool, at: float) -> list[Effect]:
+            if unserved or seeking.repeatable:
+                return self._later(seeking, error, at)
+            return [refusal(seeking.src, call.seq, error)]
+
+        return self.forward(seeking.src, Call(call.seq, call.verb, args), node, now, failed)
 
     def park(self, src: str, call: Call, missing: dict[bytes, int], now: float) -> list[Effect]:
         """Hold a call until these objects (digest -> size) were fetched from the agent that passed it on."""
@@ -278,18 +285,15 @@ class Control:
 
     def _read_log(self, src: str, call: Call, now: float) -> list[Effect]:
         """Read a log that is kept here."""
-        self._seq += 1
-        self._forwarded[self._seq] = _Forwarded(src, call, self.around.me, now + FORWARD_S)
+        seq = self.relay.expect(src, call, self.around.me, now)
         offset, length = int(call.args.get("offset", 0)), int(call.args.get("length", LOG_BYTES))
         names = str(call.args.get("job", "")), str(call.args.get("task") or "")
-        return [ReadLog(self.around.me, self._seq, *names, max(0, offset), max(0, min(length, LOG_BYTES)))]
+        return [ReadLog(self.around.me, seq, *names, max(0, offset), max(0, min(length, LOG_BYTES)))]
 
     def on_log(self, src: str, message: LogChunk, now: float) -> list[Effect]:
         """What this node's own log store read."""
-        forwarded = self._forwarded.pop(message.seq, None) if src == self.around.me else None
-        if forwarded is None:
-            return []
-        return self._answer(forwarded.client, forwarded.seq, {"data": message.data, "end": message.end})
+        asked = self.relay.answered(src, message.seq) if src == self.around.me else None
+        return self._answer(*asked, {"data": message.data, "end": message.end}) if asked else []
 
     def on_stored(self, event: ObjectStored, now: float) -> list[Effect]:
         """An upload is complete, or a parked call has its bytes."""
@@ -304,61 +308,29 @@ class Control:
 
     def on_answer(self, src: str, answer: Answer, now: float) -> list[Effect]:
         """PeerError for a body that is not what the verb gives: then it counts as not answered."""
-        forwarded = self._forwarded.get(answer.seq)
-        if forwarded is not None and forwarded.node == src:
-            if forwarded.verb == "results" and answer.exit_code == EXIT_OK:
-                check_body(forwarded.verb, answer.body)
-                for item in answer.body["items"]:
-                    for row in item["results"]:
-                        self.jobs.transfers.hint(bytes.fromhex(row["sha256"]), row["size"], src)
-            del self._forwarded[answer.seq]
-            fields = (answer.exit_code, answer.body, answer.error, answer.hint)
-            return [Send(forwarded.client, Answer(forwarded.seq, *fields))]
-        gathering = self._gatherings.get(answer.seq)
-        if gathering is None or src not in gathering.waiting:
-            return []
-        if answer.exit_code == EXIT_OK:
-            check_body(gathering.call.verb, answer.body)
-            gathering.bodies.append(answer.body)
-            if more := self._next_page(gathering, src, answer, now):
-                return more
-        gathering.waiting.discard(src)
-        if gathering.waiting:
-            return []
-        del self._gatherings[answer.seq]
-        self.missing = []
-        return gathering.then(gathering.bodies, now)
-
-    def _next_page(self, gathering: _Gathering, src: str, answer: Answer, now: float) -> list[Effect]:
-        """Ask the same node for what did not fit into its answer."""
-        offset = answer.body.get("next")
-        gathering.pages -= 1
-        if offset is None or gathering.pages <= 0:
-            return []
-        gathering.due, call = now + GATHER_S, gathering.call
-        return [Send(src, Call(answer.seq, call.verb, {**call.args, "offset": offset}))]
+        return self.relay.on_answer(src, answer, now)
 
     def next_deadline(self) -> float:
-        due = [each.due for each in self._gatherings.values()] + [each.due for each in self._forwarded.values()]
-        return min([*due, *(each.due for each in self._parked)], default=inf)
+        again = (each.again_at for each in self._seeking)
+        return min([self.relay.next_deadline(), *again, *(each.due for each in self._parked)])
 
     def on_deadline(self, now: float) -> list[Effect]:
-        """Go on without those that did not answer."""
-        effects: list[Effect] = []
-        for seq, gathering in list(self._gatherings.items()):
-            if gathering.due <= now:
-                del self._gatherings[seq]
-                self.missing = sorted(self.around.name(node) for node in gathering.waiting)
-                effects += gathering.then(gathering.bodies, now)
-        late = JupiterError("the node that has the answer does not answer", "try again", EXIT_UNREACHABLE)
-        for seq, forwarded in list(self._forwarded.items()):
-            if forwarded.due <= now:
-                del self._forwarded[seq]
-                effects.append(refusal(forwarded.client, forwarded.seq, late))
+        """Go on without those that did not answer; look again for homes."""
+        effects = self.relay.on_deadline(now)
+        due = [each for each in self._seeking if each.again_at <= now]
+        self._seeking = [each for each in self._seeking if each.again_at > now]
+        for seeking in due:
+            effects += self._seek(seeking, now)
         for parked in [parked for parked in self._parked if parked.due <= now]:
             self._parked.remove(parked)
-            effects.append(refusal(parked.src, parked.call.seq, late))
+            effects.append(refusal(parked.src, parked.call.seq, late()))
         return effects
+
+
+def _authority(row: Row) -> tuple[bool, int]:
+    """Of two rows of one job the larger counts: a home's word above a host's, a later home's above another's."""
+    epoch = row.get("epoch")
+    return not row.get("home_lost"), epoch if isinstance(epoch, int) else 0
 
 
 _VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {

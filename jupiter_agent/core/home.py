@@ -1,81 +1,63 @@
-"""Home of one job: takes items in, is the last join, keeps the results, says when it is over (DESIGN.md 7, 1 and 4).
+"""Home of one job: takes items in, is the last join, keeps the results, says when it is over (DESIGN.md 7, 1, 4, 9).
 
 An item's identity is (job, name); its number counts within the home version. At most `max_open` items are in the DAG
 at a time, the others wait here. An item is finished when every in-edge of home has data or a token in one agreeing
 set, committed as one record; or failed, when a task used up its retries. What is over is told to all hosts as
 interval sets, and they free what they kept for it.
 
-Every change is a journal record first (`Append`), so a home that starts again replays them and goes on.
+Every change is a journal record first (`Append`), so a home that starts again replays them and goes on. Then it goes to
+the deputies (`Replication`): an item enters the DAG, and a client hears of it, when they have it; FINISHED is said when
+as many have the result as the job wants copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import inf
 from typing import Any
 
-import msgspec
-
+from jupiter_agent.core import records
 from jupiter_agent.core.counters import BOOT_SHIFT
-from jupiter_agent.core.effects import Append, Deliver, Effect, Notice, Send, StoreInline
+from jupiter_agent.core.effects import Deliver, Effect, Notice, Send, StopTask, StoreInline
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.ids import HOME, is_item_name
-from jupiter_agent.core.intake import Intake, Item, Parts
+from jupiter_agent.core.intake import Item, Parts
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import (
-    Finished,
+    Copied,
+    HomeKnown,
     ItemFailed,
     JobOver,
     Obj,
     Parcel,
-    Register,
     RunStarted,
     TaskReport,
     clipped,
 )
+from jupiter_agent.core.remembered import Remembered
 from jupiter_agent.core.strikes import OUT, home_letter
 from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.telling import Telling
 from jupiter_agent.core.transfer import Transfers
 
-SPREAD_S = 0.1
-OVER_AGAIN_S = 2.0
-OVER_TIMES = 5
 
-
-Record = tuple[str, str, str, Any]
-"""(kind of machine, job id, what, value as plain data)"""
-
-
-def home_record(job: str, kind: str, value: Any) -> Record:
-    """One journal record of a job's home."""
-    return ("home", job, kind, msgspec.to_builtins(value, builtin_types=(bytes,)))
-
-
-class Home:
+class Home(Remembered):
     """The acting home of a job on this node."""
 
     def __init__(self, job: Job, execution: Execution, around: Surroundings, transfers: Transfers) -> None:
-        self.job = job
-        self.intake = Intake(job)
-        self.mapping_s: float | None = None
-        self.mapped_at: float | None = None
+        super().__init__(job, execution, around, transfers)
         self.over_at: float | None = None
         self.unplaceable = ""
         """why no mapper could place the job"""
         self.reports: dict[tuple[str, int], TaskReport] = {}
         """the last report of each node in each of its boots"""
-        self._execution, self._around, self._transfers = execution, around, transfers
+        self.telling = Telling(job, execution, around)
+        self._over_known = False
+        """the end is on every living deputy: it may be shown"""
         self._arrived: set[str] = set()
-        self._spread_at = inf
-        self._over_left = 0
         self._recorded_changes = 0
         self._script_up = False
 
     # --- intake ------------------------------------------------------------------------------------------------
-
-    @property
-    def items(self) -> dict[str, Item]:
-        return self.intake.items
 
     def put(
         self, inputs: list[tuple[str, Obj]], task: str, rename: bool, now: float
@@ -89,7 +71,10 @@ class Home:
         effects: list[Effect] = []
         for name, parts in planned.items():
             item = self.intake.take(name, parts, self._around.wall(now))
-            effects += [*self._keep(parts, now), self._record("item", item)]
+            before = {id(obj) for obj in item.objects()}
+            effects += records.lighten(item)
+            by_reference = [obj for obj in item.objects() if id(obj) not in before]
+            effects += self._keep({**parts, "": by_reference}, now) + self._record_item(item, now)
         return effects + self._admit(now), list(planned), ignored
 
     def on_produced(self, src: str, child: str, obj: Obj, now: float) -> list[Effect]:
@@ -101,7 +86,7 @@ class Home:
         item = self.intake.produce(child, obj, now, self._around.wall(now))
         if item is None:
             return []
-        return [*self._transfers.keep([obj], src, now), self._record("item", item), *self._admit(now)]
+        return [*self._transfers.keep([obj], src, now), *self._record_item(item, now), *self._admit(now)]
 
     def _keep(self, parts: Parts, now: float) -> list[Effect]:
         return self._transfers.keep([obj for part in parts.values() for obj in part], self._around.me, now)
@@ -111,11 +96,11 @@ class Home:
         if not self.intake.open:
             return []
         self.intake.open = False
-        return [self._record("close", None), *self._admit(now), *self._end_if_over(now)]
+        return [*self._record("close", None, now), *self._admit(now), *self._end_if_over(now)]
 
     def _admit(self, now: float) -> list[Effect]:
-        """Let waiting items and parts into the DAG."""
-        return self._execution.emit(self.intake.leaving(), now)
+        """Let waiting items and parts into the DAG: those whose records and bytes are where they must be."""
+        return self._execution.emit(self.intake.leaving(self._is_ready), now)
 
     # --- the last join -----------------------------------------------------------------------------------------
 
@@ -125,11 +110,13 @@ class Home:
         return self.on_object(now)
 
     def on_object(self, now: float) -> list[Effect]:
-        """Try the items that have something at home; large results may have arrived meanwhile."""
-        effects: list[Effect] = []
+        """Try the items that have something at home; large results and inputs may have arrived meanwhile."""
+        effects = self._admit(now)
         for name in sorted(self._arrived):
             item = self.items.get(name)
-            if item is None or not item.pending:
+            if item is None:  # its record may still be on its way from another holder
+                continue
+            if not item.pending:
                 self._arrived.discard(name)
                 continue
             agreeing = (parcels for _, parcels in self._execution.home_join.sets(name))
@@ -141,9 +128,11 @@ class Home:
 
     def _commit(self, item: Item, parcels: list[Parcel], now: float) -> list[Effect]:
         effects: list[Effect] = []
+        fresh: dict[bytes, bytes] = {}
         for parcel in parcels:
             for obj in parcel.objects:
                 if obj.data is not None:
+                    fresh[obj.sha256] = obj.data
                     effects.append(StoreInline(obj.sha256, obj.data))
                 result = Obj(obj.name, obj.sha256, obj.size)
                 effects += self._transfers.keep([result], self._around.me, now)
@@ -151,7 +140,7 @@ class Home:
         item.state = "done"
         if self._script_up:
             effects += self._deliver(item)
-        return effects + self._over(item, now)
+        return effects + self._over(item, now, fresh)
 
     def on_script(self, up: bool) -> list[Effect]:
         """The process of the home script is ready, or gone: every process of it is told all results there are."""
@@ -170,45 +159,38 @@ class Home:
         """A task gave an item up."""
         item = self.items.get(message.item)
         if item is None or not item.pending:
-            return self._spread(now)
+            return self.telling.spread(now)
         item.state, item.attempts = "failed", message.attempts
         node = self._around.name(message.node)
         where = {"task": message.task, "item": item.name, "node": node, "kind": message.kind}
         item.error = {**where, "error": clipped(message.error)}
         return self._over(item, now)
 
-    def _over(self, item: Item, now: float) -> list[Effect]:
-        """The item is done, failed or cancelled: record it, free it everywhere, let the next one in."""
-        item.finished_at = self._around.wall(now)
+    def _over(self, item: Item, now: float, fresh: dict[bytes, bytes] | None = None) -> list[Effect]:
+        """The item is done, failed or cancelled: record it, free it once it is copied, let the next one in."""
+        item.finished_at, item.decided = self._around.wall(now), self.version
         if item.state != "failed":
             self._let_go(item, now)
         self.intake.over(item)
-        effects: list[Effect] = [self._record("item", item)]
-        self._execution.finished.add(item.number)
+        effects = self._record_item(item, now, fresh)
+        effects += self.copies.when(True, lambda at: self._finish(item.name, at), now)
+        return effects + self._admit(now) + self._end_if_over(now)
+
+    def _finish(self, name: str, now: float) -> list[Effect]:
+        """FINISHED: nobody needs anything of the item any more, under whatever number."""
+        item = self.items[name]
+        if not item.pending:
+            self._execution.finished.add(item.number)
+        for number in item.others:
+            self._execution.finished.add(number)
         self._execution.on_finished(now)
-        return effects + self._spread(now) + self._admit(now) + self._end_if_over(now)
-
-    def failed_inputs(self, name: str) -> list[tuple[str, str, Obj]]:
-        """(item, entry, object) of the failed items, or of this one: a failed item's input is kept for `retry`."""
-        failed = [item for item in self.items.values() if item.state == "failed" and name in ("", item.name)]
-        return [(item.name, entry, obj) for item in failed for entry, objs in item.parts.items() for obj in objs]
-
-    def _let_go(self, item: Item, now: float) -> None:
-        """Its input is not needed any more; digest and size stay."""
-        self._transfers.release(item.objects(), now)
-        item.parts = {
-            entry: [Obj(obj.name, obj.sha256, obj.size) for obj in parts] for entry, parts in item.parts.items()
-        }
-
-    def _spread(self, now: float) -> list[Effect]:
-        self._spread_at = min(self._spread_at, now + SPREAD_S)
-        return []
+        return self.telling.spread(now)
 
     # --- the end -----------------------------------------------------------------------------------------------
 
     def cancel(self, now: float) -> list[Effect]:
         """End the job: what is not finished is cancelled, everywhere. Of a job that is over nothing changes."""
-        if self.job.over:
+        if self.job.over == "cancelled":
             return []
         for item in self.items.values():
             if item.pending:
@@ -226,10 +208,22 @@ class Home:
         self.job.end(state)
         self.intake.stop()
         self.over_at = self._around.wall(now)
-        self._spread_at, self._over_left = now, OVER_TIMES
         level = "info" if state == "completed" else "warning"
         notice = Notice(level, f"job {state}", {"job": self.job.id, "name": self.job.spec.name})
-        return [self._record("over", state), notice, *self._execution.stop(now)]
+        effects = [*self._record("over", state, now), notice, *self._execution.stop(now)]
+        return effects + self._announce_end(now)
+
+    def _announce_end(self, now: float) -> list[Effect]:
+        """Show the end once it is safe, and tell hosts to drop all once it is copied; a cancel at once when safe."""
+
+        def known(at: float) -> list[Effect]:
+            self._over_known = True
+            return []
+
+        def tell(at: float) -> list[Effect]:
+            return self.telling.end(at)
+
+        return self.copies.when(False, known, now) + self.copies.when(self.job.over != "cancelled", tell, now)
 
     # --- reports, time, journal ----------------------------------------------------------------------------------
 
@@ -239,20 +233,20 @@ class Home:
         mine = self.reports.get(key)
         if mine is None or report.sequence > mine.sequence:
             self.reports[key] = report
-        return [Send(report.node, JobOver(self.job.id, self.job.home, self.job.over))] if self.job.over else []
+        return [Send(report.node, JobOver(self.job.id, self.job.home, self.job.over))] if self.telling.over else []
 
     def on_mapped(self, now: float) -> list[Effect]:
         """Registers may have changed: keep them, and say when they are complete for the first time."""
         effects: list[Effect] = []
         if self._recorded_changes != self.job.changes:
             self._recorded_changes = self.job.changes
-            effects.append(self._record("registers", list(self.job.registers.values())))
+            effects += self._record("registers", list(self.job.registers.values()), now)
         if self.mapped_at is not None or not self.job.mapped:
             return effects
         self.mapped_at = self._around.wall(now)
         self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
         fields = {"job": self.job.id, "seconds": round(self.mapping_s, 3)}
-        return [*effects, Notice("info", "job mapped", fields), self._record("mapped", self.mapped_at)]
+        return [*effects, Notice("info", "job mapped", fields), *self._record("mapped", self.mapped_at, now)]
 
     @property
     def moved_bytes(self) -> int:
@@ -261,97 +255,131 @@ class Home:
         return own + sum(report.moved_bytes for (node, _), report in self.reports.items() if node != self._around.me)
 
     @property
-    def makespan_s(self) -> float | None:
-        """From submit to the last item that is over; None before the first."""
-        ends = [item.finished_at for item in self.items.values() if item.finished_at is not None]
-        return max(ends) - self.job.spec.submitted_at if ends else None
-
-    @property
     def state(self) -> str:
-        if self.job.over:
+        if self.job.over and self._over_known:
             return self.job.over
         if not self.job.mapped:
             return "mapping"
-        return "waiting" if self.intake.idle else "running"
+        return "waiting" if self.intake.idle and not self.job.over else "running"
 
     def next_deadline(self) -> float:
-        return min(self._spread_at, self.intake.next_seal())
+        return min(self.telling.next_deadline(), self.intake.next_seal(), self.copies.next_deadline())
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Tell the hosts what is over: items, or the whole job (a few times; later on request)."""
         sealed: list[Effect] = []
+        if self.copies.next_deadline() <= now:
+            sealed = self.copies.on_deadline(now) + self._after_copies(now)
         if self.intake.next_seal() <= now:
             self.intake.seal_due(now)
-            sealed = self._admit(now)
-        if self._spread_at > now:
-            return sealed
-        self._spread_at = inf
-        job = self.job
-        message: Finished | JobOver = Finished(job.id, job.home, self._execution.finished.to_intervals())
-        if job.over:
-            self._over_left -= 1
-            self._spread_at = now + OVER_AGAIN_S if self._over_left > 0 else inf
-            message = JobOver(job.id, job.home, job.over)
-        others = [node for node in job.participants() if node != self._around.me and not self._around.is_gone(node)]
-        return [*sealed, *(Send(node, message) for node in others)]
+            sealed += self._admit(now)
+        return sealed + (self.telling.on_deadline(now) if self.telling.next_deadline() <= now else [])
 
-    def _record(self, kind: str, value: Any) -> Append:
-        return Append(home_record(self.job.id, kind, value), sync=True)
+    # --- deputies, journal -----------------------------------------------------------------------------------------
 
-    def records(self) -> Iterator[Record]:
-        """What a journal must hold to bring this home back: the shortest one."""
-        yield home_record(self.job.id, "job", (self.job.signed, self.job.home))
-        yield home_record(self.job.id, "registers", list(self.job.registers.values()))
-        for item in self.items.values():
-            yield home_record(self.job.id, "item", item)
-        if self.mapped_at is not None:
-            yield home_record(self.job.id, "mapped", self.mapped_at)
-        if not self.intake.open:
-            yield home_record(self.job.id, "close", None)
-        if self.job.over:
-            yield home_record(self.job.id, "over", self.job.over)
+    def begin(self, now: float) -> list[Effect]:
+        """A new job: its first records, and its deputies."""
+        return [self._append("job", (self.job.signed, self.version)), *self.on_members(now)]
 
-    def restore(self, kind: str, value: Any) -> None:
-        """Apply one journal record (of this job) when the agent starts again."""
-        if kind == "item":
-            item = msgspec.convert(value, Item)
-            self.intake.restore(item)
-            if item.state in ("done", "failed", "cancelled"):
-                self._execution.finished.add(item.number)
-        elif kind == "registers":
-            self.job.merge(msgspec.convert(value, list[Register]))
-        elif kind == "inside":
-            name, inside = value
-            self.items[name].inside = [(boot, task) for boot, task in inside]
-        elif kind == "close":
-            self.intake.open = False
-        elif kind == "mapped":
-            self.mapped_at = float(value)
-            self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
-        elif kind == "over":
-            self.intake.open = False
-            self.job.end(str(value))
-
-    def resume(self, now: float) -> list[Effect]:
-        """After the journal is replayed: keep the results, and put the unfinished items into the DAG again."""
+    def on_members(self, now: float) -> list[Effect]:
+        """Somebody came or went: name other deputies if need be; what waited for the gone need not any longer."""
         effects: list[Effect] = []
-        open_before = [item for item in self.items.values() if item.pending][: self.job.spec.max_open]
-        for item in open_before:  # this agent ended with them inside: a first strike, and what was announced (rule 11)
+        if self.copies.replace():
+            self.job.involve(self.copies.deputies.nodes)
+            effects += [self._append("register", self.copies.register), self.copies.notice()]
+        return effects + self.copies.on_deadline(now) + self._after_copies(now)
+
+    def on_copied(self, src: str, message: Copied, now: float) -> list[Effect]:
+        """A deputy confirms records."""
+        return self.copies.on_copied(src, message, now) + self._after_copies(now)
+
+    def on_known(self, src: str, message: HomeKnown, now: float) -> list[Effect]:
+        """A participant confirms the register."""
+        return self.copies.on_known(src, message, now) + self._after_copies(now)
+
+    def _after_copies(self, now: float) -> list[Effect]:
+        """Items that are safe now may enter the DAG."""
+        safe = [name for name, number in self._unsafe.items() if self.copies.safe(number)]
+        for name in safe:
+            del self._unsafe[name]
+        return self._admit(now) if safe else []
+
+    def resume(self, now: float, patient_until: float = -inf, source: str = "") -> list[Effect]:
+        """After the journal is replayed: keep the results, and put the unfinished items into the DAG again.
+
+        What is not in the store is fetched from the deputies, or from `source`, the home before this one; a result
+        that neither home nor deputies have is made again.
+        """
+        self.copies.start(self._deputies, patient_until)
+        effects: list[Effect] = []
+        struck = [] if source else [item for item in self.items.values() if item.pending][: self.job.spec.max_open]
+        for item in struck:  # this agent ended with them inside: a first strike, and what was announced (rule 11)
             item.strikes = 1 + len({boot for boot, _ in item.inside})
         for item in self.items.values():
-            self._transfers.keep([obj for _, obj in item.results], self._around.me, now)
             if item.pending and self.job.over:
                 item.state = "cancelled"
-            elif item.pending:
-                self._transfers.keep(item.objects(), self._around.me, now)
+            elif source and item.state == "done" and not all(self._transfers.has(obj) for _, obj in item.results):
+                item.state, item.results, item.decided, item.finished_at = "queued", [], None, None
+            effects += self._hold(records.kept(item), source, now)
+            if item.pending:
+                self._unsafe[item.name] = self.copies.last
                 if item.strikes < OUT:
                     self.intake.wait_again(item)
+        over = [name for name, item in self.items.items() if not item.pending]
+        effects += self.copies.when(True, lambda at: [e for name in over for e in self._finish(name, at)], now)
+        effects += self.on_members(now)
         if self.job.over:
-            return []
-        for item in open_before:
+            self._over_known = True
+            return effects + self._announce_end(now)
+        for item in struck:
             if item.strikes >= OUT:
                 effects += self.on_failed(home_letter(self.job.id, item.name, self._around.me), now)
         return effects + self._admit(now) + self._end_if_over(now)
+
+    # --- what other holders had ----------------------------------------------------------------------------------
+
+    def take_over(self, kind: str, value: Any, now: float) -> list[Effect]:
+        """Merge a record that a former home or deputy hands over (rule 4). PeerError: it is none."""
+        if kind == "item":
+            theirs, effects = records.stored(records.to_item(value))
+            return effects + self._merge(theirs, now)
+        if kind == "registers":
+            self.job.merge(records.to_registers(value))
+        elif kind == "close" or (kind == "over" and value in ("completed", "failed")):
+            return self.close(now)  # whether it is completed is this home's to say
+        elif kind == "over" and value == "cancelled":
+            return self.cancel(now)
+        elif kind == "mapped" and self.mapped_at is None and isinstance(value, float):
+            self.restore(kind, value)
+        return []
+
+    def _merge(self, theirs: Item, now: float) -> list[Effect]:
+        mine = self.items.get(theirs.name)
+        item = records.merged(mine, theirs) if mine else theirs
+        if item == mine:
+            return []
+        anew = item.pending and (mine is None or not mine.pending or not records.same_input(mine, theirs))
+        if mine is not None and not records.same_input(mine, theirs):
+            item.others, item.number = [*item.others, item.number], self.intake.next_number()
+        effects = self._hold(records.kept(item), "", now)
+        if mine is not None:
+            self._transfers.release(records.kept(mine), now)
+            item.state = mine.state if mine.pending and item.pending and not anew else item.state
+        if anew or not item.pending:
+            self.intake.over(item)
+        self.intake.restore(item)
+        if anew:
+            self.intake.wait_again(item)
+        if item.pending:
+            self._arrived.add(item.name)
+        effects += self._record_item(item, now)
+        effects += self.copies.when(True, lambda at: self._finish(item.name, at), now)
+        return effects + self._admit(now) + self.on_object(now) + self._end_if_over(now)
+
+    def retire(self, now: float) -> list[Effect]:
+        """Another node is home: the home script ends, nothing waits here any more."""
+        self.intake.stop()
+        return [StopTask(self.job.id, HOME)] if self.job.spec.home_task else []
 
     def on_own_run(self, message: RunStarted) -> list[Effect]:
         """A run with strikes begins or ends on home's own node: if this agent ends now, its next life must know."""
@@ -359,7 +387,7 @@ class Home:
         if item is None or message.over is (run not in item.inside):
             return []
         (item.inside.remove if message.over else item.inside.append)(run)
-        return [self._record("inside", (message.item, item.inside))]
+        return [self._append("inside", (message.item, item.inside))]
 
     def abandon(self, now: float) -> None:
         """The job is refused after all: nothing of it was told to anybody, nothing of it stays."""

@@ -10,7 +10,7 @@ time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from math import inf
 from typing import Any
@@ -21,7 +21,7 @@ from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.intervals import Number
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.manifest import STAMP_BYTES, source_stamp
-from jupiter_agent.core.messages.jobs import Obj, Parcel
+from jupiter_agent.core.messages.jobs import HomeVersion, Obj, Parcel
 from jupiter_agent.errors import UsageError
 
 SEAL_S = 1.0
@@ -50,6 +50,12 @@ class Item(msgspec.Struct):
     inside: list[tuple[int, str]] = []
     """(boot of home's node, task) of runs with strikes that began there and did not end (core/strikes.py)"""
     strikes: int = 0
+    others: list[Number] = []
+    """numbers that other homes gave it: it is over under all of them"""
+    decided: HomeVersion | None = None
+    """the home version under which it was over"""
+    conflicts: list[dict[str, Any]] = []
+    """results or inputs of the same name that another home had and that gave way"""
 
     @property
     def pending(self) -> bool:
@@ -204,9 +210,13 @@ class Intake:
         """Whether another file for `child` may still be of this produced item."""
         return item.produced and not item.sealed and len(item.parts.get(child, ())) < self._files(child)
 
-    def _make(self, name: str, wall: float) -> Item:
+    def next_number(self) -> Number:
+        """A number that this home version never gave."""
         self._last_number += 1
-        item = self.items[name] = Item(name, (self._job.home, self._last_number), {}, wall)
+        return (self._job.home, self._last_number)
+
+    def _make(self, name: str, wall: float) -> Item:
+        item = self.items[name] = Item(name, self.next_number(), {}, wall)
         self._waiting.append(name)
         return item
 
@@ -219,27 +229,31 @@ class Intake:
         self._last_number = max(self._last_number, item.number[1])
 
     def wait_again(self, item: Item) -> None:
-        """An unfinished item of an earlier run of this agent."""
+        """An unfinished item of an earlier run of this agent, or of another home."""
         item.state = "queued"
         item.sealed |= item.produced
         self._waiting.append(item.name)
 
     # --- into the DAG ------------------------------------------------------------------------------------------
 
-    def leaving(self) -> list[Parcel]:
-        """Parcels of the items that may enter now, and of those that got a part since."""
-        for _ in range(len(self._waiting)):
-            if len(self.admitted) >= self._job.spec.max_open:
-                break
+    def leaving(self, ready: Callable[[Item], bool] = lambda item: True) -> list[Parcel]:
+        """Parcels of the items that may enter now, and of those that got a part since; of those that are `ready`."""
+        later = []
+        while self._waiting and len(self.admitted) < self._job.spec.max_open:
             item = self.items[self._waiting.popleft()]
-            if self.open and not (item.produced or item.sealed or self._has_all(item)):
-                self._waiting.append(item.name)
+            whole = item.produced or item.sealed or self._has_all(item)
+            if not item.pending:
+                continue
+            if (self.open and not whole) or not ready(item):
+                later.append(item.name)
                 continue
             item.state = "running"
             self.admitted.add(item.name)
             self._sent[item.name] = set()
+        self._waiting.extendleft(reversed(later))
         fresh = [name for name, sent in self._sent.items() if len(sent) < len(self._job.dag.sources)]
-        return [parcel for name in fresh for parcel in self._parcels(self.items[name])]
+        items = [item for item in map(self.items.__getitem__, fresh) if ready(item)]
+        return [parcel for item in items for parcel in self._parcels(item)]
 
     def _parcels(self, item: Item) -> list[Parcel]:
         """What can leave of an item: parts, and tokens for the others once no more parts will come."""

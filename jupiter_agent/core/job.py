@@ -21,8 +21,16 @@ from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.errors import PeerError
 from schedulers.local import Weights, controllers
 
+SIGNED = b"jupiter job spec\0"
+"""What a spec's signature is over, before the spec"""
+SETTLE_S = 3.0
+"""After a start: time for membership to say who is here before anything is decided"""
+
 MEAN_LATENCY_S, MEAN_INV_RATE = 0.001, 1e-8
 """Assumed means over links where ranks only order the run queue of one node."""
+
+WISH = 1000
+"""So much a person's word adds to the basis of a register"""
 
 ACTIVE = ("mapping", "running", "waiting")
 """States of a job that is not over."""
@@ -70,7 +78,7 @@ class Job:
         self.ranks = self.dag.upward_ranks(spec.seconds, spec.edge_bytes, MEAN_LATENCY_S, MEAN_INV_RATE)
         self.registers: dict[str, Register] = {}
         self._named: dict[str, None] = {}
-        """nodes that some register named once"""
+        """nodes that some register named once, as host, home or deputy"""
         self.inputs: dict[str, tuple[str, int]] = {}
         """at home: entry -> where the inputs put last came from, and their mean bytes"""
         self.changes = 0
@@ -141,12 +149,21 @@ class Job:
         if home <= self.home:
             return False
         self.home = home
+        self._named[home.writer] = None
+        self.changes += 1
         return True
 
-    def write(self, task: str, node: str, writer: tuple[str, int], why: str) -> Register:
-        """A new register that wins over what is known here. `writer`: (node id, boot)."""
+    def involve(self, nodes: list[str]) -> None:
+        """These take part as well: they hold copies, or did."""
+        self._named |= dict.fromkeys(nodes)
+
+    def write(self, task: str, node: str, writer: tuple[str, int], why: str, wish: bool = False) -> Register:
+        """A new register that wins over what is known here. `writer`: (node id, boot).
+
+        `wish`: a person said so; it wins over repairs that somebody makes at the same time elsewhere, too.
+        """
         mine = self.registers.get(task)
-        basis = max(self.basis(task), mine.basis if mine else 0)
+        basis = min(max(self.basis(task), mine.basis if mine else 0) + (WISH if wish else 0), EPOCH_MAX)
         epoch = min(mine.epoch + 1, EPOCH_MAX) if mine else 1
         register = Register(task, node, basis, epoch, writer[0], writer[1], why)
         self.registers[task] = register

@@ -35,6 +35,10 @@ class Asked:
     def answer(self, body: Any) -> list[Effect]:
         return [accepted(self.src, self.call.seq, paged(self.call.verb, self.call.args, body))]
 
+    def when_safe(self, body: Callable[[], Any], now: float) -> list[Effect]:
+        """Answer when all that happened so far is on every living deputy."""
+        return self.home.when_safe(lambda at: self.answer(body()), now)
+
     def check_task(self) -> None:
         """UsageError when a task is named that the job does not have."""
         job = self.local.job
@@ -79,15 +83,21 @@ def _put(control: Control, asked: Asked, now: float) -> list[Effect]:
     if taken:
         origin = asked.src if control.came_through_a_peer(asked.call) else control.around.me
         asked.home.intake.came_from(origin, task, [obj for _, obj, _ in inputs])
-    return effects + asked.answer({"accepted": taken, "ignored": ignored})
+    body = {"accepted": taken, "ignored": ignored}
+    return effects + asked.when_safe(lambda: {**body, **_alone(asked.home)}, now)
+
+
+def _alone(home: Home) -> Row:
+    """A home without its deputies says so: what it confirms is on its own disk only."""
+    return {"degraded": True} if home.copies.degraded and home.job.spec.replicas else {}
 
 
 def _close(control: Control, asked: Asked, now: float) -> list[Effect]:
-    return asked.home.close(now) + asked.answer(job_row(asked.home, control.around.name))
+    return asked.home.close(now) + asked.when_safe(lambda: job_row(asked.home, control.around.name), now)
 
 
 def _cancel(control: Control, asked: Asked, now: float) -> list[Effect]:
-    return asked.home.cancel(now) + asked.answer(job_row(asked.home, control.around.name))
+    return asked.home.cancel(now) + asked.when_safe(lambda: job_row(asked.home, control.around.name), now)
 
 
 def _results(control: Control, asked: Asked, now: float) -> list[Effect]:
@@ -148,7 +158,7 @@ def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
         raise UsageError(f"job {asked.home.job.id} is over: {asked.local.job.over}")
     if not task and not name:
         effects = control.submissions.remap(asked.src, asked.call.seq, asked.local, now)
-        return effects + control.after_submissions()
+        return effects + control.after_submissions(now)
     if not task or not name:
         raise UsageError("which task, to which node?", "remap JOB --task TASK --to NODE")
     asked.check_task()
@@ -157,8 +167,8 @@ def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
     node = control.around.find(name)
     if node is None:
         raise JupiterError(f"there is no living node '{name}'", "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)
-    effects = asked.local.wave.move(task, node, now) + asked.local.execution.on_registers(now)
-    return effects + asked.answer(job_row(asked.home, control.around.name))
+    effects = control.jobs.settle(asked.local, asked.local.wave.move(task, node, now), now)
+    return effects + asked.when_safe(lambda: job_row(asked.home, control.around.name), now)
 
 
 def _retry(control: Control, asked: Asked, now: float) -> list[Effect]:

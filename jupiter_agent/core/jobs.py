@@ -7,34 +7,30 @@ know are answered by `JobUnknown`, and whoever has the spec then awards it: to a
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import inf
 from typing import Any
-
-import msgspec
 
 from jupiter_agent.core.bundles import Bundles
 from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.events import (
     BundleOpened,
     ObjectStored,
-    Produced,
-    RunDone,
-    RunFailed,
-    TaskDown,
-    TaskEnded,
-    TaskUp,
 )
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.home import Home
-from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.job import Job, decode_spec
+from jupiter_agent.core.job import SIGNED, Job, decode_spec
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import (
     Award,
     Awarded,
+    Copied,
+    Copy,
+    Deputies,
     Finished,
+    HomeKnown,
+    HomeNews,
     HomeVersion,
     Inject,
     Injected,
@@ -51,6 +47,7 @@ from jupiter_agent.core.messages.jobs import (
     TaskReport,
 )
 from jupiter_agent.core.runqueue import RunQueue, start_runs
+from jupiter_agent.core.succession import Succession
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.wave import Wave
@@ -58,9 +55,6 @@ from jupiter_agent.errors import PeerError, UsageError
 
 REMEMBERED_ENDS = 10_000
 EXPLAINABLE = 64
-SETTLE_S = 3.0
-"""After a start: time for membership to say who is here before anything is decided"""
-SIGNED = b"jupiter job spec\0"
 
 Handler = Callable[["Jobs", str, Any, float], list[Effect]]
 
@@ -74,25 +68,26 @@ class Jobs:
         self.homed = 0  # jobs that have their home here
         self.past: OrderedDict[str, Local] = OrderedDict()
         """ended jobs that this node took part in, for `explain`"""
-        self._around = around
-        self._ended: OrderedDict[str, str] = OrderedDict()
+        self.around = around
+        self._ended: OrderedDict[str, JobOver] = OrderedDict()
         self._awake: dict[str, Local] = {}
         """jobs for which something may yet be due here; of those that ended long ago nothing is"""
         self._bundles = Bundles(transfers)
+        self.succession: Succession = Succession(self, around)
 
     # --- entering and leaving ------------------------------------------------------------------------------------
 
     def create(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
         """Take part in a job from now on. A home that lost its journal takes part in its own jobs like this."""
         job = Job(signed, spec, home)
-        execution = Execution(job, self._around, self.queue, self.transfers)
-        local = self.local[spec.id] = self._awake[spec.id] = Local(job, execution, Wave(job, self._around, now))
+        execution = Execution(job, self.around, self.queue, self.transfers)
+        local = self.local[spec.id] = self._awake[spec.id] = Local(job, execution, Wave(job, self.around, now))
         return local
 
     def create_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
         """The same, with the home machine."""
         local = self.create(signed, spec, home, now)
-        local.home = Home(local.job, local.execution, self._around, self.transfers)
+        local.home = Home(local.job, local.execution, self.around, self.transfers)
         self.homed += 1
         return local
 
@@ -101,23 +96,25 @@ class Jobs:
         self.homed -= self.local.pop(job).home is not None
         self._awake.pop(job, None)
 
-    def restore(self, records: Iterable[Any], now: float) -> list[Effect]:
-        """Replay the journal of an earlier run of this agent: the jobs it is home of go on where they were."""
-        for record in records:
-            kind, job, what, value = record
-            if kind == "home" and what == "job":
-                signed, version = msgspec.convert(value, tuple[SignedSpec, HomeVersion])
-                self.create_home(signed, decode_spec(signed), version, now)
-            elif kind == "home" and job in self.local and (home := self.local[job].home):
-                home.restore(what, value)
-        effects: list[Effect] = []
-        for local in self.local.values():
-            if local.home:
-                effects += local.home.resume(now)
-            if not local.job.over:
-                local.wave.hold(now + SETTLE_S)
-                effects = self._settle(local, effects + self.need_bundle(local, self._around.me, now), now)
-        return effects
+    def become_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
+        """This node acts as home of the job from now on, whatever it was in it."""
+        self._ended.pop(spec.id, None)
+        self.past.pop(spec.id, None)
+        local = self.local.get(spec.id)
+        if local is None or local.job.over:
+            return self.create_home(signed, spec, home, now)
+        local.job.merge_home(home)
+        local.home = Home(local.job, local.execution, self.around, self.transfers)
+        self.homed += 1
+        return local
+
+    def no_longer_home(self, local: Local) -> None:
+        """Another node is home; of a job that is over nothing else is left here."""
+        if local.job.over:
+            self.remove(local.job.id)
+        elif local.home is not None:
+            local.home = None
+            self.homed -= 1
 
     def known(self, job: str) -> Local | None:
         """A job that this node takes part in, or took."""
@@ -125,7 +122,7 @@ class Jobs:
 
     def evacuate(self, now: float) -> list[Effect]:
         """This node drains: its tasks go elsewhere."""
-        return [effect for local in self._active() for effect in self._settle(local, local.wave.evacuate(now), now)]
+        return [effect for local in self._active() for effect in self.settle(local, local.wave.evacuate(now), now)]
 
     def homes(self) -> list[Home]:
         return [local.home for local in self.local.values() if local.home]
@@ -138,26 +135,33 @@ class Jobs:
         sources = dict.fromkeys([src, local.job.home.writer, *local.job.participants()])
         return self._bundles.need(spec.bundle, spec.bundle_size, list(sources), now)
 
-    def _settle(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
+    def settle(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
         """What follows from any change of a job: tasks that came here start, home takes what arrived."""
         if local.settled != local.job.changes:
             local.settled = local.job.changes
-            if local.job.hosted_by(self._around.me):
+            if local.job.hosted_by(self.around.me):
                 effects += self.need_bundle(local, local.job.home.writer, now)
             effects += local.execution.on_registers(now)
         if local.home:
+            if local.job.home != local.home.version:
+                return effects + self.succession.step_down(local, now)
             arrived, local.execution.arrived_home = local.execution.arrived_home, []
             if arrived:
                 effects += local.home.on_arrived(arrived, now)
             effects += local.home.on_mapped(now)
+            if local.next_deadline() < inf:
+                self._awake.setdefault(local.job.id, local)
         return effects
 
     def on_members(self, now: float) -> list[Effect]:
-        """Somebody came, went or started again: orphans, and parcels for a new boot."""
-        effects: list[Effect] = []
+        """Somebody came, went or started again: homes and deputies, orphans, and parcels for a new boot."""
+        effects = self.succession.on_members(now)
+        for local in list(self.local.values()):
+            if local.home is not None:
+                effects = self.settle(local, effects + local.home.on_members(now), now)
         for local in self._active():
             effects += local.wave.step(now) + local.execution.on_registers(now)
-            effects = self._settle(local, effects, now)
+            effects = self.settle(local, effects, now)
         return effects
 
     def _active(self) -> list[Local]:
@@ -174,35 +178,42 @@ class Jobs:
         """A job that goes on here; else what to answer: it is over, or not known here."""
         local = self.local.get(job)
         if local is None:
-            over = self._ended.get(job)
-            return [Send(src, JobOver(job, HomeVersion(0, "", 0), over) if over else JobUnknown(job))]
+            return [Send(src, self._ended.get(job) or JobUnknown(job))]
         if local.job.over:
-            return [] if src == self._around.me else [Send(src, JobOver(job, local.job.home, local.job.over))]
+            told = src != self.around.me and (local.home is None or local.home.telling.over)
+            return [Send(src, JobOver(job, local.job.home, local.job.over))] if told else []
         return local
 
     def _on_award(self, src: str, message: Award, now: float) -> list[Effect]:
         local = self._from_award(src, message, now)
         if isinstance(local, list):
             return local
-        local.job.merge_home(message.home)
+        effects = self._learn(local, message.home, now)
         won = local.job.merge(message.registers)
-        effects: list[Effect] = [Send(src, Awarded(local.job.id, local.job.digest()))]
-        if local.job.hosted_by(self._around.me):
+        effects.append(Send(src, Awarded(local.job.id, local.job.digest())))
+        if local.job.hosted_by(self.around.me):
             effects += self.need_bundle(local, src, now)
         effects += local.wave.on_registers(src, won, now)
-        return self._settle(local, effects, now)
+        return self.settle(local, effects, now)
 
     def _from_award(self, src: str, message: Award, now: float) -> Local | list[Effect]:
         """The job an award is about; created when it is new and its spec is signed by a member."""
         spec = decode_spec(message.spec)
+        ended = self._ended.get(spec.id)
+        if ended is not None and ended.state != "cancelled" and message.home > ended.home:
+            del self._ended[spec.id]  # a later home has found an item that was not finished
         if spec.id in self._ended or spec.id in self.local:
             return self._find(src, spec.id)
-        if not self._around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
+        if not self.around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
             raise PeerError(f"award of job {spec.id}: the spec is not signed by a member known here")
         try:
             return self.create(message.spec, spec, message.home, now)
         except UsageError as error:
             raise PeerError(f"award of job {spec.id}: {error}") from None
+
+    def _learn(self, local: Local, home: HomeVersion, now: float) -> list[Effect]:
+        """Somebody says who is home."""
+        return self.succession.learn(local.job.id, (home, Deputies(), False), now) if home > local.job.home else []
 
     def _on_awarded(self, src: str, message: Awarded, now: float) -> list[Effect]:
         if message.job in self.local:
@@ -213,42 +224,44 @@ class Jobs:
         local = self._find(src, message.job)
         if isinstance(local, list):
             return local
-        local.job.merge_home(message.home)
+        effects = self._learn(local, message.home, now)
         won = local.job.merge(message.registers)
         newer = [r for r in message.registers if local.job.registers.get(r.task, r).version() > r.version()]
-        effects: list[Effect] = []
-        if newer and self._around.me not in (src, local.job.home.writer):
+        outdated = message.home < local.job.home and src != self.around.me
+        if outdated or (newer and self.around.me not in (src, local.job.home.writer)):
             told = [local.job.registers[register.task] for register in newer]
+            told = told if self.around.me != local.job.home.writer else []
             effects.append(Send(src, Registers(message.job, local.job.home, told)))
         if won:
-            if any(register.node == self._around.me for register in won):
+            if any(register.node == self.around.me for register in won):
                 effects += self.need_bundle(local, src, now)
             effects += local.wave.on_registers(src, won, now)
-        return self._settle(local, effects, now)
+        return self.settle(local, effects, now)
 
     def _on_digest(self, src: str, message: RegisterDigest, now: float) -> list[Effect]:
         local = self._find(src, message.job)
         return local if isinstance(local, list) else local.wave.on_digest(src, message)
 
     def _on_unknown(self, src: str, message: JobUnknown, now: float) -> list[Effect]:
+        effects = self.succession.on_disowned(src, message.job, now)
         if message.job not in self.local:
-            return []
+            return effects
         local = self._find(src, message.job)
         if isinstance(local, list):
-            return local
-        return local.wave.award(src, now) if src in local.job.participants() else []
+            return effects + local
+        return effects + local.wave.award(src, now) if src in local.job.participants() else []
 
     def _on_parcel(self, src: str, message: Parcel, now: float) -> list[Effect]:
         local = self._find(src, message.job)
         if isinstance(local, list):
             return local
-        return self._settle(local, local.execution.on_parcel(src, message, now), now)
+        return self.settle(local, local.execution.on_parcel(src, message, now), now)
 
     def _on_signal(self, src: str, message: ParcelReceived | RunStarted, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         if local:
             local.execution.on_signal(src, message)
-            if local.home and isinstance(message, RunStarted) and src == self._around.me:
+            if local.home and isinstance(message, RunStarted) and src == self.around.me:
                 return local.home.on_own_run(message)
         return []
 
@@ -269,26 +282,45 @@ class Jobs:
     def _on_over(self, src: str, message: JobOver, now: float) -> list[Effect]:
         """The job ended: stop here, and remember that it did."""
         local = self.local.get(message.job)
-        if local is None or local.home:
+        cancelled = message.state == "cancelled"
+        if local is None or (message.home < local.job.home and not cancelled and not local.home):
             return []
+        if local.home:  # a host that was told by an earlier home
+            again = not cancelled and not local.job.over and src in local.job.participants()
+            late = local.home.cancel(now) if cancelled else local.wave.award(src, now) if again else []
+            return self.settle(local, late, now)
         local.job.end(message.state)
         effects = local.execution.stop(now)
         self.remove(message.job)
         if not any(other.job.spec.bundle == local.job.spec.bundle for other in self._active()):
             self._bundles.give_up(local.job.spec.bundle)
         self.past[message.job] = local
-        self._ended[message.job] = message.state
+        self._ended[message.job] = message
         for remembered, most in ((self.past, EXPLAINABLE), (self._ended, REMEMBERED_ENDS)):
             if len(remembered) > most:
                 remembered.popitem(last=False)
         return effects + start_runs(self.queue, now)
 
-    # --- answers -------------------------------------------------------------------------------------------------
+    def _on_inject(self, src: str, message: Inject, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        if local is None or local.home is None:
+            return []
+        effects = local.home.on_produced(src, message.child, message.obj, now)
+        effects += local.home.when_safe(lambda at: [Send(src, Injected(message.job, message.seq))], now)
+        return self.settle(local, effects, now)
+
+    def _on_injected(self, src: str, message: Injected, now: float) -> list[Effect]:
+        if message.job in self.local:
+            self.local[message.job].execution.on_injected(message, now)
+        return []
+
+    # --- objects -------------------------------------------------------------------------------------------------
 
     def on_stored(self, event: ObjectStored, now: float) -> list[Effect]:
         effects = self.transfers.on_stored(event, now)
         if not event.error:
             effects += self._bundles.on_stored(event.sha256)
+            effects += self.succession.receiving.on_stored(event.sha256, now)
         for local in self._active():
             effects += local.execution.on_object(now)
             if local.home:
@@ -304,71 +336,16 @@ class Jobs:
                 effects += local.execution.on_bundle(now)
         return effects
 
-    def on_run_done(self, event: RunDone, now: float) -> list[Effect]:
-        attempt = self.queue.end(event.run)
-        effects: list[Effect] = []
-        if attempt and attempt.job in self.local:
-            local = self.local[attempt.job]
-            effects = self._settle(local, local.execution.on_run_done(attempt, event, now), now)
-        else:
-            self.transfers.discard([obj for _, obj in event.outputs], now)
-        return effects + start_runs(self.queue, now)
-
-    def on_run_failed(self, event: RunFailed, now: float) -> list[Effect]:
-        attempt = self.queue.end(event.run)
-        local = self.local.get(attempt.job) if attempt else None
-        effects = local.execution.on_run_failed(attempt, event, now) if attempt and local else []
-        return effects + start_runs(self.queue, now)
-
-    def on_task_up(self, event: TaskUp, now: float) -> list[Effect]:
-        local = self.local.get(event.job)
-        if local is None:
-            return []
-        local.execution.on_task_up(event.task, now)
-        return local.home.on_script(True) if local.home and event.task == HOME else []
-
-    def on_produced(self, event: Produced, now: float) -> list[Effect]:
-        """A home script or non-DAG task on this node made a file."""
-        local = self.local.get(event.job)
-        if local is None:
-            return []
-        if local.home:
-            return self._settle(local, local.home.on_produced(self._around.me, event.child, event.obj, now), now)
-        return local.execution.on_produced(event, now)
-
-    def on_task_ended(self, event: TaskEnded, now: float) -> list[Effect]:
-        """The home script has made its last item."""
-        local = self.local.get(event.job)
-        home = local.home if local and event.task == HOME else None
-        return self._settle(local, home.close(now), now) if local and home else []
-
-    def _on_inject(self, src: str, message: Inject, now: float) -> list[Effect]:
-        local = self.local.get(message.job)
-        if local is None or local.home is None:
-            return []
-        effects: list[Effect] = [Send(src, Injected(message.job, message.seq))]
-        return self._settle(local, effects + local.home.on_produced(src, message.child, message.obj, now), now)
-
-    def _on_injected(self, src: str, message: Injected, now: float) -> list[Effect]:
-        if message.job in self.local:
-            self.local[message.job].execution.on_injected(message, now)
-        return []
-
-    def on_task_down(self, event: TaskDown, now: float) -> list[Effect]:
-        local = self.local.get(event.job)
-        if local:
-            local.execution.on_task_down(event.task, now)
-        return local.home.on_script(False) if local and local.home and event.task == HOME else []
-
     # --- time ----------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        return min((local.next_deadline() for local in self._awake.values()), default=inf)
+        awake = min((local.next_deadline() for local in self._awake.values()), default=inf)
+        return min(awake, self.succession.next_deadline())
 
     def on_deadline(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
+        effects = self.succession.on_deadline(now) if self.succession.next_deadline() <= now else []
         for job, local in list(self._awake.items()):
-            effects = self._settle(local, effects + local.on_deadline(now), now)
+            effects = self.settle(local, effects + local.on_deadline(now), now)
             if local.job.over and local.next_deadline() == inf:
                 del self._awake[job]
         return effects
@@ -397,4 +374,8 @@ _HANDLERS: dict[type[Message], Handler] = {
     ItemFailed: Jobs._on_item_failed,
     TaskReport: Jobs._on_report,
     JobOver: Jobs._on_over,
+    HomeNews: lambda jobs, src, message, now: jobs.succession.on_news(src, message, now),
+    HomeKnown: lambda jobs, src, message, now: jobs.succession.on_known(src, message, now),
+    Copy: lambda jobs, src, message, now: jobs.succession.receiving.on_copy(src, message, now),
+    Copied: lambda jobs, src, message, now: jobs.succession.on_copied(src, message, now),
 }

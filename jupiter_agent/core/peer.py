@@ -29,6 +29,7 @@ from jupiter_agent.core.published import Published
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.surroundings import LinkEstimate, Profile
+from jupiter_agent.core.task_events import TASK_EVENTS
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.trust import Identity
 from jupiter_agent.errors import PeerError
@@ -71,6 +72,7 @@ class Peer:
         self.jobs = Jobs(self, self.queue, self.transfers)
         self.links_known = Links()
         self.submissions = Submissions(self, self.jobs, self.links_known)
+        self.jobs.succession.on_promoted = self.submissions.resume
         self.published = Published(membership.board)
         nodes = Nodes(self.me, membership, self.links_known, self.published)
         self.control = Control(self, self.jobs, self.submissions, nodes, token)
@@ -102,14 +104,15 @@ class Peer:
         """Before the first event: what an earlier run of this agent left in its journal and in its object store."""
         self.transfers.sizes.update(stored)
         self.transfers.stored.update(stored)
-        effects = self.jobs.restore(records, now)
+        effects = self.jobs.succession.replay(records, now)
         self.submissions.resume(now)
         self.transfers.unclaimed(now)
         return self._run([], effects, now)
 
     def records(self) -> Iterable[Any]:
         """What the journal must hold for `restore` to bring this state back."""
-        return (record for home in self.jobs.homes() for record in home.records())
+        yield from (record for home in self.jobs.homes() for record in home.records())
+        yield from self.jobs.succession.records()
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -137,11 +140,13 @@ class Peer:
         self._route(effects, out, now)
         while self._inbox:
             event = self._inbox.popleft()
-            handler = _EVENTS.get(type(event))
-            if handler is None:
-                self._route(self.membership.on_event(event, now), out, now)
-            else:
+            handler, of_task = _EVENTS.get(type(event)), TASK_EVENTS.get(type(event))
+            if handler is not None:
                 self._route(handler(self, event, now), out, now)
+            elif of_task is not None:
+                self._route(of_task(self.jobs, event, now), out, now)
+            else:
+                self._route(self.membership.on_event(event, now), out, now)
         return out
 
     def _route(self, effects: list[Effect], out: list[Effect], now: float) -> None:
@@ -198,20 +203,20 @@ class Peer:
 
     def _on_member(self, now: float) -> list[Effect]:
         self._publish_at = min(self._publish_at, now + PUBLISH_S)
-        return self.jobs.on_members(now)
+        return self.jobs.on_members(now) + self.control.relay.on_members(now)
 
     def _on_stored(self, event: ev.ObjectStored, now: float) -> list[Effect]:
         return self.jobs.on_stored(event, now) + self.control.on_stored(event, now)
 
     def _on_bundle(self, event: ev.BundleOpened, now: float) -> list[Effect]:
         effects = self.jobs.on_bundle_opened(event, now) + self.submissions.on_bundle_opened(event, now)
-        return effects + self.control.after_submissions()
+        return effects + self.control.after_submissions(now)
 
     def _on_profiled(self, event: ev.Profiled, now: float) -> list[Effect]:
-        return self.submissions.on_profiled(event, now) + self.control.after_submissions()
+        return self.submissions.on_profiled(event, now) + self.control.after_submissions(now)
 
     def _on_solved(self, event: ev.Solved, now: float) -> list[Effect]:
-        return self.submissions.on_solved(event, now) + self.control.after_submissions()
+        return self.submissions.on_solved(event, now) + self.control.after_submissions(now)
 
     def _on_sampled(self, event: ev.Sampled, now: float) -> list[Effect]:
         self._wall_offset_s = event.wall_offset_s
@@ -289,6 +294,9 @@ class Peer:
         member = self.membership.members().get(node)
         return member is not None and str(member.state) in GONE
 
+    def dead(self) -> list[str]:
+        return [node for node, member in self.membership.members().items() if str(member.state) == "dead"]
+
     def knows(self, node: str) -> bool:
         return node in self.membership.members()
 
@@ -336,12 +344,6 @@ _EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
     ev.Sampled: Peer._on_sampled,
     ev.Stopping: Peer._on_stopping,
     ev.Solved: Peer._on_solved,
-    ev.RunDone: lambda peer, event, now: peer.jobs.on_run_done(event, now),
-    ev.RunFailed: lambda peer, event, now: peer.jobs.on_run_failed(event, now),
-    ev.TaskDown: lambda peer, event, now: peer.jobs.on_task_down(event, now),
-    ev.Produced: lambda peer, event, now: peer.jobs.on_produced(event, now),
-    ev.TaskEnded: lambda peer, event, now: peer.jobs.on_task_ended(event, now),
-    ev.TaskUp: lambda peer, event, now: peer.jobs.on_task_up(event, now),
 }
 
 _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] = {

@@ -15,12 +15,11 @@ from typing import Any
 import msgspec
 
 from jupiter_agent.core.app import AppSpec
-from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp
+from jupiter_agent.core.effects import Effect, Notice, OpenBundle, ProfileApp
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
-from jupiter_agent.core.home import home_record
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.job import Job, decode_spec
-from jupiter_agent.core.jobs import SETTLE_S, SIGNED, Jobs
+from jupiter_agent.core.job import SETTLE_S, SIGNED, Job, decode_spec
+from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.jobs import (
     SINK,
@@ -210,7 +209,7 @@ class Submissions:
             entries=app.entries or None, fed=app.fed, home_task=app.home_task, nondag=app.nondag,
             contract=app.contract, item_files=app.item_files, ports=app.ports,
             mapper_options={} if args.mapper else app.mapper_options, remap=args.remap, input_at=input_at,
-            sources=app.sources,
+            sources=app.sources, replicas=args.replicas,
         )  # fmt: skip
         signed = self._sign(spec)
         try:
@@ -223,7 +222,7 @@ class Submissions:
         version = HomeVersion(1, self._around.me, self._around.boot)
         local = self._jobs.create_home(signed, spec, version, now)
         assert local.home is not None
-        effects: list[Effect] = [Append(home_record(spec.id, "job", (signed, version)), sync=True)]
+        effects = local.home.begin(now)
         effects += [Notice("info", "job accepted", {"job": spec.id, "name": spec.name, "mapper": mapper})]
         try:
             for name, obj, task in inputs:

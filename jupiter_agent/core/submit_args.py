@@ -47,6 +47,8 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     """entry task or named source ('' for all) -> the node where its inputs will be put"""
     input_bytes: Size = 0
     """of an input that follows, where it is known; 0 where not"""
+    replicas: Annotated[int, Meta(ge=0, le=16)] = 1
+    """deputies that hold copies of items, results and home's journal"""
 
 
 def submit_args(given: dict[str, Any]) -> SubmitArgs:

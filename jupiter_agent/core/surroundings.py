@@ -53,6 +53,9 @@ class Surroundings(Protocol):
     def is_gone(self, node: str) -> bool:
         """Known to be dead or to have left."""
 
+    def dead(self) -> list[str]:
+        """Ids of the members that are gone and did not say goodbye: they may come back."""
+
     def knows(self, node: str) -> bool:
         """A member of any state, as far as known here."""
 

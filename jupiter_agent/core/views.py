@@ -23,15 +23,15 @@ COUNTERS = ("queued", "running", "done", "failed", "restarts", "seconds")
 def job_row(home: Home, name: NameOf) -> Row:
     """One line of `get jobs`."""
     job = home.job
-    states = [item.state for item in home.items.values()]
+    states = [home.shown(item) for item in home.items.values()]
     return {
         "id": job.id,
         "name": job.spec.name,
         "app": job.spec.app,
         "state": home.state,
-        "degraded": False,
+        "degraded": home.copies.degraded,
         "home": name(job.home.writer),
-        "deputies": [],
+        "deputies": [name(node) for node in home.copies.deputies.nodes],
         "mapper": job.spec.mapper,
         "mapping": {task: name(job.registers[task].node) for task in [*job.tasks, *job.side] if task in job.registers},
         "epoch": job.home.epoch,
@@ -147,7 +147,7 @@ def item_row(home: Home, item: Item) -> Row:
         "id": f"{home.job.id}/{item.name}",
         "name": item.name,
         "job": home.job.id,
-        "state": item.state,
+        "state": home.shown(item),
         "attempts": item.attempts or int(item.state != "queued"),
         "submitted_at": item.submitted_at,
         "finished_at": item.finished_at,

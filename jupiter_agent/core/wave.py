@@ -33,6 +33,8 @@ DIGEST_S = 1.0
 DIGEST_CALM_S = 5.0
 STRANGER_S = 15.0
 """A register may name a node that was never heard of here; after so long it counts as lost."""
+GRACE_S = 2.0
+"""Somebody names a host that is thought to be gone, as when a partition heals: time to hear that it lives"""
 EXPLAINED = 12
 """Candidates kept per decision for `explain`."""
 
@@ -59,6 +61,8 @@ class Wave:
         self._strangers: dict[str, float] = {}
         """hosts that no member record is known of -> when they count as lost"""
         self._now = now
+        self._grace: dict[str, float] = {}
+        """task -> until when a host that is thought to be gone counts as living: somebody has just named it"""
         self.finished = FinishedSet()
         """of the job on this node: what is over spreads with the registers"""
         self._digest_at = now + DIGEST_S * (0.5 + around.rng.random())
@@ -74,7 +78,11 @@ class Wave:
         if self._job.over or now < self._held_until:
             return []
         self._look_for_strangers(now)
-        lost = [task for task, register in self._job.registers.items() if self._is_lost(register.node)]
+        lost = [
+            task
+            for task, register in self._job.registers.items()
+            if self._is_lost(register.node) and self._grace.get(task, 0.0) <= now
+        ]
         mine = {task for task in lost if self._repairer(task) == self._around.me}
         written = []
         for task in self._job.dag.order:
@@ -95,7 +103,8 @@ class Wave:
 
     def move(self, task: str, node: str, now: float) -> list[Effect]:
         """Have a task run elsewhere from now on, as the user says."""
-        return self.assign({task: node}, "as the user said", now)
+        me = (self._around.me, self._around.boot)
+        return self.announce([self._job.write(task, node, me, "as the user said", wish=True)], now)
 
     def _place_beside(self) -> list[Register]:
         """Home places the non-DAG tasks: on the host the app wishes where it is here, else on itself."""
@@ -238,6 +247,8 @@ class Wave:
     def on_registers(self, src: str, won: list[Register], now: float) -> list[Effect]:
         """News from `src`: hosts of entry tasks pass it on, everybody decides what it makes decidable."""
         job, me = self._job, self._around.me
+        self._grace = {task: until for task, until in self._grace.items() if until > now}
+        self._grace |= {r.task: now + GRACE_S for r in won if self._around.is_gone(r.node)}
         effects: list[Effect] = []
         if won and job.home.writer != me and any(job.host(entry) == me for entry in job.dag.entries):
             news = Registers(job.id, job.home, won)
@@ -259,7 +270,7 @@ class Wave:
             effects.append(Send(src, Finished(job.id, job.home, self.finished.to_intervals())))
         if message.digest != job.digest():
             told = job.tellable(self._around)
-            if told:
+            if told or job.home.epoch > 1:
                 effects.append(Send(other, Registers(job.id, job.home, told)))
             if not message.asker:
                 writers = {r.writer for r in job.registers.values()} - {r.writer for r in told} - {src}
@@ -273,7 +284,8 @@ class Wave:
         if self._job.over:
             return inf
         held = [self._held_until] if self._held_until > self._last_look else []
-        return min([self._digest_at, *held, *self._award_due.values(), *self._waiting()])
+        grace = (until for until in self._grace.values() if until > self._last_look)
+        return min([self._digest_at, *held, *grace, *self._award_due.values(), *self._waiting()])
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

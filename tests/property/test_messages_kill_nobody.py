@@ -19,7 +19,7 @@ from jupiter_agent.core import wire
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.call_shapes import Arguments
 from jupiter_agent.core.control import _VERBS
-from jupiter_agent.core.jobs import SIGNED
+from jupiter_agent.core.job import SIGNED
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.messages.jobs import TaskSpec

@@ -12,6 +12,7 @@ from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.jobs import Local
 from jupiter_agent.core.messages.jobs import Award, Awarded, Register, Registers
+from jupiter_agent.core.records import kept as named_by
 from jupiter_agent.sim.grid import Grid, SimApp
 
 MAPPERS = ["heft", "wave-random", "wave-greedy"]
@@ -32,24 +33,44 @@ def local_of(grid: Grid, node: str, job: str) -> Local:
     return grid.nodes[node].machine.jobs.local[job]
 
 
+def acting(grid: Grid, job: str) -> str:
+    """The living node that acts as home; of several, as while a partition lasts, the one of the highest version."""
+    homes = [
+        (local.home.version, node.seat.name)
+        for node in grid.running()
+        if (local := node.machine.jobs.local.get(job)) and local.home
+    ]
+    assert homes, "nobody is home"
+    return max(homes)[1]
+
+
 def home_of(grid: Grid, node: str, job: str) -> Home:
-    home = local_of(grid, node, job).home
+    """The home at this node, or wherever it has gone."""
+    local = grid.nodes[node].machine.jobs.local.get(job) if grid.nodes[node].running else None
+    home = local.home if local and local.home else local_of(grid, acting(grid, job), job).home
     assert home is not None
     return home
 
 
+def has_home(grid: Grid, job: str) -> bool:
+    running = (node.machine.jobs.local.get(job) for node in grid.running())
+    return any(local and local.home for local in running)
+
+
 def finish(grid: Grid, node: str, job: str, seconds: float = 60.0) -> str:
     """Run until the job's home says that it is over; its state then."""
-    took = grid.run_until(lambda: bool(home_of(grid, node, job).job.over), seconds)
+    took = grid.run_until(lambda: has_home(grid, job) and bool(home_of(grid, node, job).job.over), seconds)
     items = {item.name: item.state for item in home_of(grid, node, job).items.values()}
     assert took is not None, f"not over after {seconds} s: {items}, {mapping(grid, node, job)}"
     return home_of(grid, node, job).job.over
 
 
 def mapping(grid: Grid, node: str, job: str) -> dict[str, str]:
-    """task -> node name, as this node knows it."""
-    name = grid.nodes[node].machine.name
-    return {task: name(register.node) for task, register in local_of(grid, node, job).job.registers.items()}
+    """task -> node name, as this node knows it, or home in its place."""
+    known = grid.nodes[node].machine.jobs.local.get(job) if grid.nodes[node].running else None
+    job_there = known.job if known else home_of(grid, node, job).job
+    name = next(each.machine.name for each in grid.running())
+    return {task: name(register.node) for task, register in job_there.registers.items()}
 
 
 def verify(grid: Grid, node: str, job: str, recipe: Recipe, items: dict[str, bytes]) -> None:
@@ -104,7 +125,9 @@ def left_behind(grid: Grid) -> list[str]:
     found = []
     for node in grid.running():
         peer, name = node.machine, node.seat.name
-        results = set()
+        results = {
+            obj.sha256 for s in peer.jobs.succession.shelves.values() for i in s.items.values() for obj in named_by(i)
+        }
         for local in peer.jobs.local.values():
             if local.home is None:
                 found.append(f"{name} takes part in a job that is over")

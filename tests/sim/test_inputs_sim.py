@@ -63,7 +63,7 @@ def test_an_entry_runs_where_its_inputs_are_when_links_are_slow(mapper: str, at:
 def test_a_job_mapped_again_follows_its_inputs_to_where_they_are_put_now(mapper: str) -> None:
     grid = far_apart()
     app, recipe = make(ENTRIES)
-    job = grid.submit(HOME, app, {}, keep_open=True, input_at={"": "node2"}, mapper=mapper)["id"]
+    job = grid.submit(HOME, app, {}, keep_open=True, input_at={"": "node2"}, mapper=mapper, replicas=0)["id"]
     grid.run(5.0)
     before = mapping(grid, HOME, job)
     assert before["a"] == "node2"

@@ -202,7 +202,7 @@ def test_a_non_dag_task_moves_home_when_its_node_is_lost() -> None:
 @pytest.mark.parametrize("state", ["completed", "cancelled"])
 def test_of_a_job_that_is_over_its_hosts_tell_what_became_of_it_when_its_home_is_lost(state: str) -> None:
     grid = formed(4)
-    job = grid.submit("node2", pair(), ITEMS, keep_open=True)["id"]
+    job = grid.submit("node2", pair(), ITEMS, keep_open=True, replicas=0)["id"]
     grid.run(3.0)
     grid.ask("node1", "cancel" if state == "cancelled" else "close", job=job)
     assert finish(grid, "node2", job) == state

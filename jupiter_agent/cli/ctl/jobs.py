@@ -20,6 +20,11 @@ from jupiter_agent.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 if TYPE_CHECKING:
     from jupiter_agent.core.app import AppSpec
 
+Places = Annotated[
+    list[str] | None,
+    typer.Option("--at", metavar="[ENTRY=]NODE", help="Where inputs are put; the mapper counts on it."),
+]
+Replicas = Annotated[int | None, typer.Option(min=0, max=16, help="How many other nodes keep copies; 1 unless said.")]
 Watch = Annotated[
     bool, typer.Option("--watch", help="As --wait; a live tree of tasks on a terminal, else the job at each change.")
 ]
@@ -49,13 +54,11 @@ def submit(
     mapping: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML or JSON {task: node}.")] = None,
     seed: Seed = None,
     ep: Annotated[Profiling, typer.Option(help="How much to profile before mapping.")] = Profiling.AUTO,
-    at: Annotated[
-        list[str] | None,
-        typer.Option("--at", metavar="[ENTRY=]NODE", help="Where inputs are put; the mapper counts on it."),
-    ] = None,
+    at: Places = None,
     remap: Annotated[
         Remap, typer.Option(help="Kept with the job. So far tasks only move off dead nodes, with each.")
     ] = Remap.OFF,
+    replicas: Replicas = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when all its items are done or failed.")] = False,
     watch: Watch = False,
     timeout: Timeout = None,
@@ -71,7 +74,7 @@ def submit(
         "app": app.resolve().name, "mapper": mapper, "name": name, "seed": seed, "params": parse_params(param or []),
         "mapping": read_mapping(mapping) if mapping else None, "ep": ep.value, "keep_open": keep_open,
         "strict_hosts": strict_hosts or None, "input_at": parse_places(at or []) or None,
-        "remap": remap.value if remap is not Remap.OFF else None,
+        "remap": remap.value if remap is not Remap.OFF else None, "replicas": replicas,
     }  # fmt: skip
     spec, bundle = bundles.pack(app)
     if samples and not spec.samples:

@@ -71,6 +71,17 @@ class HomeVersion(Struct, frozen=True, array_like=True, order=True):
     boot: Boot
 
 
+class Deputies(Struct, frozen=True, array_like=True, order=True):
+    """The rest of register home(job): who stands in for home, in this order; counted within a home version."""
+
+    n: Count = 0
+    nodes: list[str] = []
+
+
+StreamId = tuple[Boot, Count]
+"""A sender's boot and its count of streams: what makes one stream of copies differ from an earlier one."""
+
+
 class JobSpec(Struct, frozen=True, array_like=True):
     """What every host of a job knows from the start; signed by the home that accepted it."""
 
@@ -112,6 +123,8 @@ class JobSpec(Struct, frozen=True, array_like=True):
     """entry -> id of the node where its inputs will be put; home where it is not said"""
     sources: dict[str, list[str]] = {}
     """named sources -> their entries, `home` among them; {} where home is the only one"""
+    replicas: Annotated[int, Meta(ge=0, le=16)] = 1
+    """deputies that hold copies of items, results and home's journal"""
 
 
 class SignedSpec(Struct, frozen=True, array_like=True):
@@ -314,3 +327,49 @@ class Links(Message, frozen=True, tag=45):
 
     seq: Count
     links: dict[str, tuple[Seconds, Rate, Count]]
+
+
+class HomeNews(Message, frozen=True, tag=48):
+    """Register home(job), to its participants and whoever holds copies; told again until `HomeKnown`."""
+
+    job: str
+    home: HomeVersion
+    deputies: Deputies
+    complete: bool = False
+    """all deputies hold all there is: whoever was replaced may let go"""
+
+
+class HomeKnown(Message, frozen=True, tag=49):
+    """This register is known here, and on disk where copies are."""
+
+    job: str
+    home: HomeVersion
+    n: Count
+    complete: bool
+
+
+class Copy(Message, frozen=True, tag=50):
+    """Records of a job, numbered from `first` in this stream: home to a deputy, or a former holder to home.
+
+    A record is (kind, value) as in home's journal. The next batch follows when this one is confirmed (`Copied`).
+    """
+
+    job: str
+    home: HomeVersion
+    deputies: Deputies
+    stream: StreamId
+    first: Count
+    records: list[tuple[str, Any]]
+    whole: bool = False
+    """with these the receiver has all that was there"""
+
+
+class Copied(Message, frozen=True, tag=51):
+    """All up to `upto` is on disk here, but for objects of the records `lacking`; from home: on its deputies, too."""
+
+    job: str
+    home: HomeVersion
+    n: Count
+    stream: StreamId
+    upto: Count
+    lacking: list[Count] = []

@@ -242,12 +242,12 @@ def _finished_told_once() -> Patches:
 
 
 def _home_not_synced() -> Patches:
-    record = Home._record
+    append = Home._append
 
     def mutated(self: Home, kind: str, value: Any) -> Any:
-        return msgspec.structs.replace(record(self, kind, value), sync=False)
+        return msgspec.structs.replace(append(self, kind, value), sync=False)
 
-    return [(Home, "_record", mutated)]
+    return [(Home, "_append", mutated)]
 
 
 MUTATIONS: list[Mutation] = [

@@ -7,10 +7,14 @@ then is the failure. Its first word is the class of the failure.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.home import Home
+from jupiter_agent.core.intake import Item
 from jupiter_agent.core.local import Local
+from jupiter_agent.core.records import kept
+from jupiter_agent.core.shelf import Shelf
 from jupiter_agent.core.strikes import OUT, POISON
 from jupiter_agent.sim.chaos.world import ChaosWorld, deputies_of
 
@@ -72,8 +76,8 @@ def _items(world: ChaosWorld, home: Home, acked: dict[str, bytes]) -> str:
 def _kept_for_finished(world: ChaosWorld, job: str, home: Home) -> Iterator[str]:
     """Whoever still keeps something for an item that is over."""
     for name, local in world.locals(job):
-        if kept := kept_items(local.execution):
-            yield f"leak: {name} keeps {sorted(kept)[:3]}"
+        if items := kept_items(local.execution):
+            yield f"leak: {name} keeps {sorted(items)[:3]}"
     for node in world.running():
         if node.machine.queue.committed():
             yield f"leak: {node.seat.name} has attempts"
@@ -82,9 +86,30 @@ def _kept_for_finished(world: ChaosWorld, job: str, home: Home) -> Iterator[str]
 def _copies(world: ChaosWorld, job: str, home: str, local: Local) -> str:
     """Deputies hold what home holds; former holders hold nothing."""
     assert local.home is not None
-    if getattr(local.home, "degraded", False) and world.mortal_home:
+    if local.home.copies.degraded:
         return f"copies: {home} says that {job} is degraded"
+    named = _named(world, local)
+    for node in world.running():
+        name, shelf = node.seat.name, node.machine.jobs.succession.shelves.get(job)
+        if shelf is None and name in named:
+            return f"copies: the deputy {name} of {job} has none"
+        if shelf is not None and name not in named:
+            return f"leak: {name} keeps copies of {job} though it is no deputy"
+        if shelf is not None and (odd := _odd(shelf, local.home)):
+            return f"copies: {name} differs from home {home} of {job} in {odd}"
     return ""
+
+
+def _odd(shelf: Shelf, home: Home) -> list[str]:
+    """Items that a deputy knows otherwise than home does."""
+    names = set(shelf.items) | set(home.items)
+    return sorted(name for name in names if _said(shelf.items.get(name)) != _said(home.items.get(name)))
+
+
+def _said(item: Item | None) -> Any:
+    if item is None:
+        return None
+    return item.state if not item.pending else "open", item.number, item.others, item.results, item.conflicts
 
 
 def results_of(world: ChaosWorld, job: str, name: str) -> dict[str, bytes] | None:
@@ -121,6 +146,8 @@ def objects_left(world: ChaosWorld) -> str:
         for local in node.machine.jobs.local.values():
             for item in local.home.items.values() if local.home else ():
                 results |= {obj.sha256 for _, obj in item.results} | {obj.sha256 for obj in item.objects()}
+        for shelf in node.machine.jobs.succession.shelves.values():
+            results |= {obj.sha256 for item in shelf.items.values() for obj in kept(item)}
         if left := set(transfers._users) - results - set(transfers._pinned):
             return f"leak: {node.seat.name} keeps {len(left)} objects that nobody needs"
     return ""

@@ -83,6 +83,8 @@ class ChaosWorld(Grid):
             for local in node.machine.jobs.local.values() if name not in self.gone else ():
                 if local.home:
                     held |= {name, *map(self.name, deputies_of(local))}
+            if name not in self.gone and node.machine.jobs.succession.shelves:
+                held.add(name)
         return held
 
     def find(self, who: str) -> str | None:
@@ -148,6 +150,7 @@ class ChaosWorld(Grid):
         self.crash(name, "silent" if fault.silent else "closed")
         self.disks[name] = Disk()
         self.nodes[name].machine.jobs.local.clear()
+        self.nodes[name].machine.jobs.succession.shelves.clear()
 
     def _may_lose(self, name: str) -> bool:
         left = [each for each in self.nodes if each not in self.gone and each != name]
@@ -236,8 +239,8 @@ class ChaosWorld(Grid):
                 self.event("write", name)
         elif isinstance(effect, ef.Notice):
             self.note(f"{name}: {effect.event} { ({k: v for k, v in effect.fields.items() if k != 'job'}) }")
-            if effect.event in ("promoted", "deputies named"):
-                self.event("promote" if effect.event == "promoted" else "named", name)
+            if effect.event in ("home taken over", "deputies named"):
+                self.event("named" if effect.event == "deputies named" else "promote", name)
 
     def _run(self, node: Node[Peer], effect: ef.StartRun) -> None:
         app = self.chaos_apps.get(effect.job)
@@ -285,7 +288,7 @@ _STRIKES: dict[str, Callable[[ChaosWorld, Fault, str], None]] = {
 
 def deputies_of(local: Local) -> list[str]:
     """Ids of the deputies that a home names."""
-    return list(getattr(local.job.home, "deputies", ()))
+    return list(local.home.copies.deputies.nodes) if local.home else []
 
 
 def _digests(value: Any) -> Iterator[bytes]:

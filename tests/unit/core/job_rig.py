@@ -48,6 +48,9 @@ class Around:
     def is_gone(self, node: str) -> bool:
         return node in self.gone
 
+    def dead(self) -> list[str]:
+        return sorted(self.gone)
+
     def knows(self, node: str) -> bool:
         return node in self.nodes and node not in self.unknown
 
@@ -90,7 +93,7 @@ def job_spec(edges: dict[str, list[str]], mapper: str = "wave-greedy", **changes
     fields: dict[str, Any] = {
         "id": "job1", "name": "app", "app": "app", "bundle": b"B" * 32, "bundle_size": 10, "tasks": task_specs(edges),
         "mapper": mapper, "seed": 1, "params": {}, "weights": {}, "seconds": {}, "edge_bytes": {},
-        "submitted_at": 1_000_000.0,
+        "submitted_at": 1_000_000.0, "replicas": 0,
     }  # fmt: skip
     return JobSpec(**{**fields, **changes})
 

@@ -5,7 +5,7 @@ import pytest
 from job_rig import CHAIN, Around, make_job, of_type, sent, signed
 
 from jupiter_agent.core.board import Board
-from jupiter_agent.core.control import FORWARD_S, GATHER_S, HERE, Control
+from jupiter_agent.core.control import HERE, Control
 from jupiter_agent.core.effects import Effect, ReadLog
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import ObjectStored
@@ -15,6 +15,7 @@ from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChun
 from jupiter_agent.core.messages.jobs import ChunkRequest, HomeVersion
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.published import Published
+from jupiter_agent.core.relay import FORWARD_S, GATHER_S
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.transfer import Transfers

@@ -4,8 +4,9 @@ import pytest
 from job_rig import CHAIN, VERSION, Around, Host, large, make_job, of_type, parcel, place, reg, sent, small
 
 from jupiter_agent.core.effects import Append, Effect, StoreInline
-from jupiter_agent.core.home import OVER_AGAIN_S, OVER_TIMES, SPREAD_S, Home
+from jupiter_agent.core.home import Home
 from jupiter_agent.core.messages.jobs import Finished, ItemFailed, JobOver, Obj, Parcel, TaskReport
+from jupiter_agent.core.telling import OVER_AGAIN_S, OVER_TIMES, SPREAD_S
 from jupiter_agent.errors import UsageError
 
 ENTRIES = {"a": ["c"], "b": ["c"], "c": []}

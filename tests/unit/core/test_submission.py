@@ -8,7 +8,8 @@ from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp, Solve
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
-from jupiter_agent.core.jobs import SETTLE_S, Jobs, Local
+from jupiter_agent.core.job import SETTLE_S
+from jupiter_agent.core.jobs import Jobs, Local
 from jupiter_agent.core.messages.jobs import Award
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
@@ -97,7 +98,7 @@ def test_a_job_is_recorded_before_anybody_hears_of_it_and_mapped_from_its_entrie
     effects = rig.submit(inputs=[given("i")], name="mine", params={"k": "v"}, seed=3)
     local = rig.accepted()
     first_award = next(i for i, effect in enumerate(effects) if sent([effect], Award))
-    assert [e.record[2] for e in of_type(effects[:first_award], Append)][:2] == ["job", "item"]
+    assert [e.record[2] for e in of_type(effects[:first_award], Append)][:3] == ["job", "register", "item"]
     assert (local.job.spec.name, local.job.spec.params, local.job.spec.seed) == ("mine", {"k": "v"}, 3)
     assert set(local.job.registers) == {"a"}
     assert local.home is not None

@@ -12,7 +12,7 @@ from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages.jobs import Award, Awarded, Parcel, Register, RegisterDigest, Registers
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.transfer import Transfers
-from jupiter_agent.core.wave import AWARD_AGAIN_S, PARENTS_WAIT_S, STRANGER_S, Wave
+from jupiter_agent.core.wave import AWARD_AGAIN_S, GRACE_S, PARENTS_WAIT_S, STRANGER_S, Wave
 
 JOIN = {"a": ["c"], "b": ["c"], "c": []}
 
@@ -185,6 +185,8 @@ def test_a_late_register_that_names_the_dead_is_repaired_as_well():
     job.merge([reg("a", "n1")])
     won = job.merge([reg("b", "n2", epoch=9, basis=9)])
     machine.on_registers("n3", won, 5.0)
+    assert job.registers["b"].node == "n2", "somebody has just named it: perhaps it lives"
+    machine.on_deadline(5.0 + GRACE_S)
     assert job.registers["b"].node != "n2"
     assert job.registers["b"].version() > won[0].version()
 

@@ -1,0 +1,202 @@
+"""Copies as they come in: home's to a deputy, a former holder's to home (DESIGN.md 7, rules 4, 6 and 8; here 78, 80).
+
+A deputy merges each record, journals it, and says so; a record counts when the objects that it names are here as well.
+Home takes in what is handed over once its objects are here, and confirms it when it is on its own deputies: then, and
+not before, the former holder may let go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jupiter_agent.core import records
+from jupiter_agent.core.effects import Append, Effect, Send
+from jupiter_agent.core.job import SIGNED
+from jupiter_agent.core.messages.jobs import Copied, Copy, HomeNews, StreamId
+from jupiter_agent.core.records import copy_record
+from jupiter_agent.core.shelf import Shelf, restored
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.errors import PeerError
+
+if TYPE_CHECKING:
+    from jupiter_agent.core.jobs import Jobs
+    from jupiter_agent.core.succession import Succession
+
+
+class Incoming:
+    """One stream of copies as its receiver sees it."""
+
+    def __init__(self, src: str, stream: StreamId) -> None:
+        self.src, self.stream = src, stream
+        self.upto = 0
+        self.lacking: dict[int, set[bytes]] = {}
+        """place in the stream -> objects that are not here yet"""
+
+
+class Receiving:
+    """All streams of copies that end at this node. `owner` keeps the shelves and the register."""
+
+    def __init__(self, owner: Succession, jobs: Jobs, around: Surroundings) -> None:
+        self._owner, self._jobs, self._around = owner, jobs, around
+        self._transfers = jobs.transfers
+        self._incoming: dict[str, Incoming] = {}
+        self._offers: dict[tuple[str, str], Copy] = {}
+        """(job, former holder) -> what it offers, while objects of it are fetched"""
+        self._taking: set[tuple[str, str, StreamId, int]] = set()
+        """offers that are taken in but not copied yet"""
+
+    def forget(self, job: str) -> None:
+        """The shelf of this job is gone."""
+        self._incoming.pop(job, None)
+
+    def on_copy(self, src: str, message: Copy, now: float) -> list[Effect]:
+        """From the acting home to this deputy; or from a former holder to this home."""
+        known = self._owner.known(message.job)
+        if known is not None and known[0] > message.home:
+            return [Send(src, HomeNews(message.job, *known))]
+        local = self._jobs.local.get(message.job)
+        if local is not None and local.home is not None and message.home == local.home.version:
+            return self._on_offer(src, message, now) if src != self._around.me else []
+        if src != message.home.writer or src == self._around.me:
+            return []
+        effects = self._owner.learn(message.job, (message.home, message.deputies, False), now)
+        shelf = self._owner.shelves.get(message.job)
+        incoming = self._incoming.get(message.job)
+        if incoming is None or (incoming.src, incoming.stream) != (src, message.stream):
+            if message.first != 1:
+                return [*effects, Send(src, self._copied(message, 0, []))]
+            if shelf is None:
+                shelf = self._open(src, message)
+                effects.append(Append(copy_record(message.job, "job", (shelf.signed, shelf.home)), sync=True))
+                effects.append(Append(copy_record(message.job, "register", (shelf.home, shelf.deputies)), sync=True))
+                effects += self.want_bundle(shelf, src, now)
+            incoming = self._incoming[message.job] = Incoming(src, message.stream)
+        assert shelf is not None
+        shelf.home_boot = self._around.boot_of(src)
+        return [*effects, *self._take_in(shelf, incoming, message, now), *self._owner.settle(message.job, now)]
+
+    def _open(self, src: str, message: Copy) -> Shelf:
+        """A shelf for a job that is new here. PeerError: not signed by a member, or no spec."""
+        if not message.records or message.records[0][0] != "job":
+            raise PeerError(f"copies of job {message.job} without its spec")
+        try:
+            signed, _ = restored(message.records[0][1])
+        except (ValueError, TypeError) as error:
+            raise PeerError(f"copies of job {message.job}: {error}") from None
+        if not self._around.verify(signed.signer, SIGNED + signed.spec, signed.signature):
+            raise PeerError(f"copies of job {message.job}: the spec is not signed by a member known here")
+        shelf = Shelf(signed, message.home, message.deputies)
+        if shelf.spec.id != message.job:
+            raise PeerError(f"copies of job {message.job} name job {shelf.spec.id}")
+        self._owner.shelves[message.job] = shelf
+        return shelf
+
+    def want_bundle(self, shelf: Shelf, src: str, now: float) -> list[Effect]:
+        self._transfers.pin(shelf.spec.bundle)
+        return self._transfers.want(shelf.spec.bundle, shelf.spec.bundle_size, [src], now)
+
+    def _take_in(self, shelf: Shelf, incoming: Incoming, message: Copy, now: float) -> list[Effect]:
+        """Merge what is new of a batch, journal it, and say so."""
+        effects: list[Effect] = []
+        for seq, (kind, value) in enumerate(message.records, message.first):
+            if seq <= incoming.upto:
+                continue
+            if seq != incoming.upto + 1:
+                break
+            incoming.upto = seq
+            objects = [shelf.spec.bundle] if kind == "job" else []
+            if kind != "job":
+                effects += self._shelve(shelf, (kind, value), incoming.src, now)
+            if kind == "item":
+                item = records.to_item(value)
+                objects = [o.sha256 for o in records.kept(shelf.items[item.name]) if not self._transfers.has(o)]
+            lacking = {digest for digest in objects if digest not in self._transfers.stored}
+            if lacking:
+                incoming.lacking[seq] = lacking
+        if message.whole and not shelf.told_all:
+            shelf.told_all = True
+            effects += self._owner.step(now)
+        return [*effects, Send(incoming.src, self._copied(message, incoming.upto, sorted(incoming.lacking)))]
+
+    def _shelve(self, shelf: Shelf, record: tuple[str, Any], src: str, now: float) -> list[Effect]:
+        """Merge one record into a shelf, hold its objects, journal it."""
+        before, item, effects = shelf.apply(*record, from_home=src == shelf.home.writer)
+        kind, value = record
+        self._transfers.stored.update(e.sha256 for e in effects)  # type: ignore[attr-defined]
+        if item is not None:
+            value = item
+            effects += self._transfers.keep(records.kept(item), src, now)
+            if before is not None:
+                self._transfers.release(records.kept(before), now)
+        return [*effects, Append(copy_record(shelf.spec.id, kind, value), sync=True)]
+
+    def _copied(self, message: Copy, upto: int, lacking: list[int]) -> Copied:
+        home, deputies = self._owner.known(message.job) or (message.home, message.deputies)
+        return Copied(message.job, home, deputies.n, message.stream, upto, lacking)
+
+    def on_stored(self, sha256: bytes, now: float) -> list[Effect]:
+        """An object is here: perhaps the last one that some record lacked."""
+        effects: list[Effect] = []
+        for job, incoming in self._incoming.items():
+            whole = [seq for seq, lacking in incoming.lacking.items() if lacking == {sha256}]
+            for lacking in incoming.lacking.values():
+                lacking.discard(sha256)
+            shelf = self._owner.shelves.get(job)
+            if whole and shelf is not None:
+                for seq in whole:
+                    del incoming.lacking[seq]
+                held = sorted(incoming.lacking)
+                message = Copied(job, shelf.home, shelf.deputies.n, incoming.stream, incoming.upto, held)
+                effects += [Append(copy_record(job, "here", [sha256]), sync=True), Send(incoming.src, message)]
+        for (_, src), offer in list(self._offers.items()):
+            effects += self._take_over(src, offer, now)
+        return effects
+
+    # --- what former holders hand over ---------------------------------------------------------------------------
+
+    def _on_offer(self, src: str, message: Copy, now: float) -> list[Effect]:
+        """Fetch its objects, then take it in; confirmed when it is on the deputies."""
+        home = self._jobs.local[message.job].home
+        assert home is not None
+        home.copies.holders.add(src)
+        key = (message.job, src, message.stream, message.first)
+        if key in self._taking or self._offers.get((message.job, src)) == message:
+            return []
+        effects: list[Effect] = []
+        for kind, value in message.records:
+            if kind == "item":
+                effects += self._transfers.keep(records.kept(records.to_item(value)), src, now)
+        if earlier := self._offers.pop((message.job, src), None):
+            self._forget_offer(earlier, now)
+        self._offers[message.job, src] = message
+        return effects + self._take_over(src, message, now)
+
+    def _take_over(self, src: str, message: Copy, now: float) -> list[Effect]:
+        local = self._jobs.local.get(message.job)
+        items = [records.to_item(value) for kind, value in message.records if kind == "item"]
+        if local is None or local.home is None or local.home.version != message.home:
+            del self._offers[message.job, src]
+            self._forget_offer(message, now)
+            return []
+        if not all(self._transfers.has(obj) for item in items for obj in records.kept(item)):
+            return []
+        del self._offers[message.job, src]
+        key = (message.job, src, message.stream, message.first)
+        self._taking.add(key)
+        effects: list[Effect] = []
+        for kind, value in message.records:
+            effects += local.home.take_over(kind, value, now)
+        self._forget_offer(message, now)
+        upto = message.first + len(message.records) - 1
+
+        def confirm(at: float) -> list[Effect]:
+            self._taking.discard(key)
+            return [Send(src, self._copied(message, upto, []))]
+
+        effects += local.home.copies.when(True, confirm, now)
+        return self._jobs.settle(local, effects, now)
+
+    def _forget_offer(self, message: Copy, now: float) -> None:
+        for kind, value in message.records:
+            if kind == "item":
+                self._transfers.release(records.kept(records.to_item(value)), now)

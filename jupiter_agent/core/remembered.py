@@ -1,0 +1,148 @@
+"""What of a home is remembered: its state as records, in the journal and on its deputies (DESIGN.md 78).
+
+Every change is one record: appended to the journal, synced, and given to the deputies' streams. The same records,
+applied to a fresh home, bring the state back, after a restart or on a deputy that takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from jupiter_agent.core import records
+from jupiter_agent.core.effects import Append, Effect
+from jupiter_agent.core.execution import Execution
+from jupiter_agent.core.intake import Intake, Item
+from jupiter_agent.core.job import Job
+from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, Obj, Register
+from jupiter_agent.core.records import Entry, Record, home_record
+from jupiter_agent.core.replication import Replication, Then
+from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.transfer import Transfers
+
+
+class Remembered:
+    """The part of `Home` that outlives its process."""
+
+    def __init__(self, job: Job, execution: Execution, around: Surroundings, transfers: Transfers) -> None:
+        self.job = job
+        self.intake = Intake(job)
+        self.version = job.home
+        """the home version under which this node is home"""
+        self.copies = Replication(job, around, self.entries)
+        self.mapping_s: float | None = None
+        self.mapped_at: float | None = None
+        self._execution, self._around, self._transfers = execution, around, transfers
+        self._unsafe: dict[str, int] = {}
+        """item -> number of its last change, while some living deputy lacks it"""
+        self._deputies = Deputies()
+        """from the journal"""
+
+    @property
+    def items(self) -> dict[str, Item]:
+        return self.intake.items
+
+    def _record(self, kind: str, value: Any, now: float) -> list[Effect]:
+        """A change: to the journal, and to the deputies."""
+        change = records.entry(kind, value)
+        self.copies.add(change, now)
+        return [self._append(change.kind, change.value)]
+
+    def _record_item(self, item: Item, now: float, fresh: dict[bytes, bytes] | None = None) -> list[Effect]:
+        """The same for an item. `fresh`: bytes of results that travel with the copy."""
+        self.copies.add(records.item_entry(item, fresh), now)
+        if not self.copies.safe(self.copies.last):
+            self._unsafe[item.name] = self.copies.last
+        return [self._append("item", item)]
+
+    def _append(self, kind: str, value: Any) -> Append:
+        return Append(home_record(self.job.id, kind, value), sync=True)
+
+    def _is_ready(self, item: Item) -> bool:
+        return item.name not in self._unsafe and all(map(self._transfers.has, item.objects()))
+
+    def when_safe(self, then: Then, now: float) -> list[Effect]:
+        """Do this once all that happened so far is on every living deputy."""
+        return self.copies.when(False, then, now)
+
+    def shown(self, item: Item) -> str:
+        """An item's state as clients see it: over when that is on every living deputy."""
+        return "running" if item.name in self._unsafe and not item.pending else item.state
+
+    def entries(self) -> Iterator[Entry]:
+        """The whole state for a new copy: the job, then what is open, then what is over."""
+        job = self.job
+        yield records.entry("job", (job.signed, self.version))
+        yield records.entry("registers", list(job.registers.values()))
+        yield from self._facts()
+        for name in sorted(self.items, key=lambda name: not self.items[name].pending):
+            yield records.item_entry(self.items[name])
+
+    def _facts(self) -> Iterator[Entry]:
+        if self.mapped_at is not None:
+            yield records.entry("mapped", self.mapped_at)
+        if not self.intake.open:
+            yield records.entry("close", None)
+        if self.job.over:
+            yield records.entry("over", self.job.over)
+
+    def records(self) -> Iterator[Record]:
+        """What a journal must hold to bring this home back: the shortest one."""
+        yield home_record(self.job.id, "job", (self.job.signed, self.version))
+        yield home_record(self.job.id, "register", self.copies.register)
+        yield home_record(self.job.id, "registers", list(self.job.registers.values()))
+        for item in self.items.values():
+            yield home_record(self.job.id, "item", item)
+        for fact in self._facts():
+            yield home_record(self.job.id, fact.kind, fact.value)
+
+    def restore(self, kind: str, value: Any) -> None:
+        """Apply one journal record (of this job) when the agent starts again."""
+        if kind == "item":
+            item = msgspec.convert(value, Item)
+            self.intake.restore(item)
+        elif kind == "registers":
+            self.job.merge(msgspec.convert(value, list[Register]))
+        elif kind == "register":
+            _, self._deputies = msgspec.convert(value, tuple[HomeVersion, Deputies])
+            self.job.involve(self._deputies.nodes)
+        elif kind == "inside":
+            name, inside = value
+            self.items[name].inside = [(boot, task) for boot, task in inside]
+        elif kind == "close":
+            self.intake.open = False
+        elif kind == "mapped":
+            self.mapped_at = float(value)
+            self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
+        elif kind == "over":
+            self.intake.open = False
+            self.job.end(str(value))
+
+    def _hold(self, objects: list[Obj], source: str, now: float) -> list[Effect]:
+        """Keep these; those that are not in the store are fetched."""
+        here = [obj for obj in objects if self._transfers.has(obj)]
+        away = [obj for obj in objects if not self._transfers.has(obj)]
+        sources = [node for node in [source, *self.copies.deputies.nodes] if node]
+        effects = self._transfers.keep(here, self._around.me, now)
+        effects += self._transfers.keep(away, (sources or [self._around.me])[0], now)
+        return effects + [e for obj in away for e in self._transfers.want(obj.sha256, obj.size, sources, now)]
+
+    def _let_go(self, item: Item, now: float) -> None:
+        """Its input is not needed any more; digest and size stay."""
+        self._transfers.release(item.objects(), now)
+        item.parts = {
+            entry: [Obj(obj.name, obj.sha256, obj.size) for obj in parts] for entry, parts in item.parts.items()
+        }
+
+    def failed_inputs(self, name: str) -> list[tuple[str, str, Obj]]:
+        """(item, entry, object) of the failed items, or of this one: a failed item's input is kept for `retry`."""
+        failed = [item for item in self.items.values() if item.state == "failed" and name in ("", item.name)]
+        return [(item.name, entry, obj) for item in failed for entry, objs in item.parts.items() for obj in objs]
+
+    @property
+    def makespan_s(self) -> float | None:
+        """From submit to the last item that is over; None before the first."""
+        ends = [item.finished_at for item in self.items.values() if item.finished_at is not None]
+        return max(ends) - self.job.spec.submitted_at if ends else None
