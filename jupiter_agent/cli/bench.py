@@ -15,6 +15,7 @@ from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, UsageError
 
 BENCHES = {
     "basics": "jupiter_agent.bench.basics",
+    "chaos": "jupiter_agent.bench.chaos",
     "contracts": "jupiter_agent.bench.contracts",
     "fleet": "jupiter_agent.bench.fleet",
     "sim": "jupiter_agent.bench.sim",
@@ -30,12 +31,13 @@ def bench(
     nodes: Annotated[int | None, typer.Option(metavar="N", min=2, max=200, help="fleet: how many agents.")] = None,
     net: Annotated[str | None, typer.Option(metavar="NET", help="fleet: lan, wan106, manet20, slow.")] = None,
     rows: Annotated[str | None, typer.Option(metavar="ROW,...", help="fleet: only these measurements.")] = None,
-    seeds: Annotated[int | None, typer.Option(metavar="N", min=1, help="sim: how many storms.")] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", min=1, help="sim, chaos: how many seeds.")] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="S", min=0, help="sim: replay this storm, with its story.")
+        int | None, typer.Option(metavar="S", min=0, help="sim, chaos: replay this one, with its story.")
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=10, help="sim: figures of N members.")] = None,
-    mutations: Annotated[bool, typer.Option("--mutations", help="sim: is each planted bug caught?")] = False,
+    mutations: Annotated[bool, typer.Option("--mutations", help="sim, chaos: is each planted bug caught?")] = False,
+    virtual: Annotated[bool, typer.Option("--virtual", help="chaos: simulated clusters only.")] = False,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
     wanted = list(BENCHES) if every else [name]
@@ -45,7 +47,7 @@ def bench(
         )
     given = {"nodes": nodes, "net": net, "rows": rows, "seeds": seeds, "seed": seed, "n": n}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    options |= {"mutations": True} if mutations else {}
+    options |= {key: True for key, wanted in (("mutations", mutations), ("virtual", virtual)) if wanted}
     tables = {}
     missed = 0
     for each in wanted:

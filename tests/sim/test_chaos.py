@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from jupiter_agent.sim.chaos.apps import ChaosApp, Violation
+from jupiter_agent.sim.chaos.answer import Violation
+from jupiter_agent.sim.chaos.apps import ChaosApp
 from jupiter_agent.sim.chaos.run import play_seed, shrink
 from jupiter_agent.sim.chaos.scenario import ROUTER, Scenario, Task, draw
 

@@ -9,7 +9,6 @@ constant task's bytes say nothing of their origin, or they would not be constant
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
@@ -20,7 +19,8 @@ from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.dag import Dag
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import TaskSpec
-from jupiter_agent.sim.chaos.scenario import CONSTANT, FILTER, ROUTER, Scenario, Task
+from jupiter_agent.sim.chaos.answer import answer, merged
+from jupiter_agent.sim.chaos.scenario import Scenario, Task
 from jupiter_agent.sim.grid import Outputs, SimApp
 
 LARGE_BYTES = 100_000
@@ -29,10 +29,6 @@ STEPS = 20_000
 
 Results = dict[str, bytes]
 """sink -> bytes"""
-
-
-class Violation(AssertionError):  # noqa: N818
-    """Something happened that must never happen. Its text begins with a class: `mixed: ...`."""
 
 
 class ChaosApp:
@@ -65,20 +61,7 @@ class ChaosApp:
 
     def answer(self, name: str, inputs: dict[str, bytes], nonce: int) -> Outputs:
         """What a task gives. Violation when its inputs stem from two runs of one task."""
-        task = self.tasks[name]
-        lineage = merged(f"task {name}", [data for parent, data in sorted(inputs.items()) if parent != "input"])
-        if task.kind == CONSTANT:
-            return json.dumps({"lineage": {}, "value": f"{name} {nonce % 2}"}).encode().ljust(self.size)
-        value = _digest(name, nonce, sorted(inputs.items()))
-        lineage[name] = nonce
-        content = json.dumps({"lineage": lineage, "value": value}, sort_keys=True).encode().ljust(self.size)
-        choice = int(_digest("choice", value), 16)
-        if task.kind == FILTER and choice % 2:
-            return None
-        if task.kind == ROUTER:
-            edges = self.dag.out_edges(name)
-            return dict.fromkeys([child for bit, child in enumerate(edges) if choice >> bit & 1], content)
-        return content
+        return answer(name, self.tasks[name].kind, self.dag.out_edges(name), inputs, nonce, self.size)
 
     def explains(self, at: tuple[str, str], data: bytes, results: Results) -> bool:
         """Whether one evaluation of the app on an item, with nonces its runs drew, gives exactly these results."""
@@ -123,16 +106,6 @@ class ChaosApp:
             if outputs not in seen:
                 seen.append(outputs)
                 yield outputs
-
-
-def merged(where: str, contents: list[bytes]) -> dict[str, int]:
-    """The runs that these objects stem from. Violation when they name two runs of one task."""
-    runs: dict[str, int] = {}
-    for content in contents:
-        for ancestor, run in json.loads(content)["lineage"].items():
-            if runs.setdefault(ancestor, run) != run:
-                raise Violation(f"mixed: {where} stem from two runs of {ancestor}")
-    return runs
 
 
 def _pace(mean_s: float) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.sim.chaos.apps import ChaosApp, Violation, merged
+from jupiter_agent.sim.chaos.answer import Violation, merged
+from jupiter_agent.sim.chaos.apps import ChaosApp
 from jupiter_agent.sim.chaos.oracle import home_of, objects_left, results_of, unsettled
 from jupiter_agent.sim.chaos.scenario import Scenario, Task, draw
 from jupiter_agent.sim.chaos.world import ChaosWorld
