@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jupiter_agent import __version__
+from jupiter_agent.adapters.bulk import BulkChannel
 from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
@@ -75,6 +76,10 @@ class Agent:
         self._journal = Journal(state.path / "journal", JOURNAL_SCHEMA)
         self._performer = Performer(identity.id, self._post, state.path, self._journal, self._on_effect)
         self._performer.network = self._network
+        host = config.bind.rpartition(":")[0].strip("[]")
+        post = self._performer.on_bulk
+        self._bulk = BulkChannel(keys.curve, self._performer.objects, post, self._network.admits, host)
+        self._performer.bulk = self._bulk
         self._remembered = Remembered(state.path / "peers.json")
         record = Record(
             id=identity.id, name=config.name or "node", address=self.address, sign_key=identity.public,
@@ -93,6 +98,7 @@ class Agent:
             membership.add_seed(address, "remembered")
         settings = PeerSettings(slots=max(8, 4 * cpus()), wall_offset_s=self._started_at - now)
         self.machine = Peer(membership, identity, rng, self.token, settings)
+        self.machine.transfers.bulk = True
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
 
     def token(self) -> str:
@@ -141,6 +147,7 @@ class Agent:
         self._performer.forwards.close()
         await self._performer.runner.close()
         await asyncio.sleep(0.1)
+        self._bulk.close()
         self._network.close()
         self._journal.close()
         self._state.close()
@@ -170,7 +177,7 @@ class Agent:
         return self._loop.time() - self._driver.last_turn < HEALTHY_S
 
     def _metrics(self) -> str:
-        counters = {**self._network.counters(), **self._performer.counters}
+        counters = {**self._network.counters(), **self._performer.counters, **self._bulk.counters}
         return metrics_text(self.machine, counters, self._driver.backlog())
 
     def _spawn(self, work: Any) -> None:
@@ -207,7 +214,7 @@ class Agent:
         """SIGUSR1: write diagnostics.json, what is loaded and counted in this process."""
         content = {
             "modules": sorted({name.partition(".")[0] for name in sys.modules}),
-            "counters": {**self._network.counters(), **self._performer.counters},
+            "counters": {**self._network.counters(), **self._performer.counters, **self._bulk.counters},
             "membership": dict(self.machine.membership.counters),
             "backlog": self._driver.backlog(),
         }

@@ -100,7 +100,9 @@ class ObjectStore:
 
     # --- putting in
 
-    def write_chunk(self, sha256: bytes, size: int, offset: int, data: bytes, sync: bool = False) -> Written:
+    def write_chunk(
+        self, sha256: bytes, size: int, offset: int, data: bytes | memoryview, sync: bool = False
+    ) -> Written:
         """Bytes of an object at an offset, in any order, repeated or not. `sync`: durable when stored.
 
         CapacityError: the disk, the limit, or the number of partials is full; the parts of this object make room.
@@ -121,7 +123,7 @@ class ObjectStore:
             for sha256 in [digest for digest, p in self._partials.items() if now - p.touched >= STALE_S]:
                 self.drop(sha256)
 
-    def _write_chunk(self, sha256: bytes, size: int, offset: int, data: bytes, sync: bool) -> Written:
+    def _write_chunk(self, sha256: bytes, size: int, offset: int, data: bytes | memoryview, sync: bool) -> Written:
         with self._lock, capacity("writing an object"):
             if error := self._refused(sha256, size, offset, data):
                 return Written("error", error)
@@ -210,7 +212,7 @@ class ObjectStore:
 
     # --- inside
 
-    def _refused(self, sha256: bytes, size: int, offset: int, data: bytes) -> str:
+    def _refused(self, sha256: bytes, size: int, offset: int, data: bytes | memoryview) -> str:
         """Why a chunk cannot belong to the object, or ''."""
         if len(sha256) != _DIGEST or not 0 <= offset <= size - len(data):
             return "the chunk is not inside the object"

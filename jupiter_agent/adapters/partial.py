@@ -34,7 +34,7 @@ class Partial:
     def marker(self) -> Path:
         return self.path.with_name(self.path.name + ".holes")
 
-    def put(self, offset: int, data: bytes) -> bool:
+    def put(self, offset: int, data: bytes | memoryview) -> bool:
         """Write what is new of these bytes; False when that would leave too many holes."""
         end = offset + len(data)
         if end <= self.prefix:

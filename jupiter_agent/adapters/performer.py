@@ -17,16 +17,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from jupiter_agent.adapters.bulk import BulkChannel, Wanted
 from jupiter_agent.adapters.bundle import open_bundle
 from jupiter_agent.adapters.forwards import Forwards
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.objects import ObjectStore
+from jupiter_agent.adapters.ports import format_address, parse_address
 from jupiter_agent.adapters.runner import Runner
 from jupiter_agent.adapters.solver import solve_in_thread
 from jupiter_agent.core import effects as ef
 from jupiter_agent.core import events as ev
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages.bulk import BulkAt
 from jupiter_agent.core.messages.control import Answer, LogChunk
 from jupiter_agent.core.messages.jobs import SINK, Chunk, Missing
 from jupiter_agent.core.wire import decode, encode
@@ -50,6 +53,7 @@ class Network(Protocol):
     def disconnect(self, peer: str) -> None: ...
     def send(self, peer: str, frame: bytes) -> None: ...
     def test_port(self, peer: str, address: str) -> None: ...
+    def place(self, peer: str) -> tuple[str, str] | None: ...
     def join_request(self, address: str, frame: bytes, on_answer: Callable[[bytes | None, str], None]) -> None: ...
 
 
@@ -67,6 +71,9 @@ class Performer:
         self.forwards = Forwards(self._note)
         self.network: Network
         """set by the composition before the first effect"""
+        self.bulk: BulkChannel | None = None
+        """set by the composition where there is one"""
+        self._durable: set[bytes] = set()
         self._me, self._post, self._journal, self._on_effect = me, post, journal, on_effect
         self._apps: dict[bytes, AppSpec] = {}
         self._working: set[asyncio.Task[None]] = set()
@@ -162,27 +169,58 @@ class Performer:
             self._post(ev.ObjectStored(effect.sha256, effect.size, str(error)))
             return
         if written.state == "stored" and effect.size > SYNC_APART_BYTES:
-            self._work(self._synced(effect))
+            self._work(self._synced(effect.sha256, effect.size))
         elif written.state != "partial":
             self._post(ev.ObjectStored(effect.sha256, effect.size, written.error))
 
-    async def _synced(self, effect: ef.WriteChunk) -> None:
+    async def _synced(self, sha256: bytes, size: int) -> None:
         """A large object is synced off the loop before it is there: a record that names it must not wait for that."""
         error = ""
         try:
-            await asyncio.to_thread(self.objects.sync, [effect.sha256])
+            await asyncio.to_thread(self.objects.sync, [sha256])
         except (CapacityError, OSError) as failed:
             error = str(failed)
-            self.objects.drop(effect.sha256)
-        self._post(ev.ObjectStored(effect.sha256, effect.size, error))
+            self.objects.drop(sha256)
+        self._post(ev.ObjectStored(sha256, size, error))
 
     def _send_chunk(self, effect: ef.SendChunk) -> None:
         size = self.objects.size(effect.sha256)
         data = self.objects.read_chunk(effect.sha256, effect.offset, effect.length) if size is not None else None
-        if size is None or data is None:
-            self.send(effect.dst, Missing(effect.sha256))
+        message: Message = Missing(effect.sha256)
+        if size is not None and data is not None:
+            message = Chunk(effect.sha256, size, effect.offset, data)
+        if effect.relayed:
+            self._post(ev.ChunkRead(effect.dst, message))
         else:
-            self.send(effect.dst, Chunk(effect.sha256, size, effect.offset, data))
+            self.send(effect.dst, message)
+
+    def _fetch_bulk(self, effect: ef.FetchBulk) -> None:
+        """From the host of the peer's address, with the key of the control channel."""
+        place = self.network.place(effect.peer)
+        if self.bulk is None or place is None:
+            self._post(ev.BulkEnded(effect.sha256, effect.peer, 0, 0.0, "unreachable"))
+            return
+        if effect.durable:
+            self._durable.add(effect.sha256)
+        host, _ = parse_address(place[0])
+        self.bulk.take(Wanted(effect.sha256, effect.size, effect.peer, format_address(host, effect.port), place[1]))
+
+    def _drop_bulk(self, effect: ef.DropBulk) -> None:
+        self._durable.discard(effect.sha256)
+        if self.bulk is not None:
+            self.bulk.drop(effect.sha256)
+
+    def _tell_bulk(self, effect: ef.TellBulk) -> None:
+        self.send(effect.dst, BulkAt(self.bulk.port if self.bulk is not None else 0))
+
+    def on_bulk(self, event: ev.Event) -> None:
+        """What the bulk channel tells: a large object that must last is synced before it is here."""
+        if isinstance(event, ev.ObjectStored) and event.sha256 in self._durable:
+            self._durable.discard(event.sha256)
+            if not event.error and event.size > SYNC_APART_BYTES:
+                self._work(self._synced(event.sha256, event.size))
+                return
+        self._post(event)
 
     def _open_bundle(self, effect: ef.OpenBundle) -> None:
         async def opened() -> None:
@@ -258,6 +296,9 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.SendJoin: Performer._send_join,
     ef.WriteChunk: Performer._write_chunk,
     ef.SendChunk: Performer._send_chunk,
+    ef.FetchBulk: Performer._fetch_bulk,
+    ef.DropBulk: Performer._drop_bulk,
+    ef.TellBulk: Performer._tell_bulk,
     ef.DropObject: lambda p, e: p.objects.drop(e.sha256),
     ef.OpenBundle: Performer._open_bundle,
     ef.StartTask: Performer._start_task,

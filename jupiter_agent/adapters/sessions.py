@@ -154,6 +154,10 @@ class Directory:
             return CLIENT_PREFIX
         return self._by_key.get(key, "")
 
+    def is_peer(self, key: str) -> bool:
+        """One look into a dict, which any thread may take."""
+        return key in self._by_key
+
     def rule(self, key: str) -> str:
         """Gate rule of the agent's socket. A member's key that only ever knocks is in a loop: it is banned for 30 s."""
         if key == self._operator_key:

@@ -166,6 +166,15 @@ class ZmqTransport:
 
         self._spawn(ask())
 
+    def place(self, peer: str) -> tuple[str, str] | None:
+        """A peer's address and key, as last learned."""
+        known = self._directory.peers.get(peer)
+        return None if known is None else (known.address, known.key)
+
+    def admits(self, key: str) -> bool:
+        """Whether this is a peer's key. From any thread."""
+        return self._directory.is_peer(key)
+
     def counters(self) -> dict[str, int]:
         peers = self._directory.peers.values()
         sessions = sum(len(p.inbound) + (p.out is not None and p.out.up) for p in peers) + len(self._clients)

@@ -91,12 +91,37 @@ class WriteChunk(Effect, frozen=True):
 
 
 class SendChunk(Effect, frozen=True):
-    """Read from the store and send `Chunk` to `dst` (`Missing` when it is not there)."""
+    """Read from the store and send `Chunk` to `dst` (`Missing` when it is not there); `relayed`: answered by
+    `ChunkRead` instead, for others must carry it."""
 
     dst: str
     sha256: bytes
     offset: int
     length: int
+    relayed: bool = False
+
+
+class FetchBulk(Effect, frozen=True):
+    """Take an object from what is here of it on, by the bulk channel that `peer` serves at `port`; answered by
+    `ObjectStored` when it is whole, and by `BulkEnded`. `durable`: it is on disk then."""
+
+    sha256: bytes
+    size: int
+    peer: str
+    port: int
+    durable: bool = False
+
+
+class DropBulk(Effect, frozen=True):
+    """Stop taking this object by the bulk channel; no answer."""
+
+    sha256: bytes
+
+
+class TellBulk(Effect, frozen=True):
+    """Send `BulkAt` with the port of this agent's bulk channel to `dst`."""
+
+    dst: str
 
 
 class StoreInline(Effect, frozen=True):

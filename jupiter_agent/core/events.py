@@ -65,6 +65,24 @@ class ObjectStored(Event, frozen=True):
     error: str = ""
 
 
+class ChunkRead(Event, frozen=True):
+    """Answer to a `SendChunk` that others must carry."""
+
+    dst: str
+    message: Message
+
+
+class BulkEnded(Event, frozen=True):
+    """The bulk channel is done with an object. `error`: '' (it was whole), missing, lost, unreachable, or `size N`:
+    what the source says; `moved_bytes` came in `seconds`."""
+
+    sha256: bytes
+    peer: str
+    moved_bytes: int
+    seconds: float
+    error: str = ""
+
+
 class BundleOpened(Event, frozen=True):
     """Answer to `OpenBundle`: the app, or why it was refused (error and hint for the submitter)."""
 

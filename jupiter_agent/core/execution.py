@@ -228,7 +228,7 @@ class Execution:
         join = self.home_join if parcel.dst == HOME else self._joins[parcel.dst]
         if not join.add(parcel):
             return self._transfers.also_at(parcel.objects, src, now)
-        effects = self._transfers.keep(parcel.objects, src, now)
+        effects = self._transfers.keep(parcel.objects, src, now, durable=parcel.dst == HOME)
         if parcel.dst == HOME:
             self.arrived_home.append(parcel.item)
         else:
@@ -261,6 +261,10 @@ class Execution:
             if attempt.projection in fired:
                 continue
             objects = [obj for parcel in attempt.parcels for obj in parcel.objects]
+            if why := self._transfers.refuted(objects):
+                attempt.tries = self._job.tasks[attempt.task].retries
+                effects += self.on_run_failed(attempt, RunFailed(0, "transfer", why), now)
+                continue
             if not all(map(self._transfers.has, objects)):
                 self._fetching.append(attempt)
                 continue

@@ -124,6 +124,8 @@ class Home(Remembered):
             if (parcels := next(here, None)) is not None:
                 self._arrived.discard(name)
                 effects += self._commit(item, parcels, now)
+            elif why := self._transfers.refuted(self._execution.home_join.objects(name)):
+                effects += self.on_failed(ItemFailed(self.job.id, name, HOME, self._around.me, 1, "transfer", why), now)
         return effects
 
     def _commit(self, item: Item, parcels: list[Parcel], now: float) -> list[Effect]:
@@ -149,11 +151,8 @@ class Home(Remembered):
         return [effect for item in done for effect in self._deliver(item)]
 
     def _deliver(self, item: Item) -> list[Effect]:
-        sinks = dict.fromkeys(sink for sink, _ in item.results)
-        return [
-            Deliver(self.job.id, HOME, sink, item.name, [obj for of, obj in item.results if of == sink])
-            for sink in sinks
-        ]
+        sinks = {sink: [obj for of, obj in item.results if of == sink] for sink, _ in item.results}
+        return [Deliver(self.job.id, HOME, sink, item.name, objects) for sink, objects in sinks.items()]
 
     def on_failed(self, message: ItemFailed, now: float) -> list[Effect]:
         """A task gave an item up."""

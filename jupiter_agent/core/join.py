@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import product
 
-from jupiter_agent.core.messages.jobs import Parcel
+from jupiter_agent.core.messages.jobs import Obj, Parcel
 
 Key = tuple[bytes, frozenset[tuple[str, bytes]]]
 """What tells parcels of one edge and item apart: stamp and carried stamps."""
@@ -61,6 +61,10 @@ class JoinBuffer:
     def parcels(self, item: str) -> list[Parcel]:
         """All of an item, in order of arrival."""
         return list(self._order.get(item, ()))
+
+    def objects(self, item: str) -> list[Obj]:
+        """All that were announced for an item."""
+        return [obj for parcel in self.parcels(item) for obj in parcel.objects]
 
     def drop(self, item: str) -> None:
         self._items.pop(item, None)

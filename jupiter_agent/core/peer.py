@@ -23,6 +23,7 @@ from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.membership import Delivered, MemberChanged, Membership, ProfileChanged
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
+from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.published import Published
@@ -68,6 +69,7 @@ class Peer:
         self.rng = rng
         self.membership = membership
         self.transfers = Transfers(self.me)
+        self.transfers.relayed = membership.relayed_bps
         self.queue = RunQueue(settings.slots)
         self.jobs = Jobs(self, self.queue, self.transfers)
         self.links_known = Links()
@@ -190,12 +192,23 @@ class Peer:
         return effects
 
     def _on_chunk(self, src: str, message: jm.Chunk, now: float) -> list[Effect]:
-        """Part of an object; finished transfers are free measurements of the link."""
+        """Part of an object."""
         effects = self.transfers.on_chunk(src, message, now)
+        return effects + self._after_fetch(now)
+
+    def _on_bulk_ended(self, event: ev.BulkEnded, now: float) -> list[Effect]:
+        effects = self.transfers.on_bulk_ended(event, now)
+        return effects + self._after_fetch(now)
+
+    def _after_fetch(self, now: float) -> list[Effect]:
+        """Finished transfers are free measurements of the link; items whose objects can never come are given up."""
         samples, self.transfers.samples = self.transfers.samples, []
         for peer, size, seconds in samples:
             self.links_known.on_transfer(peer, size, seconds, now)
-        return effects
+        if not self.transfers.refuting:
+            return []
+        self.transfers.refuting = False
+        return self.jobs.on_stored(ev.ObjectStored(b"", 0, "refuted"), now)
 
     def _on_links_wanted(self, src: str, message: jm.LinksWanted, now: float) -> list[Effect]:
         self._refresh_rtts(now)
@@ -340,6 +353,8 @@ _EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
     ev.Received: Peer._on_received,
     ev.ObjectStored: Peer._on_stored,
     ev.BundleOpened: Peer._on_bundle,
+    ev.BulkEnded: Peer._on_bulk_ended,
+    ev.ChunkRead: lambda peer, event, now: [Send(event.dst, event.message)],
     ev.Profiled: Peer._on_profiled,
     ev.Sampled: Peer._on_sampled,
     ev.Stopping: Peer._on_stopping,
@@ -353,6 +368,8 @@ _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] 
     jm.ChunkRequest: lambda peer, src, message, now: peer.transfers.on_request(src, message, now),
     jm.Chunk: Peer._on_chunk,
     jm.Missing: lambda peer, src, message, now: peer.transfers.on_missing(src, message, now),
+    BulkWanted: lambda peer, src, message, now: peer.transfers.on_bulk_wanted(src, message, now),
+    BulkAt: lambda peer, src, message, now: peer.transfers.on_bulk_at(src, message, now),
     LogChunk: lambda peer, src, message, now: peer.control.on_log(src, message, now),
     jm.LinksWanted: Peer._on_links_wanted,
     jm.Links: lambda peer, src, message, now: peer.submissions.on_links(src, message, now),

@@ -89,6 +89,7 @@ class Membership:
         prober.on_answer["last"] = lambda _, peer, alive, at: suspicions.on_last_check(peer, alive, at)
         prober.on_answer["contested"] = lambda _, peer, alive, at: suspicions.on_contest_answered(peer, alive, at)
         self._tick_at = now
+        self._lagged_at = now
         self._heal_at = now + settings.heal_s * rng.random()
         self._left = False
         self._on_event: dict[type[Event], Callable[[Any, float], None]] = {
@@ -210,8 +211,13 @@ class Membership:
         self._context.view.clock.now = now
         if self._left:
             return []
-        if now - self._tick_at > self._context.settings.pause_s:
-            self._on_pause(now - self._tick_at, now)
+        late_s, settings = now - self._tick_at, self._context.settings
+        if late_s > settings.pause_s:
+            self._on_pause(late_s, now)
+        elif late_s > settings.lag_s and now - self._lagged_at >= 1.0:
+            self._lagged_at = now
+            self._context.counters["lags"] += 1
+            self._context.worse()
         if now >= self._tick_at:
             self._tick_at = now + self._context.settings.tick_s
             self._joiner.on_tick(now)

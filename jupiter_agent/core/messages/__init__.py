@@ -23,4 +23,4 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class Message(Struct, frozen=True, array_like=True):
-    """Base of all messages. Subclasses set an integer `tag`: 1-29 membership, 30-59 jobs, 60-89 control."""
+    """Base of all messages. Subclasses set an integer `tag`: 1-29 membership, 30-59 jobs, 60-89 control, 90-99 bulk."""

@@ -54,7 +54,7 @@ def test_what_was_not_asked_for_is_dropped():
     assert transfers.on_chunk("n2", chunk(0), 0.0) == []
     transfers.keep([OBJ], "n2", 0.0)
     assert transfers.on_chunk("n2", chunk(5), 0.0) == []
-    assert transfers.on_chunk("n2", chunk(0, size=99_999_999), 0.0) == []
+    assert transfers.on_chunk("n3", chunk(0, size=99_999_999), 0.0) == []
     assert transfers.on_chunk("n2", chunk(0, length=3), 0.0) == []
     assert transfers.moved_bytes == 0
 
