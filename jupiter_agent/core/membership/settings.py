@@ -59,6 +59,8 @@ class MembershipSettings:
     contest_s: float = 3.0
     """a death read in a digest waits this long, then for a sign of life"""
 
+    lag_s: float = 0.15
+    """a tick so late counts once a second against our own health: we are starved, others are not slow"""
     pause_s: float = 0.5
     grace_s: float = 1.5
 

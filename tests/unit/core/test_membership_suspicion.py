@@ -183,6 +183,16 @@ def test_a_last_question_that_stays_unanswered_saves_nobody():
     assert rig.state(victim) == "dead"
 
 
+def test_ticks_a_little_late_count_once_a_second():
+    rig, _ = cluster(3)
+    rig.run_to(10.0)
+    health, lags = rig.machine._context.health, rig.machine.counters["lags"]
+    for _ in range(5):
+        rig.pause_to(rig.machine.next_deadline() + 0.2)
+    assert (rig.machine.counters["lags"] - lags, rig.machine.counters["pauses"]) == (2, 0)
+    assert rig.machine._context.health == min(8, health + 2)
+
+
 # --- lost session and refused connection ---
 
 
