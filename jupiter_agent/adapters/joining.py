@@ -17,6 +17,7 @@ import zmq
 
 from jupiter_agent.adapters.curve import (
     HANDSHAKE_FAILED,
+    STALLED_S,
     AccessKeys,
     Socket,
     curve_server,
@@ -59,7 +60,7 @@ class JoinSocket:
         self._askers: OrderedDict[str, bytes] = OrderedDict()
         self._tokens = BURST
         self._filled = hub.loop.time()
-        self.socket = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES)
+        self.socket = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, hub.patience)
         hub.loop.add_reader(self.socket.FD, hub.turn)
 
     def rule(self, key: str) -> str:
@@ -145,8 +146,9 @@ class JoinRequest:
             self._release.pop()()
 
     async def _exchange(self, address: str, frame: bytes) -> tuple[bytes | None, str]:
-        sock, monitor = self._open(address)
         loop = self._hub.loop
+        opened = loop.time()
+        sock, monitor = self._open(address)
         answer: asyncio.Future[tuple[bytes | None, str]] = loop.create_future()
 
         def look() -> None:
@@ -154,7 +156,7 @@ class JoinRequest:
                 answer.set_result((sock.recv_multipart()[-1], ""))
             events = [] if sock.closed else monitor_events(monitor, 10)
             if events and not answer.done():
-                answer.set_result((None, why_no_answer(events)))
+                answer.set_result((None, why_no_answer(events, loop.time() - opened)))
 
         for watched in (sock, monitor):
             loop.add_reader(watched.FD, look)
@@ -173,9 +175,11 @@ class JoinRequest:
         return sock, monitor
 
 
-def why_no_answer(events: list[tuple[int, int, str]]) -> str:
-    """From what the monitor says of a failed exchange. Only a handshake that the other end broke off means a wrong
-    secret; libzmq's own limit says EAGAIN, and a session that ends later says nothing of secrets. Clocks do not count:
-    on a busy machine we may look seconds late, or have begun to count late."""
-    refused = any(event & HANDSHAKE_FAILED and value != errno.EAGAIN for event, value, _ in events)
-    return "unauthorised" if refused else "timeout"
+def why_no_answer(events: list[tuple[int, int, str]], elapsed_s: float) -> str:
+    """From what the monitor says of a failed exchange, so long after its socket was opened.
+
+    A wrong secret shows as a handshake that the other end breaks off. So does a handshake that took the other end too
+    long, but that is never before its own limit; ours is EAGAIN. A session lost later says nothing of secrets.
+    """
+    broken_off = any(event & HANDSHAKE_FAILED and value != errno.EAGAIN for event, value, _ in events)
+    return "unauthorised" if broken_off and elapsed_s < 0.9 * STALLED_S else "timeout"
