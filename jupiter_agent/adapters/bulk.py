@@ -36,7 +36,7 @@ QUEUE_FRAMES = 256
 
 
 class Wanted(NamedTuple):
-    """An object to take from the agent that listens for this at `endpoint` with `key`."""
+    """An object to take from the agent that listens for this at `endpoint` (HOST:PORT) with `key`."""
 
     sha256: bytes
     size: int
@@ -70,7 +70,7 @@ class BulkChannel:
         self._loop = asyncio.get_running_loop()
         self._orders: deque[Wanted | bytes] = deque()
         self._thread: threading.Thread | None = None
-        self._closing = False
+        self._closing = self._dead = False
         self._port = 0
         self._sessions: dict[tuple[str, str], _Session] = {}
 
@@ -78,7 +78,7 @@ class BulkChannel:
     def port(self) -> int:
         """Where this agent serves; it begins to with the first question. 0: it cannot."""
         self._start()
-        return self._port
+        return 0 if self._dead else self._port
 
     def take(self, wanted: Wanted) -> None:
         """Answered by `ObjectStored` or by `BulkEnded` with an error; `BulkEnded` also says what was measured."""
@@ -101,7 +101,10 @@ class BulkChannel:
 
     def _order(self, order: Wanted | bytes) -> None:
         self._orders.append(order)
-        os.eventfd_write(self._wake, 1)
+        if self._dead:
+            self._refuse_orders()
+        else:
+            os.eventfd_write(self._wake, 1)
 
     def _start(self) -> None:
         if self._thread is not None or self._closing:
@@ -126,13 +129,15 @@ class BulkChannel:
                     self._work(key, now)
         except Exception as error:  # noqa: BLE001  # the agent goes on by the control channel; it must not hang on this
             log.critical("the bulk channel stops: %s: %s", type(error).__name__, error)
-            for session in self._sessions.values():
-                self._tell_all(session, session.source.fail())
+            self._dead = True
+            for key, session in self._sessions.items():
+                self._tell(key, session, session.source.fail())
+            self._refuse_orders()
         finally:
             for session in self._sessions.values():
                 _close(session)
             self._server.close()
-            self._context.term()
+            self._context.destroy(linger=0)
 
     def _wait(self) -> None:
         """Until a socket has something, an order came, or the next deadline."""
@@ -156,7 +161,7 @@ class BulkChannel:
             pass
         now = time.monotonic()
         while self._orders:
-            order = self._orders.popleft()
+            order = self._orders[0]
             if isinstance(order, bytes):
                 for session in self._sessions.values():
                     session.source.drop(order)
@@ -166,6 +171,7 @@ class BulkChannel:
                 offset = self._objects.partial_offset(order.sha256)
                 session.began.setdefault(order.sha256, (now, offset))
                 session.source.want(order.sha256, order.size, min(offset, max(0, order.size - 1)), now)
+            self._orders.popleft()
 
     def _open(self, wanted: Wanted, now: float) -> _Session:
         sock = curve_socket(self._context, zmq.DEALER, self._pair, PART_BYTES + 1024)
@@ -174,7 +180,10 @@ class BulkChannel:
         events = HANDSHAKE_FAILED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
         session = _Session(Source(now), sock, sock.get_monitor_socket(events))
         self._sessions[wanted.peer, wanted.endpoint] = session
-        sock.connect(wanted.endpoint)
+        try:
+            sock.connect("tcp://" + wanted.endpoint)
+        except zmq.ZMQError:
+            self.counters["bulk_bad_addresses"] += 1  # nobody answers there: unreachable in the end
         self.counters["bulk_sessions"] += 1
         return session
 
@@ -240,10 +249,12 @@ class BulkChannel:
             moved = self._objects.partial_offset(each.sha256) - offset
             self._report(BulkEnded(each.sha256, key[0], max(0, moved), max(1e-6, now - began), each.error))
 
-    def _tell_all(self, session: _Session, ended: list[Ended]) -> None:
-        for key, each in self._sessions.items():
-            if each is session:
-                self._tell(key, session, ended)
+    def _refuse_orders(self) -> None:
+        """Nobody works on them any more."""
+        while self._orders:
+            order = self._orders.popleft()
+            if isinstance(order, Wanted):
+                self._report(BulkEnded(order.sha256, order.peer, 0, 1e-6, "unreachable"))
 
     def _report(self, event: Event) -> None:
         if not self._closing:

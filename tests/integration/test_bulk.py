@@ -30,10 +30,10 @@ class End:
         self.channel = BulkChannel(self.pair, self.store, self.events.append, lambda key: key in known, "127.0.0.1")
 
     def put(self, size: int, seed: int = 1) -> bytes:
-        return self.store.ingest_bytes(random.Random(seed).randbytes(size))
+        return self.store.ingest_bytes((random.Random(seed).randbytes(MB) * (size // MB + 1))[:size])
 
     def take(self, source: "End", sha256: bytes, size: int, port: int = 0) -> None:
-        endpoint = f"tcp://127.0.0.1:{port or source.channel.port}"
+        endpoint = f"127.0.0.1:{port or source.channel.port}"
         self.channel.take(Wanted(sha256, size, "n1", endpoint, source.pair.public))
 
     def ended(self) -> list[str]:
@@ -157,6 +157,25 @@ async def test_nobody_listens_there(tmp_path):
         taker.take(source, bytes(32), MB, port=1)
         await until(taker.ended)
         assert taker.ended() == ["unreachable"]
+
+
+@in_loop
+async def test_what_is_no_address_is_unreachable(tmp_path):
+    async with two(tmp_path) as (source, taker, _):
+        taker.channel.take(Wanted(bytes(32), MB, "n1", "no such host:1", source.pair.public))
+        await until(taker.ended)
+        assert taker.ended() == ["unreachable"]
+
+
+@in_loop
+async def test_a_thread_that_broke_sends_everybody_to_the_other_way(tmp_path):
+    async with two(tmp_path) as (source, taker, _):
+        sha256 = source.put(MB)
+        taker.channel.take(Wanted(sha256, MB, "n1", "127.0.0.1:1", "no key"))
+        await until(taker.ended)
+        assert taker.channel.port == 0
+        taker.take(source, sha256, MB)
+        await until(lambda: taker.ended() == ["unreachable"] * 2)
 
 
 @in_loop
