@@ -88,11 +88,17 @@ class Made(Struct, array_like=True, tag="made"):
     size: int
 
 
+class Taken(Struct, array_like=True, tag="taken"):
+    """A large file that was delivered is laid out: the one that was shown is needed no more."""
+
+    file: str
+
+
 class Ended(Struct, array_like=True, tag="ended"):
     """The function of a home script or non-DAG task returned; the process ends."""
 
 
-decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed | Window | Back | Made | Ended).decode
+decode = msgspec.msgpack.Decoder(Ready | Broken | Done | Failed | Window | Back | Made | Taken | Ended).decode
 GARBAGE = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 """what `decode` raises for what no honest process writes"""
 

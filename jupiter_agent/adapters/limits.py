@@ -1,30 +1,73 @@
-"""What a task process may use, and the environment it sees."""
+"""What a task process may use, and the environment it sees. There is always a limit; the app may set another one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from jupiter_agent.core.messages.jobs import TaskSpec
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 
 KEPT = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 """all that a task sees of the agent's environment: tokens and keys in the rest are none of its business"""
 
 MARK = "JUPITER_PROCESS"
-"""in every task's environment: children that left its session are found by it"""
+"""in every task's environment: what an agent that was killed left behind is found by it"""
+
+MEMORY_SHARE, SCRATCH_SHARE, MOST_SCRATCH = 0.5, 0.5, 16 * GIB
+"""of this machine's memory, of its free disk"""
+SLACK = GIB
+"""what a process may reserve beyond its memory limit: libraries map buffers that they never touch"""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Of one process of a task and all its children together, but for `files`, which is of each."""
+
+    memory: int
+    scratch: int
+    processes: int
+    files: int
+    cpus: int
+    seconds: float
+    """per item"""
+    address_space: int | None = None
+
+    def for_process(self) -> dict[str, int | None]:
+        """As the process applies them to itself (task/harden.py)."""
+        return {
+            "address_space": self.address_space,
+            "data": self.memory + SLACK,
+            "memory": self.memory,
+            "file_size": self.scratch,
+            "nofile": self.files,
+            "processes": self.processes,
+            "cpus": self.cpus,
+        }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of every task process; None: not limited here (a container or cgroup may do it)."""
+    """Bounds of every task process, unless its app says otherwise (`limits:` of a task). 0: as the machine is."""
 
+    memory_bytes: int = 0
+    """resident, of its processes together; 0: half of what this machine, or its container, has"""
+    scratch_bytes: int = 0
+    """in its private folder; 0: half of the free disk, at most 16 GiB"""
+    processes: int = 512
+    open_files: int = 4096
+    cpus: int = 0
+    """cores it may run on; 0: all"""
+    run_s: float = 86400.0
+    """for one item, where the task has no `timeout_s`"""
     address_space_bytes: int | None = None
     """RLIMIT_AS. Off by default: programs that map much and touch little (JITs, GPU drivers) fail under it"""
-    open_files: int | None = 4096
-    processes: int | None = None
-    """RLIMIT_NPROC counts all processes of the *user*, so it is only right where the agent has a user of its own"""
     log_bytes: int = 8 * MIB
     """kept per task; the rest is counted"""
     load_s: float = 120.0
@@ -36,18 +79,80 @@ class Limits:
     namespaces: bool = True
     """v4 and v5 tasks see /centralized_scheduler and /jupiter in a mount namespace, where the kernel lets us"""
 
-    def for_process(self) -> dict[str, int | None]:
-        """As the process applies them to itself (task/harden.py)."""
-        return {"address_space": self.address_space_bytes, "nofile": self.open_files, "processes": self.processes}
+    def of(self, spec: TaskSpec | None, folder: Path) -> Allowed:
+        """For the process of a task, `None`: for a sample run. `folder`: where private folders are."""
+        asked = _asked(spec.extra.get("limits") if spec else None)
+        machine = machine_memory()
+        return Allowed(
+            memory=min(asked.get("memory") or self.memory_bytes or int(machine * MEMORY_SHARE), machine),
+            scratch=asked.get("disk") or self.scratch_bytes or _free_share(folder),
+            processes=asked.get("processes") or self.processes,
+            files=asked.get("files") or self.open_files,
+            cpus=asked.get("cpus") or self.cpus or len(os.sched_getaffinity(0)),
+            seconds=(spec.timeout_s if spec else None) or self.run_s,
+            address_space=self.address_space_bytes,
+        )
 
 
-def environment(home: Path, job: str, task: str, app: str, mark: str) -> dict[str, str]:
-    """The whole environment of a task process. One thread per numeric library: tasks share the cores."""
+def _asked(value: Any) -> dict[str, int]:
+    """What an app asks for; it came with the job, so what makes no sense is left out."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(key): number for key, number in value.items() if type(number) is int and 0 < number < 1 << 62}
+
+
+def _free_share(folder: Path) -> int:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return MOST_SCRATCH
+    return min(int(free * SCRATCH_SHARE), MOST_SCRATCH)
+
+
+def machine_memory(root: Path = Path("/")) -> int:
+    """Bytes this machine has, or less where a cgroup (v1 or v2) that we are in says so."""
+    return min([_total(root), *_cgroup_limits(root)])
+
+
+def _total(root: Path) -> int:
+    for line in (root / "proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return GIB
+
+
+def _cgroup_limits(root: Path) -> Iterator[int]:
+    """Of each cgroup from ours to the top, as far as they can be seen here."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        tops = ["sys/fs/cgroup/memory"] if controllers else ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        for top in tops:
+            inside = Path(path.lstrip("/"))
+            for each in (inside, *inside.parents):
+                yield from _number(root / top / each / name)
+
+
+def _number(path: Path) -> Iterator[int]:
+    try:
+        yield int(path.read_text())
+    except (OSError, ValueError):  # not there, or `max`
+        return
+
+
+def environment(home: Path, job: str, task: str, app: str, mark: str, cpus: int = 1) -> dict[str, str]:
+    """The whole environment of a task process. One thread per numeric library unless the app asks for more cores."""
     return {
         **_kept(os.environ),
         "HOME": str(home),
         "TMPDIR": str(home),
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(cpus),
         "JUPITER_JOB": job,
         "JUPITER_TASK": task,
         "JUPITER_APP": app,

@@ -1,11 +1,11 @@
 """Task processes as the agent sees them: start one, talk to it in frames, notice its end, end it with all its children.
 
 Processes are started by one thread that lives as long as the spawner: the kernel ties a death signal to the *thread*
-that started the process, and fork + exec would hold up the loop for a few milliseconds.
+that started the process, and fork + exec would hold up the loop for a few milliseconds. The same thread begins with
+what an agent that was killed left here, and with trying the sandbox.
 
-Children of a task stay in its session and group unless they leave on purpose; those are found in /proc by a mark in
-their environment (which a fork inherits). Only a process that leaves the session *and* starts another program with a
-clean environment escapes: keeping that in needs a cgroup or a PID namespace, that is, a container.
+In a sandbox the process we start is bubblewrap; its child is the first process of the namespace, and ends it. Without
+one, children stay in the session and group of the task unless they leave on purpose; see proctree.py for those.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from jupiter_agent.adapters.limits import MARK
+from jupiter_agent.adapters.proctree import become_reaper, disown, end_orphans, mark_of, spawn, tree
+from jupiter_agent.adapters.sandbox import Sandbox, make_folders
 
 BOOT = "from jupiter_agent.task.main import main; main()"
 OPTIONS = ("-I", "-X", "utf8", "-c", BOOT)
@@ -33,6 +35,10 @@ HEADER_BYTES = 4
 MAX_FRAME = 16 * 1024 * 1024
 MAX_SWEEPS = 50
 SWEEP_PAUSE_S = 0.002
+KEEPERS = 2
+"""processes of the sandbox: bubblewrap, and the first one inside"""
+BY_SIGNAL = 128
+"""bubblewrap's exit code for a signal, less its number"""
 
 
 class Frames(asyncio.Protocol):
@@ -79,11 +85,12 @@ class Frames(asyncio.Protocol):
 class Child:
     """A running process. `ended` is set once it has ended; until `reap` it keeps its number."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], mark: str, frames: Frames) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], frames: Frames, is_closed: bool) -> None:
+        """`is_closed`: it is the keeper of a sandbox."""
         self.pid = popen.pid
         self.frames = frames
+        self.keepers = KEEPERS if is_closed else 0
         self._popen = popen
-        self._mark = mark
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
         self._pidfd = os.pidfd_open(popen.pid)
@@ -94,7 +101,25 @@ class Child:
         os.close(self._pidfd)
         self.ended.set()
 
-    def signal_group(self, number: signal.Signals) -> None:
+    def terminate(self) -> None:
+        """SIGTERM to the task's processes; the keeper of a sandbox would end it at once."""
+        if self.keepers:
+            self._loop.run_in_executor(None, self._terminate_inside)
+        else:
+            self._signal_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the group, and so to all of a sandbox."""
+        self._signal_group(signal.SIGKILL)
+
+    def _terminate_inside(self) -> None:
+        for pid in list(tree(self.pid))[self.keepers :]:
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except OSError:
+                pass
+
+    def _signal_group(self, number: signal.Signals) -> None:
         """To the whole process group. The leader is not reaped before `reap`, so its number cannot be another's."""
         try:
             os.killpg(self.pid, number)
@@ -104,48 +129,61 @@ class Child:
     async def reap(self) -> int:
         """Wait for the end, end whatever it left behind, and return its exit status (negative: a signal)."""
         await self.ended.wait()
-        self.signal_group(signal.SIGKILL)
-        await self._loop.run_in_executor(None, kill_marked, self._mark, self.pid)
+        self.kill()
         self.frames.close()
-        return self._popen.wait()
+        status = await self._loop.run_in_executor(None, self._clear_up)
+        return BY_SIGNAL - status if self.keepers and BY_SIGNAL < status < BY_SIGNAL + signal.NSIG else status
+
+    def _clear_up(self) -> int:
+        status = self._popen.wait()
+        disown(self.pid)
+        end_orphans()
+        return status
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be started. `environ` is given the private folder's `home` and the mark; `output` is an fd."""
+
+    job: str
+    task: str
+    output: int
+    environ: Callable[[Path, str], dict[str, str]]
+    python: str = sys.executable
+    readable: tuple[Path, ...] = ()
+    """folders it needs beyond what every process does"""
 
 
 class Spawner:
     """Starts task processes. `folder` becomes the place of their private folders; what was there is removed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sandbox: Callable[[], Sandbox] = Sandbox) -> None:
+        """`sandbox` is asked once, in a thread."""
         self.folder = folder
         self._thread = ThreadPoolExecutor(1, "spawner")
         self._lifeline = (-1, -1)
         self._prefix = ""
         self._count = 0
+        self.sandbox: Future[Sandbox] = self._thread.submit(sandbox)
+        self._begun = self._thread.submit(self._take_over)
 
-    async def start(
-        self, frames: Frames, environ: Callable[[Path, str], dict[str, str]], title: tuple[str, str], output: int,
-        python: str = sys.executable,
-    ) -> tuple[Child, Path]:  # fmt: skip
-        """A process and its private folder. `environ` is given that folder's `home` and the mark; `output` an fd."""
+    async def start(self, frames: Frames, order: Order) -> tuple[Child, Path]:
+        """A process and its private folder."""
         loop = asyncio.get_running_loop()
         self._count += 1
-        number = self._count
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             try:
-                work = await loop.run_in_executor(self._thread, self._prepare, number, title[1])
-                mark = f"{self._prefix}{number}"
-                environment = environ(work / "home", mark)
-                if python != sys.executable:
-                    environment["PATH"] = f"{Path(python).parent}:{environment['PATH']}"
-                words = [python, *OPTIONS, str(theirs.fileno()), str(self._lifeline[0]), *title]
+                work = self.folder / f"{self._count}-{order.task}"
                 popen = await loop.run_in_executor(
-                    self._thread, self._spawn, words, theirs.fileno(), output, environment, work
+                    self._thread, self._spawn, order, work, f"{self._count}", theirs.fileno()
                 )
             except BaseException:
                 ours.close()
                 raise
         await loop.create_unix_connection(lambda: frames, sock=ours)
-        return Child(popen, mark, frames), work
+        return Child(popen, frames, self.sandbox.result().is_closed), work
 
     def close(self) -> None:
         """All its processes have ended."""
@@ -155,55 +193,68 @@ class Spawner:
                 os.close(fd)
         self._lifeline = (-1, -1)
 
-    def _prepare(self, number: int, task: str) -> Path:
-        if not self._prefix:
-            self._take_over()
-        work = self.folder / f"{number}-{task}"
-        for part in ("home", "out"):
-            (work / part).mkdir(parents=True, mode=0o700)
-        return work
-
     def _take_over(self) -> None:
         """End and remove what an agent that was killed left here; the mark names this folder, whatever its path."""
+        become_reaper()
         if self.folder.exists():
             entry = self.folder.stat()
             kill_marked(f"{entry.st_dev}-{entry.st_ino}-")
             for old in self.folder.iterdir():
-                shutil.rmtree(old, ignore_errors=True)
+                remove(old)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         entry = self.folder.stat()
         self._prefix = f"{entry.st_dev}-{entry.st_ino}-"
         self._lifeline = os.pipe()
 
-    def _spawn(
-        self, words: list[str], sock: int, output: int, environment: dict[str, str], work: Path
-    ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            pass_fds=(sock, self._lifeline[0]), cwd=work, env=environment, start_new_session=True,
+    def _spawn(self, order: Order, work: Path, number: str, sock: int) -> subprocess.Popen[bytes]:
+        self._begun.result()
+        sandbox = self.sandbox.result()
+        make_folders(work)
+        mark = self._prefix + number
+        environment = order.environ(work / "home", mark)
+        if order.python != sys.executable:
+            environment["PATH"] = f"{Path(order.python).parent}:{environment['PATH']}"
+        words = [order.python, *OPTIONS, str(sock), str(self._lifeline[0]), order.job, order.task]
+        return spawn(
+            sandbox.command(words, work, order.readable), mark, stdin=subprocess.DEVNULL, stdout=order.output,
+            stderr=order.output, pass_fds=(sock, self._lifeline[0]), cwd=work, env=environment,
         )  # fmt: skip
 
 
-def kill_marked(mark: str, session: int = 0) -> None:
-    """SIGKILL every process of this session, or whose mark is (or, ending with `-`, starts with) `mark`.
+def remove(folder: Path) -> None:
+    """A folder with all that is in it, also what a task made unreadable. What the disk refuses stays."""
 
-    Looks again until none is left: a process may fork meanwhile. Blocks for some milliseconds: call it in a thread.
-    """
+    def again(function: Callable[[str], None], path: str, _: object) -> None:
+        try:
+            os.chmod(os.path.dirname(path), 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                function(path)
+        except OSError:
+            pass
+
+    shutil.rmtree(folder, onerror=again)
+
+
+def kill_marked(mark: str) -> None:
+    """SIGKILL every process whose mark begins with `mark`. Looks again until none is left: one may fork meanwhile."""
     for _ in range(MAX_SWEEPS):
-        if not sum(_kill_if_ours(pid, mark, session) for pid in _pids()):
+        if not sum(_kill_if_marked(pid, mark) for pid in _pids()):
             return
         time.sleep(SWEEP_PAUSE_S)
 
 
-def _kill_if_ours(pid: int, mark: str, session: int) -> bool:
-    if not _belongs(pid, mark, session):
+def _kill_if_marked(pid: int, mark: str) -> bool:
+    if not mark_of(pid).startswith(mark):
         return False
     try:
         fd = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        if not _belongs(pid, mark, session):  # the number was given to another process meanwhile
+        if not mark_of(pid).startswith(mark):  # the number was given to another process meanwhile
             return False
         signal.pidfd_send_signal(fd, signal.SIGKILL)
     except OSError:
@@ -216,22 +267,6 @@ def _kill_if_ours(pid: int, mark: str, session: int) -> bool:
 def _pids() -> list[int]:
     me = os.getpid()
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
-
-
-def _belongs(pid: int, mark: str, session: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, _, _, sid = file.read().rpartition(b")")[2].split()[:4]
-        if state in b"ZX":
-            return False
-        if session and int(sid) == session:
-            return True
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            values = file.read().split(b"\0")
-    except (OSError, ValueError):
-        return False
-    wanted = f"{MARK}={mark}".encode()
-    return any(value == wanted or (mark.endswith("-") and value.startswith(wanted)) for value in values)
 
 
 def describe_exit(status: int) -> str:

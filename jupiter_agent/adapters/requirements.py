@@ -77,7 +77,7 @@ class Requirements:
 
     async def _install(self, app: Path, path: Path) -> None:
         child = await asyncio.create_subprocess_exec(
-            *pip(app, path), cwd=path, env=_environment(), start_new_session=True,
+            *pip(app, path), cwd=path, env=_environment(), process_group=0,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -25,8 +25,10 @@ from jupiter_agent.adapters.logs import TaskLog
 from jupiter_agent.adapters.processes import Spawner
 from jupiter_agent.adapters.requirements import Requirements
 from jupiter_agent.adapters.sampling import TITLE, SampleRun
+from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.adapters.surroundings import Surroundings
 from jupiter_agent.adapters.warm import WarmProcess
+from jupiter_agent.adapters.watch import Watch
 from jupiter_agent.core.effects import Deliver, ProfileApp, StartRun, StartTask, StopTask
 from jupiter_agent.core.events import Event, Profiled, RunFailed, TaskDown
 from jupiter_agent.core.ids import is_item_name
@@ -45,18 +47,29 @@ class Runner:
         bundles: Callable[[bytes], Path],
         objects: ObjectStore,
         limits: Limits | None = None,
+        sandbox: Callable[[], Sandbox] = Sandbox,
     ) -> None:
-        """`bundles`: digest -> folder of the unpacked app; OSError or LookupError when it is not there."""
+        """`bundles`: digest -> folder of the unpacked app; OSError or LookupError when it is not there.
+
+        `sandbox` is asked once, in a thread; what an agent that was killed left in `folder` is ended and removed.
+        """
         self._folder = folder.resolve()
         self._limits = limits or Limits()
-        self._spawner = Spawner(self._folder / ".work")
+        self._spawner = Spawner(self._folder / ".work", sandbox)
+        self._watch = Watch()
         self._requirements = Requirements(self._folder / ".requirements")
-        self._around = Surroundings(post, self._spawner, self._requirements, bundles, objects, self._limits)
+        self._around = Surroundings(
+            post, self._spawner, self._requirements, bundles, objects, self._limits, self._watch
+        )  # fmt: skip
         self._post = post
         self._tasks: dict[tuple[str, str], WarmProcess] = {}
         self._samples: dict[str, SampleRun] = {}
         self._logs: WeakValueDictionary[tuple[str, str], TaskLog] = WeakValueDictionary()
         self._ending: set[asyncio.Task[None]] = set()
+
+    async def sandbox(self) -> Sandbox:
+        """What task processes run in."""
+        return await asyncio.wrap_future(self._spawner.sandbox)
 
     def start_task(self, effect: StartTask) -> None:
         """A process that has this very description goes on; one with another (a new bundle) is replaced."""
@@ -126,6 +139,7 @@ class Runner:
             self.stop_task(StopTask(job))
         while self._ending:
             await asyncio.wait(self._ending)
+        await self._watch.close()
         await self._requirements.close()
         self._spawner.close()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,13 @@ import msgspec
 from msgspec import Struct
 
 from jupiter_agent.adapters.answers import FOREIGN, GARBAGE
+from jupiter_agent.adapters.inputs import Shown
 from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
-from jupiter_agent.adapters.processes import Child, Frames, describe_exit
-from jupiter_agent.adapters.setup import process_setup
+from jupiter_agent.adapters.processes import Child, Frames, Order, describe_exit, remove
+from jupiter_agent.adapters.setup import Place, process_setup
 from jupiter_agent.adapters.surroundings import Surroundings
+from jupiter_agent.adapters.watch import Watched
 from jupiter_agent.core.effects import ProfileApp
 from jupiter_agent.core.events import Profiled
 from jupiter_agent.core.ids import HOME, is_item_name
@@ -76,7 +76,7 @@ class SampleRun:
 
     def _kill(self) -> None:
         if self._child:
-            self._child.signal_group(signal.SIGKILL)
+            self._child.kill()
 
     async def _live(self) -> None:
         try:
@@ -96,18 +96,25 @@ class SampleRun:
         try:
             folder = self._around.bundles(self.effect.bundle).resolve()
             frames = Frames(self._on_frame, self._kill)
-            self._child, work = await self._around.spawner.start(
-                frames,
-                lambda home, mark: environment(home, job, TITLE, "", mark),
-                (job, TITLE),
+            python = await self._around.requirements.python(folder)
+            readable = (folder, Path(python).parent.parent)
+            order = Order(
+                job,
+                TITLE,
                 output.write_fd,
-                await self._around.requirements.python(folder),
+                lambda home, mark: environment(home, job, TITLE, "", mark),
+                python,
+                readable,
             )
+            self._child, work = await self._around.spawner.start(frames, order)
+            allowed = self._around.limits.of(None, self._around.spawner.folder)
+            self._around.watch.add(Watched(self._child.pid, work, allowed, self._on_excess, self._child.keepers))
             budget = loop.call_later(self.effect.budget_s, self._expire)
             if self._stopped:
                 self._kill()
             else:
-                frames.send(await loop.run_in_executor(None, self._setup, folder, work))
+                place = Place(folder, work, allowed, self._around.limits.namespaces, self._child.keepers > 0)
+                frames.send(await loop.run_in_executor(None, self._setup, place))
         except FOREIGN:
             self._kill()
             raise
@@ -115,18 +122,23 @@ class SampleRun:
             output.close_write_end()
             if self._child:
                 status = await self._child.reap()
+                self._around.watch.drop(self._child.pid)
                 self._child = None
             if budget:
                 budget.cancel()
             output.close()
             if work:
-                await loop.run_in_executor(None, shutil.rmtree, work, True)
+                await loop.run_in_executor(None, remove, work)
         if not self._finished and not self._errors:
             self._errors.append(f"the process {describe_exit(status)}")
 
-    def _setup(self, folder: Path, work: Path) -> dict[str, Any]:
+    def _on_excess(self, excess: str) -> None:
+        self._errors.append(f"over its limit: {excess}")
+        self._kill()
+
+    def _setup(self, place: Place) -> dict[str, Any]:
         """In a thread: it may write the sample."""
-        name, path = self._sample(folder, work)
+        name, path = self._sample(place)
         tasks = [
             {"name": t.name, "script": t.script, "contract": t.contract, "children": t.children, "parents": t.parents,
              "params": t.params, "command": t.command, "extra": t.extra}
@@ -141,11 +153,12 @@ class SampleRun:
             "sample_name": name,
             "parallel": 1,
             "inline_bytes": INLINE_BYTES,
-            **process_setup(self._around.limits, folder, work),
+            **process_setup(place),
         }
 
-    def _sample(self, folder: Path, work: Path) -> tuple[str, Path]:
-        sample = self.effect.sample
+    def _sample(self, place: Place) -> tuple[str, Path]:
+        folder, work, sample = place.app_folder, place.work, self.effect.sample
+        shown = Shown(work / "in", place.is_closed)
         if sample is None:
             path = (folder / self._own_sample).resolve()
             if not self._own_sample or not path.is_relative_to(folder) or not path.is_file():
@@ -154,7 +167,7 @@ class SampleRun:
         if not is_item_name(sample.name):
             raise LookupError(f"{sample.name!r} is no file name")
         if sample.data is None:
-            return sample.name, self._around.objects.path(sample.sha256)
+            return sample.name, shown.of(self._around.objects).path(sample.sha256)
         path = work / "sample"
         path.write_bytes(sample.data)
         return sample.name, path

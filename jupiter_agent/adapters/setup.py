@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jupiter_agent.adapters.limits import Limits
+from jupiter_agent.adapters.limits import Allowed
 from jupiter_agent.core.effects import StartTask
 from jupiter_agent.core.messages.jobs import INLINE_BYTES
 
@@ -16,7 +17,19 @@ ENVIRONMENT = "_env_"
 _VARIABLE = re.compile(r"(?!JUPITER)[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-def serve_setup(effect: StartTask, limits: Limits, folder: Path, work: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where a process runs and what it may use there."""
+
+    app_folder: Path
+    work: Path
+    allowed: Allowed
+    namespaces: bool
+    is_closed: bool
+    """in a sandbox"""
+
+
+def serve_setup(effect: StartTask, held_s: float, place: Place) -> dict[str, Any]:
     """Of the warm process of one task."""
     spec = effect.task
     given = {**spec.params, **effect.params}
@@ -32,21 +45,23 @@ def serve_setup(effect: StartTask, limits: Limits, folder: Path, work: Path) -> 
         "params": {key: value for key, value in given.items() if not key.startswith(ENVIRONMENT)},
         "environ": environ(given),
         "parallel": 1 if spec.contract == "v5" else max(1, spec.parallel),
-        "held_s": limits.held_s,
+        "held_s": held_s,
         "inline_bytes": INLINE_BYTES,
-        **process_setup(limits, folder, work),
+        **process_setup(place),
     }
 
 
-def process_setup(limits: Limits, app_folder: Path, work: Path) -> dict[str, Any]:
+def process_setup(place: Place) -> dict[str, Any]:
     """The part of the setup frame that every mode needs."""
     return {
-        "agent_pid": os.getpid(),
-        "limits": limits.for_process(),
-        "namespaces": limits.namespaces,
-        "app_folder": str(app_folder.resolve()),
-        "work": str(work),
-        "out": str(work / "out"),
+        "agent_pid": 1 if place.is_closed else os.getpid(),
+        "limits": {**place.allowed.for_process(), "number": int(place.work.name.partition("-")[0])},
+        "namespaces": place.namespaces,
+        "sandbox": place.is_closed,
+        "app_folder": str(place.app_folder.resolve()),
+        "work": str(place.work),
+        "top": str(place.work),
+        "out": str(place.work / "out"),
     }
 
 

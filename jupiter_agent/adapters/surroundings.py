@@ -10,6 +10,7 @@ from jupiter_agent.adapters.answers import ObjectStore
 from jupiter_agent.adapters.limits import Limits
 from jupiter_agent.adapters.processes import Spawner
 from jupiter_agent.adapters.requirements import Requirements
+from jupiter_agent.adapters.watch import Watch
 from jupiter_agent.core.events import Event
 
 
@@ -23,3 +24,4 @@ class Surroundings:
     bundles: Callable[[bytes], Path]
     objects: ObjectStore
     limits: Limits
+    watch: Watch

@@ -10,8 +10,6 @@ one answer, unless the task is stopped. What comes from the process is untrusted
 from __future__ import annotations
 
 import asyncio
-import shutil
-import signal
 from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
@@ -27,18 +25,21 @@ from jupiter_agent.adapters.answers import (
     Failed,
     Made,
     Ready,
+    Taken,
     Window,
     decode,
     entries_of,
 )
+from jupiter_agent.adapters.inputs import Shown
 from jupiter_agent.adapters.kept import Kept
 from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
 from jupiter_agent.adapters.outcomes import Failure, Outcomes
-from jupiter_agent.adapters.processes import Child, Frames, describe_exit
+from jupiter_agent.adapters.processes import Child, Frames, Order, describe_exit, remove
 from jupiter_agent.adapters.runs import Attempt, Runs
-from jupiter_agent.adapters.setup import serve_setup
+from jupiter_agent.adapters.setup import Place, serve_setup
 from jupiter_agent.adapters.surroundings import Surroundings
+from jupiter_agent.adapters.watch import Watched
 from jupiter_agent.core.effects import Deliver, StartRun, StartTask
 from jupiter_agent.core.events import TaskDown, TaskEnded, TaskUp
 from jupiter_agent.core.messages.jobs import TaskSpec
@@ -61,14 +62,18 @@ class WarmProcess:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._title = spec_title(effect.task)
-        self._runs = Runs(effect.task.timeout_s, self._on_late, effect.task.extra.get("replay", 0))
+        self._allowed = around.limits.of(effect.task, around.spawner.folder)
+        self._runs = Runs(self._allowed.seconds, self._on_late, effect.task.extra.get("replay", 0))
         self._kept = Kept(around.objects, around.spawner.folder)
         self._child: Child | None = None
         self._work = Path()
+        self._shown = Shown(self._work, False)
         self._outcomes = Outcomes(around, effect, log)
         self._deliveries: deque[Deliver] = deque()
         self._ready = self._disturbed = self._finished = False
         self._broken: Failure | None = None
+        self._excess = ""
+        """the limit that this process exceeded, for which it is ended"""
         self._proven = False
         """this process was given an item: its end is the item's doing, not a reason to wait"""
         self._failures = 0
@@ -117,7 +122,7 @@ class WarmProcess:
 
     async def _live_once(self) -> None:
         self._ready = self._proven = self._disturbed = False
-        self._broken = None
+        self._broken, self._excess = None, ""
         self._runs.reset(max(1, self._spec.parallel) if self._spec.contract != "v5" else 1)
         try:
             output = LogPipe(self._log)
@@ -141,30 +146,38 @@ class WarmProcess:
         timer = self._loop.call_later(limit, self._give_up_loading, limit)
         status = await child.reap()
         timer.cancel()
+        self._around.watch.drop(child.pid)
         self._child = None
         output.close()
         await self._outcomes.drain()
-        await self._loop.run_in_executor(None, shutil.rmtree, self._work, True)
+        await self._loop.run_in_executor(None, remove, self._work)
         self._ended(status)
 
     async def _start(self, output: LogPipe) -> Child:
-        job, spec, around = self.effect.job, self._spec, self._around
+        around = self._around
         frames = Frames(self._on_frame, self._on_hang_up)
         try:
             folder = around.bundles(self.effect.bundle)
             python = await self._unless_stopped(around.requirements.python(folder))
-            child, self._work = await around.spawner.start(
-                frames,
-                lambda home, mark: environment(home, job, spec.name, self.effect.app, mark),
-                (job, spec.name),
-                output.write_fd,
-                python,
-            )
+            child, self._work = await around.spawner.start(frames, self._order(output, folder, python))
         finally:
             output.close_write_end()
+        self._shown = Shown(self._work / "in", child.keepers > 0)
         self._outcomes.begin(self._work)
-        frames.send(serve_setup(self.effect, around.limits, folder, self._work))
+        around.watch.add(Watched(child.pid, self._work, self._allowed, self._on_excess, child.keepers))
+        place = Place(folder, self._work, self._allowed, around.limits.namespaces, child.keepers > 0)
+        frames.send(serve_setup(self.effect, around.limits.held_s, place))
         return child
+
+    def _order(self, output: LogPipe, folder: Path, python: str) -> Order:
+        job, task = self.effect.job, self._spec.name
+        cpus = self._allowed.cpus if "cpus" in self._spec.extra.get("limits", {}) else 1
+
+        def environ(home: Path, mark: str) -> dict[str, str]:
+            return environment(home, job, task, self.effect.app, mark, cpus)
+
+        readable = (folder.resolve(), Path(python).parent.parent)
+        return Order(job, task, output.write_fd, environ, python, readable)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, str]) -> str:
         """TaskError when the task is stopped meanwhile."""
@@ -179,16 +192,21 @@ class WarmProcess:
             stopped.cancel()
 
     def _end(self, child: Child) -> None:
-        child.signal_group(signal.SIGTERM)
+        child.terminate()
         self._loop.call_later(self._around.limits.grace_s, self._kill, child)
 
     def _kill(self, child: Child) -> None:
         if child is self._child:
-            child.signal_group(signal.SIGKILL)
+            child.kill()
 
     def _give_up_loading(self, limit: float) -> None:
         if not self._ready and self._child:
             self._broken = ("timeout", f"{self._title}: not loaded within {limit:g} s")
+            self._kill(self._child)
+
+    def _on_excess(self, excess: str) -> None:
+        if self._child:
+            self._excess = f"over its limit: {excess}"
             self._kill(self._child)
 
     async def _back_off(self) -> None:
@@ -200,7 +218,7 @@ class WarmProcess:
 
     def _ended(self, status: int) -> None:
         """Say so, and answer what was inside."""
-        why = "disturbed its pipe to the agent" if self._disturbed else describe_exit(status)
+        why = self._excess or ("disturbed its pipe to the agent" if self._disturbed else describe_exit(status))
         if self._ready:
             for attempt in self._runs.empty(given_back=self._broken is not None and not self._disturbed):
                 self._outcomes.failed(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)
@@ -209,13 +227,14 @@ class WarmProcess:
             self._failures = 0 if self._proven or self._finished else self._failures + 1
             self._down(self._broken[1] if self._broken else why)
         else:
-            kind = "exit" if status < 0 else "error"
-            self._lost(self._broken or (kind, f"{self._title}: the process {why} while loading"), why)
+            kind = "exit" if status < 0 or self._excess else "error"
+            what = why if self._excess else f"the process {why} while loading"
+            self._lost(self._broken or (kind, f"{self._title}: {what}"), why)
 
     def _verdict(self, attempt: Attempt, why: str) -> Failure:
         if attempt.late:
-            return ("timeout", f"{self._title}: TimeoutError: not done within {self._spec.timeout_s:g} s")
-        return ("exit", f"{self._title}: the process {why}")
+            return ("timeout", f"{self._title}: TimeoutError: not done within {self._allowed.seconds:g} s")
+        return ("exit", f"{self._title}: {why if self._excess else f'the process {why}'}")
 
     def _lost(self, failure: Failure, why: str) -> None:
         """It never got ready: what waits fails now, and what comes until the next try."""
@@ -243,7 +262,8 @@ class WarmProcess:
             self._hand_over(self._deliveries.popleft())
         while effect := self._runs.next():
             try:
-                entries = list(entries_of(effect.inputs, self._around.objects if effect.run >= 0 else self._kept))
+                objects = self._shown.of(self._around.objects if effect.run >= 0 else self._kept)
+                entries = list(entries_of(effect.inputs, objects))
             except FOREIGN as error:
                 if effect.run >= 0:  # else it is but replayed
                     why = f"an input is not in the store: {error}"
@@ -255,7 +275,7 @@ class WarmProcess:
 
     def _hand_over(self, effect: Deliver) -> None:
         try:
-            entries = list(entries_of([(effect.src, effect.objects)], self._around.objects))
+            entries = list(entries_of([(effect.src, effect.objects)], self._shown.of(self._around.objects)))
         except FOREIGN as error:
             self._log.note(f"files from {effect.src} could not be delivered: {error}")
             return
@@ -305,6 +325,7 @@ class WarmProcess:
         effect = self._runs.leave(answer.run)
         if effect is None:
             return
+        self._shown.drop(effect.inputs)
         if answer.run >= 0:
             self._outcomes.answered(answer, effect)
             if isinstance(answer, Done):
@@ -323,8 +344,11 @@ class WarmProcess:
             self._kept.add(effect)
             self._kept.drop(forgotten)
 
-    def _on_other(self, answer: Window | Back | Made | Ended) -> None:
+    def _on_other(self, answer: Window | Back | Made | Taken | Ended) -> None:
         """What v5 tasks and programs say."""
+        if isinstance(answer, Taken):
+            self._shown.release(answer.file)
+            return
         if isinstance(answer, Window):
             self._runs.widen(answer.runs)
         elif isinstance(answer, Back):

@@ -24,17 +24,28 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 F_SETSIG = 10
 SIGKILL = 9
+LIMITS = (
+    (resource.RLIMIT_NOFILE, "nofile"),
+    (resource.RLIMIT_AS, "address_space"),
+    (resource.RLIMIT_DATA, "data"),
+    (resource.RLIMIT_FSIZE, "file_size"),
+)
+NICE = 5
+"""the agent comes first where cores are short"""
 OOM_SCORE = 500
 """added to the kernel's badness: memory pressure ends a task before it ends the agent"""
 
 
 def harden(agent_pid: int, lifeline: int, limits: dict[str, Any]) -> None:
-    """Apply `limits` (address_space, nofile, processes; None leaves one alone) and tie this process to the agent."""
+    """Apply `limits` (see adapters/limits.py; None leaves one alone) and tie this process to the agent."""
     os.umask(0o077)
+    for which, name in LIMITS:
+        _limit(which, limits.get(name))
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, limits.get("nofile"))
-    _limit(resource.RLIMIT_AS, limits.get("address_space"))
-    _limit(resource.RLIMIT_NPROC, limits.get("processes"))
+    os.nice(NICE)
+    _stay_on(limits.get("cpus"), limits.get("number", 0))
+    if os.getpgrp() == 0:  # a sandbox whose keeper leads our group, unseen from inside
+        os.setpgid(0, 0)
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(OOM_SCORE))
@@ -61,6 +72,13 @@ def _limit(which: int, value: int | None) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(which, (value, value))
+
+
+def _stay_on(cpus: int | None, number: int) -> None:
+    """So many of the cores we may use, other ones for the process of the next number."""
+    usable = sorted(os.sched_getaffinity(0))
+    if cpus and cpus < len(usable):
+        os.sched_setaffinity(0, {usable[(number * cpus + n) % len(usable)] for n in range(cpus)})
 
 
 def _arm(lifeline: int) -> None:

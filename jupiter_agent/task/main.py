@@ -4,14 +4,15 @@ The first frame is the setup, a map:
 
     mode          serve, or profile
     agent_pid     to notice an agent that died before the death signal was asked for
-    limits        {address_space, nofile, processes}: bytes or counts, None to leave one alone
+    limits        {address_space, data, memory, file_size, nofile, processes, cpus}: bytes or counts, None for no limit
     job, task, script, command, contract, children, params, extra, parallel        of the task (mode serve)
     environ       variables to be set
     held_s        see ledger.py
     namespaces    whether paths may be shown in a mount namespace
+    sandbox       whether we are in one: paths are shown by links in `top`/view then
     tasks, sample, sample_name, budget_s                  of the app (mode profile)
     app_folder    of the unpacked bundle
-    work          this process's private folder: HOME and TMPDIR are `home` in it, scratch folders `0`, `1`, ...
+    work, top     this process's private folder: HOME and TMPDIR are `home` in it, scratch folders `0`, `1`, ...
     out           where outputs larger than `inline_bytes` are left as `<run>.<n>`
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from jupiter_agent.task.itemqueue import ItemQueue
 from jupiter_agent.task.v5 import Loop
 
@@ -39,6 +41,9 @@ class Resident(Loop):
                 self._outside.append((name, entries))
             else:
                 self._inside[name] = self.give([name], entries)
+                for _, _, data, source in entries:
+                    if data is None:
+                        self.pipe.write(["taken", os.path.basename(source)])
                 self.queue.put(name)
 
     def on_time(self) -> None:

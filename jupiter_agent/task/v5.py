@@ -6,6 +6,7 @@ frames of serve.py the process sends
     ["window", n]                                   up to n runs may be inside at once (1 at first)
     ["back", run]                                   not begun: give it to the next process
     ["made", children, name, data, number, size]    an output that belongs to no run
+    ["taken", file]                                 a large file that was delivered is laid out
     ["ended"]                                       a home script's or non-DAG task's function returned
 
 Home scripts and non-DAG tasks have no runs: files come as ["deliver", [[key, name, data, path], ...]], and each output

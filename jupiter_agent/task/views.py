@@ -3,7 +3,8 @@
 Where the kernel lets us, the process gets a mount namespace with a root of its own: a small tmpfs in which every
 entry of the real root is bound and the names above are links to private folders. Root may do that; others through a
 user namespace that maps their own id only, whose capabilities are given up at once. Nothing of it is seen outside,
-and it ends with the last process in it. Where neither works, Python's own file functions are told (mapping.py).
+and it ends with the last process in it. Where neither works, Python's own file functions are told (mapping.py). In a
+sandbox the names are there already, and lead to `view` in the private folder (adapters/sandbox.py).
 """
 
 from __future__ import annotations
@@ -51,11 +52,25 @@ def show_jupiter(setup: dict[str, Any], folders: list[str], compat: str) -> None
 
 def show(setup: dict[str, Any], links: dict[str, str]) -> None:
     """Names in the root -> the folders they show."""
+    if setup.get("sandbox"):
+        for name, folder in links.items():
+            _lead(os.path.join(setup["top"], "view", name), folder)
+        return
     if setup["namespaces"] and own_root(links, os.path.join(setup["work"], "root")):
         return
     from jupiter_agent.task.mapping import map_paths
 
     map_paths({f"/{name}": folder for name, folder in links.items()})
+
+
+def _lead(name: str, folder: str) -> None:
+    """The names in a sandbox's root lead here: to the very folder, or, in sample runs, from here to one task's."""
+    if name == folder:
+        return
+    os.makedirs(os.path.dirname(name), 0o700, exist_ok=True)
+    if os.path.islink(name):
+        os.unlink(name)
+    os.symlink(folder, name)
 
 
 def own_root(links: dict[str, str], root: str) -> bool:

@@ -14,11 +14,14 @@ import psutil
 
 from jupiter_agent.adapters.limits import MARK
 from jupiter_agent.adapters.runner import Limits, Runner
+from jupiter_agent.adapters.sandbox import find
 from jupiter_agent.core.effects import StartRun, StartTask
 from jupiter_agent.core.events import Event, RunDone, RunFailed, TaskUp
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj, TaskSpec
 
 WAIT_S = 10.0
+ISOLATION = os.environ.get("JUPITER_TEST_ISOLATION", "none")
+"""what test runs without another wish have: the same tests hold in a sandbox (`auto`)"""
 
 E = TypeVar("E", bound=Event)
 
@@ -60,14 +63,17 @@ class FakeStore:
 class Bench:
     """One runner and the app it runs; made by `on_bench`."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: Limits, isolation: str = "") -> None:
         self.app = folder / "app"
         self.app.mkdir()
         self.folder = folder / "tasks"
         self.store = FakeStore(folder / "store")
         self.events: list[Event] = []
         self._news = asyncio.Event()
-        self.runner = Runner(self._post, self.folder, self._bundle, self.store, limits)
+        mode = isolation or ISOLATION
+        self.runner = Runner(
+            self._post, self.folder, self._bundle, self.store, limits, lambda: find(mode, folder, [self.app])
+        )
         self._runs = 0
 
     def _post(self, event: Event) -> None:
@@ -183,12 +189,19 @@ def left_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def on_bench(tmp_path: Path, test: Callable[[Bench], Awaitable[None]], limits: Limits | None = None) -> None:
+def tasks_of(folder: Path) -> list[psutil.Process]:
+    """The same without the keepers of sandboxes."""
+    return [process for process in left_of(folder) if process.name() != "bwrap"]
+
+
+def on_bench(
+    tmp_path: Path, test: Callable[[Bench], Awaitable[None]], limits: Limits | None = None, isolation: str = ""
+) -> None:
     """Run `test`, close the runner and assert that nothing is left: no process, no folder, no descriptor."""
 
     async def body() -> None:
         before = set(os.listdir("/proc/self/fd"))
-        bench = Bench(tmp_path, limits or Limits())
+        bench = Bench(tmp_path, limits or Limits(), isolation)
         try:
             async with asyncio.timeout(2.5 * WAIT_S):
                 await test(bench)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runner_bench import Bench, left_of, on_bench
+from runner_bench import Bench, left_of, on_bench, tasks_of
 
 from jupiter_agent.adapters.runner import Limits
 from jupiter_agent.core.effects import StartRun, StartTask, StopTask
@@ -154,8 +154,8 @@ def test_what_does_not_load_is_tried_again_after_a_growing_pause(tmp_path: Path)
             await bench.event(lambda e: isinstance(e, TaskDown))
             downs.append(time.monotonic())
         (bench.app / "data").write_text("good")
-        assert downs[1] - downs[0] == pytest.approx(0.2, abs=0.15)
-        assert downs[2] - downs[1] == pytest.approx(0.8, abs=0.3)
+        assert 0.15 < downs[1] - downs[0] < 0.75
+        assert 0.75 < downs[2] - downs[1] < 2  # the machine is shared
         bench.runner.stop_task(StopTask("j"))  # in the middle of the pause
         bench.start("import os\nassert open(os.path.dirname(__file__) + '/data').read() == 'good'\n" + BACK)
         assert await bench.run() == b"back"
@@ -233,7 +233,7 @@ def test_stopping_a_task_ends_all_its_children(tmp_path: Path, code: str) -> Non
     async def test(bench: Bench) -> None:
         bench.start(EVAL)
         await bench.run(f"for _ in range(20): {code}\ntime.sleep(0.1)".encode())
-        assert len(left_of(bench.folder)) > 20
+        assert len(tasks_of(bench.folder)) > 20
         start = time.monotonic()
         bench.runner.stop_task(StopTask("j"))
         await bench.runner.close()
@@ -248,7 +248,7 @@ def test_the_children_of_a_process_that_died_by_itself_are_ended_too(tmp_path: P
         bench.start(EVAL)
         await bench.answer(bench.send(b"subprocess.Popen(['setsid', 'sleep', '60'])\nos._exit(1)"))
         await bench.up(2)
-        assert len(left_of(bench.folder)) == 1
+        assert len(tasks_of(bench.folder)) == 1
 
     on_bench(tmp_path, test)
 
@@ -317,7 +317,7 @@ def test_when_the_agent_is_killed_its_tasks_die_by_themselves(tmp_path: Path, co
     try:
         wait_until(lambda: list(tmp_path.glob("tasks/.work/*/home/up")) != [])
         time.sleep(0.3)
-        assert len(left_of(tmp_path)) == (6 if "Popen" in code else 1)
+        assert len(tasks_of(tmp_path)) == (6 if "Popen" in code else 1)
     finally:
         agent.kill()
         agent.wait()
@@ -330,17 +330,17 @@ def test_an_agent_that_starts_again_ends_what_escaped_from_the_last_one(tmp_path
         tests=str(Path(__file__).parent), folder=str(tmp_path), script=textwrap.dedent(EVAL), code=code
     )
     agent = subprocess.Popen([sys.executable, "-c", text])
-    wait_until(lambda: len(left_of(tmp_path)) == 2)
+    wait_until(lambda: len(tasks_of(tmp_path)) == 2)
     agent.kill()
     agent.wait()
-    wait_until(lambda: len(left_of(tmp_path)) == 1, 2)
+    wait_until(lambda: len(tasks_of(tmp_path)) == 1, 2)
     (tmp_path / "app").rename(tmp_path / "old-app")
     (tmp_path / "store").rename(tmp_path / "old-store")
 
     async def test(bench: Bench) -> None:
         bench.start(EVAL)
         await bench.run(b"pass")
-        assert len(left_of(tmp_path)) == 1
+        assert len(tasks_of(tmp_path)) == 1
         assert len(list((bench.folder / ".work").iterdir())) == 1
 
     on_bench(tmp_path, test)

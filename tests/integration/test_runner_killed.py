@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runner_bench import Bench, left_of, on_bench
+from runner_bench import Bench, left_of, on_bench, tasks_of
 
 from jupiter_agent.core.effects import StopTask
 from jupiter_agent.core.messages.jobs import TaskSpec
@@ -65,7 +65,7 @@ def test_when_the_agent_is_killed_its_tasks_die_by_themselves(tmp_path: Path, na
     text = textwrap.dedent(AGENT).format(tests=str(Path(__file__).parent), folder=str(tmp_path), name=name)
     agent = subprocess.Popen([sys.executable, "-c", text])
     try:
-        wait_until(lambda: len(left_of(tmp_path)) == EACH[name])
+        wait_until(lambda: len(tasks_of(tmp_path)) == EACH[name])
     finally:
         agent.kill()
         agent.wait()
@@ -76,7 +76,7 @@ def test_when_the_agent_is_killed_its_tasks_die_by_themselves(tmp_path: Path, na
 def test_a_task_that_is_stopped_at_work_leaves_nothing(tmp_path: Path, name: str) -> None:
     async def test(bench: Bench) -> None:
         start(bench, name)
-        while len(left_of(bench.folder)) < EACH[name]:
+        while len(tasks_of(bench.folder)) < EACH[name]:
             await asyncio.sleep(0.02)
         bench.runner.stop_task(StopTask("j"))
         started = time.monotonic()

@@ -218,7 +218,7 @@ def test_scripts_see_their_app_under_its_absolute_path(tmp_path: Path, namespace
         assert (got["1a_sample"], got["1c_made"], got["1d_copied"]) == (b"sample", b"generated t\n", b"a b")
         assert not list(bench.app.rglob("scratch_*"))
 
-    on_bench(tmp_path, test, Limits(namespaces=namespaces))
+    on_bench(tmp_path, test, Limits(namespaces=namespaces), isolation="none")
     assert not os.path.lexists("/centralized_scheduler")
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
@@ -242,7 +242,7 @@ def test_a_shell_script_with_absolute_paths_works_or_says_why_not(tmp_path: Path
             assert answer.kind == "error"
             assert "OSError: copy.sh names /centralized_scheduler, which other programs cannot see here" in answer.error
 
-    on_bench(tmp_path, test, Limits(namespaces=namespaces))
+    on_bench(tmp_path, test, Limits(namespaces=namespaces), isolation="none")
 
 
 def beside(bench: Bench, script: str, main: bool = True) -> None:

@@ -1,0 +1,111 @@
+"""Looks at running task processes, and has those ended that use more than they may.
+
+The kernel bounds each process (task/harden.py); what a task's processes use together, and the bytes in its private
+folder, nobody bounds but this. It looks a few times a second, in a thread, as long as there is something to look at.
+So a task may exceed a limit for the time between two looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jupiter_agent.adapters.limits import GIB, MIB, Allowed
+from jupiter_agent.adapters.proctree import reap_orphans, usage
+
+LOOK_S = 0.25
+DISK_S, DISK_SHARE = 0.5, 20.0
+"""least seconds between two looks at a folder, and how much longer than the look itself the pause is"""
+_INPUTS = "in"
+
+
+@dataclass
+class Watched:
+    """A process with the folder it fills. `on_excess` is called once, on the loop, with what was exceeded."""
+
+    pid: int
+    work: Path
+    allowed: Allowed
+    on_excess: Callable[[str], None]
+    keepers: int = 0
+    """processes of the sandbox itself"""
+    next_disk: float = 0.0
+
+
+class Watch:
+    """Of one runner."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, Watched] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def add(self, watched: Watched) -> None:
+        self._watched[watched.pid] = watched
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    def drop(self, pid: int) -> None:
+        self._watched.pop(pid, None)
+
+    async def close(self) -> None:
+        self._watched.clear()
+        if self._looking:
+            await asyncio.wait([self._looking])
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._watched:
+            await asyncio.sleep(LOOK_S)
+            found = await loop.run_in_executor(None, _look_at, list(self._watched.values()))
+            for watched, excess in found:
+                if self._watched.get(watched.pid) is watched:
+                    self.drop(watched.pid)
+                    watched.on_excess(excess)
+
+
+def _look_at(every: list[Watched]) -> list[tuple[Watched, str]]:
+    reap_orphans()
+    return [(watched, excess) for watched in every if (excess := _excess(watched))]
+
+
+def _excess(watched: Watched) -> str:
+    allowed = watched.allowed
+    most = allowed.processes + watched.keepers
+    used = usage(watched.pid, most, allowed.memory)
+    if used.processes > most:
+        return f"more than {allowed.processes} processes (limits: processes)"
+    if used.memory_bytes > allowed.memory:
+        return f"more than {size(allowed.memory)} of memory (limits: memory)"
+    now = time.monotonic()
+    if now >= watched.next_disk:
+        full = disk_bytes(watched.work, allowed.scratch) > allowed.scratch
+        watched.next_disk = time.monotonic() + max(DISK_S, (time.monotonic() - now) * DISK_SHARE)
+        if full:
+            return f"more than {size(allowed.scratch)} in its folder (limits: disk)"
+    return ""
+
+
+def disk_bytes(folder: Path, enough: int = 1 << 62) -> int:
+    """Blocks of all files below, without its inputs; it stops looking when it has seen more than `enough`."""
+    total, waiting = 0, [str(folder)]
+    while waiting and total <= enough:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    elif entry.name != _INPUTS or entry.path != f"{folder}/{_INPUTS}":
+                        waiting.append(entry.path)
+        except OSError:  # it went away meanwhile
+            pass
+    return total
+
+
+def size(count: int) -> str:
+    """`2 GiB`, `1.5 GiB`, `300 MiB`."""
+    unit, name = (GIB, "GiB") if count >= GIB else (MIB, "MiB")
+    return f"{count / unit:.3g} {name}"
