@@ -47,6 +47,8 @@ def _state(row: Row) -> str:
     marks = [mark for mark in ("degraded", "conflict", "draining") if row.get(mark)]
     if row.get("reachable") is False and row.get("state") == "alive":
         marks.append("unreachable")
+    elif isinstance(row.get("reachable"), str):
+        marks.append(str(row["reachable"]))  # via NODE
     return ",".join([units.text(row.get("state")), *marks])
 
 
