@@ -56,7 +56,7 @@ def wan(nodes: int, rows: str) -> list[Figure]:
     with ground, Fleet(ground, "wan") as fleet:
         names = list(ground.lab.names) if ground.lab else []
         began = fleet.start(names)
-        figures = told([Figure(f"{len(names)} agents: all see all after start", _whole(fleet) - began, "s", 30.0)])
+        figures = told([Figure(f"{len(names)} agents: all see all after start", _whole(fleet) - began, "s")])
         fleet.pass_time(SETTLE_S)
         cost = fleet.cost(30.0)
         figures += told([
@@ -103,7 +103,7 @@ def _started_again(fleet: Fleet, names: list[str]) -> list[Figure]:
     began = fleet.seen_now()
     for name in names:
         fleet.fork(name)
-    return [Figure("killed agents started again -> one full view", _whole(fleet) - began, "s", 30.0)]
+    return [Figure("killed agents started again -> one full view", _whole(fleet) - began, "s", LIMIT_S)]
 
 
 def _cut_off(fleet: Fleet, away: list[str]) -> list[Figure]:
