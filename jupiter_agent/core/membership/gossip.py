@@ -24,6 +24,7 @@ PULL_TRIES = 6
 PULLS_MAX = 4096
 VERSION_BYTES = 350
 """What a new version of a key costs each member beside the value: ids, signature, lines of digests"""
+NOTHING = (-1, -1)
 HAS_MAX = 65536
 """A digest of invented ids must not fill the memory."""
 
@@ -105,9 +106,10 @@ class Gossip:
         view, link = self._context.view, self._context.links.get(src)
         board = view.board
         wants: list[Want] = []
+        me, members = self._context.me, view.members
         for line in held:
             version = (line.boot, line.incarnation)
-            if line.id == self._context.me:
+            if line.id == me:
                 mine = view.record
                 accused = line.state == DEAD or version > (mine.boot, mine.incarnation)
                 if accused and self._roster.refute(*version, now):
@@ -117,9 +119,10 @@ class Gossip:
                 link.has[line.id, ""] = (*version, line.state)
                 for key, number in line.keys.items():
                     link.has[line.id, key] = (line.boot_of_keys, number)
-            member = view.members.get(line.id)
-            newer = member is None or version > member.version
-            if member is not None and version == member.version and line.state > member.rank:
+            member = members.get(line.id)
+            mine_of_it = member.version if member is not None else NOTHING
+            newer = version > mine_of_it
+            if member is not None and version == mine_of_it and line.state > member.rank:
                 if line.state == LEFT:
                     newer = True
                 elif line.state == DEAD and line.id != src:

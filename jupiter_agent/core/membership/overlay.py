@@ -40,7 +40,7 @@ class Overlay:
             self._context.view.dirty = True
         if self.next_deadline() <= now:
             self.compute(now)
-        for link in list(self._context.links.values()):
+        for link in [link for link in self._context.links.values() if not link.want]:
             self._let_go(link, now)
 
     def compute(self, now: float) -> None:
@@ -92,7 +92,7 @@ class Overlay:
         return (targets | set(self._random) | bridges) - context.shunned
 
     def _let_go(self, link: Link, now: float) -> None:
-        if link.want or now - link.unwanted_at < self._context.settings.unwanted_s:
+        if now - link.unwanted_at < self._context.settings.unwanted_s:
             return
         if now - link.peer_want_at > self._context.settings.wanted_s:
             self._context.release(link)

@@ -48,6 +48,8 @@ class Prober:
     def on_tick(self, now: float) -> None:
         factor = 1 + self._context.health / 4
         for link in list(self._context.links.values()):
+            if link.up and link.want and not link.waiting and now < link.next_ping:
+                continue  # nothing is due: the usual case
             if link.up:
                 self._tend(link, factor, now)
             elif link.want and now - link.last_ack > self._context.settings.silent_s:
