@@ -72,6 +72,7 @@ class BulkChannel:
         self._thread: threading.Thread | None = None
         self._closing = self._dead = False
         self._port = 0
+        self._busy_since: float | None = None
         self._sessions: dict[tuple[str, str], _Session] = {}
 
     @property
@@ -127,6 +128,7 @@ class BulkChannel:
                 now = time.monotonic()
                 for key in list(self._sessions):
                     self._work(key, now)
+                self._count_busy()
         except Exception as error:  # noqa: BLE001  # the agent goes on by the control channel; it must not hang on this
             log.critical("the bulk channel stops: %s: %s", type(error).__name__, error)
             self._dead = True
@@ -138,6 +140,13 @@ class BulkChannel:
                 _close(session)
             self._server.close()
             self._context.destroy(linger=0)
+
+    def _count_busy(self) -> None:
+        """The time in which any object was on its way."""
+        now = time.monotonic()
+        if self._busy_since is not None:
+            self.counters["bulk_busy_us"] += round(1e6 * (now - self._busy_since))
+        self._busy_since = now if any(session.source.wanted for session in self._sessions.values()) else None
 
     def _wait(self) -> None:
         """Until a socket has something, an order came, or the next deadline."""

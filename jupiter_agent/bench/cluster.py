@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from jupiter_agent.adapters.client import Client
 from jupiter_agent.errors import JupiterError
 
 JUPITER = Path(sys.executable).with_name("jupiter")
@@ -57,6 +58,11 @@ class BenchCluster:
         """A `jupiter ctl` command's JSON."""
         return json.loads(self.jupiter("ctl", "--dir", str(self.dir), "-o", "json", *args))
 
+    def client(self) -> Client:
+        """A session with the first agent, for what a command a time is too slow for."""
+        [first, *_] = self.agents()
+        return Client.open([first["address"]], (Path(first["state_dir"]) / "token").read_text().strip())
+
     def agents(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(self.jupiter("local", "status", "--dir", str(self.dir), "-o", "json"))[
             "items"
@@ -64,13 +70,18 @@ class BenchCluster:
         return rows
 
     def modules(self, agent: dict[str, Any]) -> set[str]:
-        """Top-level modules an agent has loaded, from the diagnostics it writes on SIGUSR1."""
+        """Top-level modules an agent has loaded."""
+        return set(self.diagnostics(agent)["modules"])
+
+    def diagnostics(self, agent: dict[str, Any]) -> dict[str, Any]:
+        """What an agent writes on SIGUSR1: its modules and counters."""
         path = Path(agent["state_dir"]) / "diagnostics.json"
         path.unlink(missing_ok=True)
         os.kill(agent["pid"], signal.SIGUSR1)
         for _ in range(100):
             if path.exists():
-                return set(json.loads(path.read_text())["modules"])
+                found: dict[str, Any] = json.loads(path.read_text())
+                return found
             time.sleep(0.02)
         raise JupiterError(f"{agent['name']} wrote no diagnostics")
 

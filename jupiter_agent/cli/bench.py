@@ -17,7 +17,10 @@ BENCHES = {
     "basics": "jupiter_agent.bench.basics",
     "chaos": "jupiter_agent.bench.chaos",
     "contracts": "jupiter_agent.bench.contracts",
+    "objects": "jupiter_agent.bench.objects",
+    "flow": "jupiter_agent.bench.flow",
     "fleet": "jupiter_agent.bench.fleet",
+    "fuzz": "jupiter_agent.bench.fuzz",
     "sim": "jupiter_agent.bench.sim",
 }
 """Name of a bench -> module with `run(**options) -> list[Figure]`; its parameters are the options it takes."""
@@ -36,6 +39,7 @@ def bench(
         int | None, typer.Option(metavar="S", min=0, help="sim, chaos: replay this one, with its story.")
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=10, help="sim: figures of N members.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", min=1, help="fuzz: for so long in all.")] = None,
     mutations: Annotated[bool, typer.Option("--mutations", help="sim, chaos: is each planted bug caught?")] = False,
     virtual: Annotated[bool, typer.Option("--virtual", help="chaos: simulated clusters only.")] = False,
 ) -> int:
@@ -45,8 +49,9 @@ def bench(
         raise UsageError(
             f"unknown bench '{name}'" if name else "which bench?", f"one of: {', '.join(BENCHES)}; or --all"
         )
-    given = {"nodes": nodes, "net": net, "rows": rows, "seeds": seeds, "seed": seed, "n": n}
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    given: dict[str, Any] = {"nodes": nodes, "net": net, "rows": rows, "seeds": seeds, "seed": seed, "n": n}
+    given |= {"seconds": seconds}
+    options = {key: value for key, value in given.items() if value is not None}
     options |= {key: True for key, wanted in (("mutations", mutations), ("virtual", virtual)) if wanted}
     tables = {}
     missed = 0
