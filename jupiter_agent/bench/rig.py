@@ -134,7 +134,7 @@ class Fleet:
 
     def crashed(self) -> list[str]:
         """Agents that ended although nobody ended them."""
-        return [name for name, pid in self.pids.items() if not Path(f"/proc/{pid}/stat").exists()]
+        return [name for name, pid in self.pids.items() if not is_running(pid)]
 
     def close(self) -> None:
         for process in self._own:
@@ -195,6 +195,14 @@ class Fleet:
         if self.ground.lab is not None:
             return sum(self.ground.lab.sent_bytes(name) for name in self.pids)
         return int(Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
+
+
+def is_running(pid: int) -> bool:
+    """False also when it only waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def _memory(pid: int) -> tuple[float, float]:
