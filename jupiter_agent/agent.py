@@ -7,6 +7,7 @@ says `Halt`, and everything is closed in the opposite order. Nothing else in the
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -28,6 +29,8 @@ from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, deriv
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.adapters.remembered import Remembered
+from jupiter_agent.adapters.sandbox import BWRAP
+from jupiter_agent.adapters.sandbox import find as find_sandbox
 from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
 from jupiter_agent.adapters.state import StateDir, has_cluster
@@ -74,7 +77,8 @@ class Agent:
         self._network = ZmqTransport(self, keys.curve, access, config.bind, PROFILE_LIMITS[config.profile])
         self.address = advertised(config, self._network.address)
         self._journal = Journal(state.path / "journal", JOURNAL_SCHEMA)
-        self._performer = Performer(identity.id, self._post, state.path, self._journal, self._on_effect)
+        sandbox = functools.partial(find_sandbox, config.isolation, state.path, config.expose)
+        self._performer = Performer(identity.id, self._post, state.path, self._journal, self._on_effect, sandbox)
         self._performer.network = self._network
         host = config.bind.rpartition(":")[0].strip("[]")
         post = self._performer.on_bulk
@@ -115,6 +119,8 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
         self._loop.add_signal_handler(signal.SIGUSR1, self._diagnose)
+        if self._config.isolation == BWRAP:
+            await self._performer.runner.sandbox()  # or there is no start
         self._write_file("token", self.token() + "\n")
         stored = self._performer.objects.sizes()
         effects = self.machine.restore(self._journal.replay(), stored, self._loop.time())
@@ -157,9 +163,22 @@ class Agent:
         """Read the sensors every `SAMPLE_S`; the speed index is measured once, off the loop."""
         speed = await asyncio.to_thread(speed_index)
         sensors = Sensors(str(self._state.path), speed)
+        isolation = await self._isolation()
         while True:
-            self._post(Sampled(sensors.read(), time.time() - self._loop.time()))
+            self._post(Sampled({**sensors.read(), "isolation": isolation}, time.time() - self._loop.time()))
             await asyncio.sleep(SAMPLE_S)
+
+    async def _isolation(self) -> str:
+        """What task processes run in; what is missing is said."""
+        sandbox = await self._performer.runner.sandbox()
+        if sandbox.is_closed:
+            log.info("tasks run in %s", sandbox.kind)
+        else:
+            log.warning(
+                "tasks run without a sandbox, and can read what this user can, this node's keys included: %s; %s",
+                sandbox.missing, sandbox.hint,
+            )  # fmt: skip
+        return sandbox.kind
 
     async def _remember(self) -> None:
         while True:

@@ -22,6 +22,7 @@ DEFAULT_BIND = "0.0.0.0:7421"
 """An agent listens on this port and the next one, both below 32768: the kernel never lends them to clients."""
 
 PROFILES = ("lan", "wan", "manet")
+ISOLATION = ("auto", "bwrap", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -78,6 +79,10 @@ def _list(value: Any) -> tuple[str, ...]:
     return tuple(_text(part) for part in parts if part)
 
 
+def _folders(value: Any) -> tuple[Path, ...]:
+    return tuple(map(_folder, _list(value)))
+
+
 def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in known:
@@ -104,6 +109,13 @@ class Config:
     http: str = _setting(_optional_address, "HOST:PORT", "serve health and metrics here (default: off)")
     http_token: str = _setting(_text, "TOKEN", "bearer token that lets other machines read health and metrics")
     token_file: str = _setting(_text, "FILE", "a file with the token to join with")
+    isolation: str = _setting(
+        _one_of(ISOLATION),
+        "|".join(ISOLATION),
+        "task processes: in bubblewrap where it works, always, or never",
+        "auto",
+    )
+    expose: tuple[Path, ...] = _setting(_folders, "DIR", "a folder tasks may read in a place hidden from them", ())
     log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
 
 

@@ -24,6 +24,7 @@ from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.objects import ObjectStore
 from jupiter_agent.adapters.ports import format_address, parse_address
 from jupiter_agent.adapters.runner import Runner
+from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.adapters.solver import solve_in_thread
 from jupiter_agent.core import effects as ef
 from jupiter_agent.core import events as ev
@@ -61,13 +62,17 @@ class Performer:
     """One agent's hands. `on_effect` gets the effects that are the composition's own: Halt, Joined."""
 
     def __init__(
-        self, me: str, post: Post, state_dir: Path, journal: Journal, on_effect: Callable[[ef.Effect], None]
-    ) -> None:
+        self, me: str, post: Post, state_dir: Path, journal: Journal, on_effect: Callable[[ef.Effect], None],
+        sandbox: Callable[[], Sandbox] = Sandbox,
+    ) -> None:  # fmt: skip
         self.counters: Counter[str] = Counter()
         self.objects = ObjectStore(state_dir / "objects")
         self.bundles = state_dir / "bundles"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
-        self.runner = Runner(post, state_dir / "jobs", lambda digest: self.bundles / digest.hex(), self.objects)
+        bundles = self.bundles
+        self.runner = Runner(
+            post, state_dir / "jobs", lambda digest: bundles / digest.hex(), self.objects, sandbox=sandbox
+        )
         self.forwards = Forwards(self._note)
         self.network: Network
         """set by the composition before the first effect"""

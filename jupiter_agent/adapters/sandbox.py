@@ -40,6 +40,10 @@ _SHARED = (Path("/tmp"), Path("/var/tmp"))
 _DEVICES = ("nvidia", "dri", "kfd")
 _ALONE = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-cgroup-try", "--die-with-parent",
           "--cap-drop", "ALL")  # fmt: skip
+_NAMESPACES = (
+    "let this user have user namespaces: sysctl kernel.unprivileged_userns_clone, "
+    "kernel.apparmor_restrict_unprivileged_userns, or the profiles of its container"
+)
 _VARIANTS = (
     (("--disable-userns",), ("--size", str(256 * 1024 * 1024), "--tmpfs", "/dev/shm")),
     ((), ("--tmpfs", "/dev/shm")),
@@ -49,10 +53,11 @@ _VARIANTS = (
 
 @dataclass(frozen=True)
 class Sandbox:
-    """`options`: bubblewrap's, those of every process; `missing`: why it is not bubblewrap."""
+    """`options`: bubblewrap's, those of every process; `missing`: why it is not bubblewrap, `hint`: what would help."""
 
     kind: str = LIMITS
     missing: str = ""
+    hint: str = ""
     options: tuple[str, ...] = ()
     hidden: tuple[Path, ...] = ()
     shown: tuple[Path, ...] = ()
@@ -72,24 +77,33 @@ class Sandbox:
 
 
 def find(mode: str, state_dir: Path, expose: Sequence[Path] = ()) -> Sandbox:
-    """What works here. Blocks for some 50 ms. UsageError when `bwrap` is demanded and does not work."""
+    """What works here. Blocks for some 100 ms. UsageError when `bwrap` is demanded and does not work.
+
+    `state_dir` is hidden from tasks, `expose` are folders that they may read although they are inside a hidden one.
+    """
     if mode == NONE:
-        return Sandbox(missing="isolation = none: switched off")
+        return Sandbox(missing="switched off (isolation = none)", hint="set isolation to auto")
     program = shutil.which("bwrap")
-    why = "bubblewrap is not installed (apt install bubblewrap)"
-    if program:
-        hidden = tuple(_hidden(state_dir))
-        shown = tuple(path for path in dict.fromkeys([*_needed(), *expose]) if path.exists())
-        for closed, shm in _VARIANTS:
-            options = (program, *_ALONE, *closed, *_root(), *_devices(), *shm, "--remount-ro", "/dev")
-            found = Sandbox(BUBBLEWRAP, "", options, hidden, shown)
-            why = _tried(found, state_dir)
-            if not why:
-                return found
-        why = f"bubblewrap does not work here: {why}"
-    if mode == BWRAP:
-        raise UsageError(why, "let the system have user namespaces, or set isolation to auto or none")
-    return Sandbox(missing=why)
+    if program is None:
+        found = Sandbox(missing="bubblewrap is not installed", hint="install it: apt install bubblewrap")
+    else:
+        found = _bubblewrap(program, state_dir, expose)
+    if mode == BWRAP and not found.is_closed:
+        raise UsageError(found.missing, f"{found.hint}; or set isolation to auto")
+    return found
+
+
+def _bubblewrap(program: str, state_dir: Path, expose: Sequence[Path]) -> Sandbox:
+    hidden = tuple(_hidden(state_dir))
+    shown = tuple(path for path in dict.fromkeys([*_needed(), *expose]) if path.exists())
+    why = ""
+    for closed, shm in _VARIANTS:
+        options = (program, *_ALONE, *closed, *_root(), *_devices(), *shm, "--remount-ro", "/dev")
+        found = Sandbox(BUBBLEWRAP, options=options, hidden=hidden, shown=shown)
+        why = _tried(found, state_dir)
+        if not why:
+            return found
+    return Sandbox(missing=f"bubblewrap does not work here: {why}", hint=_NAMESPACES)
 
 
 def _tried(sandbox: Sandbox, state_dir: Path) -> str:

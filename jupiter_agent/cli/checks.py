@@ -10,13 +10,14 @@ import importlib
 import os
 import resource
 import shutil
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from jupiter_agent.adapters import sandbox
 from jupiter_agent.cli.units import size
 
 MIB = 1024 * 1024
@@ -29,10 +30,6 @@ SANE_TIME_S = 1_700_000_000
 """November 2023: a clock before it was never set"""
 TIME_ERROR = 5
 """what adjtimex(2) answers when nothing keeps the clock right"""
-PROBE_S = 3.0
-
-SANDBOX = ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true")
-"""bubblewrap, keeping a command away from the rest of the machine"""
 
 
 @dataclass(frozen=True)
@@ -130,21 +127,12 @@ def _adjtimex() -> int:
 
 
 def isolation() -> Check:
-    """A remark without a hint: tasks run without a sandbox whatever is installed."""
-    return Check("isolation", True, f"tasks run with the agent's rights; bubblewrap {_tried(SANDBOX)}")
-
-
-def _tried(command: tuple[str, ...]) -> str:
-    if shutil.which(command[0]) is None:
-        return "is not installed"
-    try:
-        ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"does not work here: {error}"
-    said = ended.stderr.strip().splitlines()
-    return "works here" if ended.returncode == 0 else f"does not work here: {said[-1] if said else ended.returncode}"
+    """What an agent of this user would run tasks in."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = sandbox.find(sandbox.AUTO, Path(folder))
+    if found.is_closed:
+        return Check("isolation", True, "bubblewrap works here: tasks see nothing of agents, homes and other tasks")
+    return Check("isolation", True, f"tasks can read what this user can: {found.missing}", found.hint)
 
 
 MACHINE: tuple[Callable[[], Check], ...] = (python, libraries, open_files, memory, shared_memory, clock, isolation)

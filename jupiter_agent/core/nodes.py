@@ -9,6 +9,8 @@ from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.membership import Member
 from jupiter_agent.core.published import Published
 
+_RESOURCES = ("cpus", "speed", "load", "memory_bytes", "memory_used", "isolation")
+
 
 class Membership(Protocol):
     """What is read of the membership machine here."""
@@ -47,7 +49,7 @@ class Nodes:
                     "version": member.record.version,
                     "rtt_s": member.rtt_s,
                     "jobs": self.homed_jobs(node),
-                    **{key: resources.get(key) for key in ("cpus", "speed", "load", "memory_bytes", "memory_used")},
+                    **{key: resources.get(key) for key in _RESOURCES},
                 }
             )
         return sorted(rows, key=lambda row: str(row["name"]))

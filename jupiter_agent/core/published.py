@@ -37,6 +37,8 @@ class _Shown(Profile, frozen=True):
     """With the resources that are only shown."""
 
     memory_bytes: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    isolation: Annotated[str, Meta(max_length=32)] = ""
+    """of task processes: bubblewrap or limits"""
 
 
 class Published:

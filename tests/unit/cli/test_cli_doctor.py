@@ -14,6 +14,7 @@ import pytest
 from cli_fakes import FakeCluster, Run
 
 from jupiter_agent import __version__
+from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.cli import checks, places, ports, reach
 from jupiter_agent.cli.checks import MIB, Check
 from jupiter_agent.cli.reach import Where
@@ -182,7 +183,7 @@ def test_who_holds_a_port_is_named(monkeypatch: pytest.MonkeyPatch, listener: in
 
 def test_every_check_of_a_machine_gives_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(checks, "SANDBOX", ("true",))
+    monkeypatch.setattr(checks.sandbox, "find", lambda mode, folder: Sandbox("bubblewrap"))
     made = list(checks.machine())
     assert [check.name for check in made] == [
         "python", "libraries", "open files", "memory", "shared memory", "clock", "isolation"
@@ -244,17 +245,15 @@ def test_what_is_wrong_with_a_machine_is_said_with_a_hint(
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("found", "status", "said"),
     [
-        (("true",), "bubblewrap works here"),
-        (("no-such-command",), "bubblewrap is not installed"),
-        (("sh", "-c", "echo bwrap: no permission >&2; exit 1"), "bubblewrap does not work here: bwrap: no permission"),
-        (("false",), "bubblewrap does not work here: 1"),
+        (Sandbox("bubblewrap"), "ok", "bubblewrap works here"),
+        (Sandbox(missing="bubblewrap is not installed", hint="install it"), "note", "bubblewrap is not installed"),
     ],
 )
-def test_whether_bubblewrap_works_is_said_without_advice(
-    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], said: str
+def test_what_tasks_run_in_is_said_and_what_would_be_better(
+    monkeypatch: pytest.MonkeyPatch, found: Sandbox, status: str, said: str
 ) -> None:
-    monkeypatch.setattr(checks, "SANDBOX", command)
+    monkeypatch.setattr(checks.sandbox, "find", lambda mode, folder: found)
     check = checks.isolation()
-    assert (check.status, check.detail) == ("ok", f"tasks run with the agent's rights; {said}")
+    assert (check.status, check.hint, said in check.detail) == (status, found.hint, True)
