@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 import zmq
 from zmq.utils import z85
@@ -18,11 +19,21 @@ from zmq.utils import z85
 from jupiter_agent.adapters.curve import Context, readable
 
 PATIENCE_S = 0.4
-MAX_WAITING = 32
+MAX_WAITING, MAX_WAITING_EACH = 64, 32
+"""keys that wait: of all addresses, and of one"""
 
 ADMIT, WAIT, REFUSE = "admit", "wait", "refuse"
 Rule = Callable[[str], str]
 """Z85 public key -> ADMIT, WAIT (unknown so far) or REFUSE (banned, or it can never become known)."""
+
+
+class Knock(NamedTuple):
+    """A handshake that waits until its key is known, or `deadline`."""
+
+    domain: bytes
+    key: str
+    address: bytes
+    deadline: float
 
 
 class Gate:
@@ -32,7 +43,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._counts = counts
         self._rules: dict[bytes, Rule] = {}
-        self._waiting: dict[tuple[bytes, bytes], tuple[bytes, str, float]] = {}
+        self._waiting: dict[tuple[bytes, bytes], Knock] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._sock = context.socket(zmq.ROUTER)
         self._sock.setsockopt(zmq.LINGER, 0)
@@ -46,10 +57,10 @@ class Gate:
 
     def recheck(self) -> None:
         """The allow-list grew: let in who was waiting for it."""
-        for (envelope, request), (domain, key, _) in list(self._waiting.items()):
-            if self._rules[domain](key) == ADMIT:
+        for (envelope, request), knock in list(self._waiting.items()):
+            if self._rules[knock.domain](knock.key) == ADMIT:
                 del self._waiting[envelope, request]
-                self._answer(envelope, request, key, admitted=True)
+                self._answer(envelope, request, knock.key, admitted=True)
         self._drain()
 
     def close(self) -> None:
@@ -75,22 +86,27 @@ class Gate:
             return
         key = z85.encode(parts[8]).decode()
         verdict = self._rules[parts[4]](key)
-        if verdict == WAIT and len(self._waiting) < MAX_WAITING:
-            self._waiting[envelope, request] = (parts[4], key, self._loop.time() + PATIENCE_S)
+        if verdict == WAIT and self._has_room(parts[5]):
+            self._waiting[envelope, request] = Knock(parts[4], key, parts[5], self._loop.time() + PATIENCE_S)
             if self._timer is None:
                 self._timer = self._loop.call_later(PATIENCE_S, self._expire)
         else:
             self._answer(envelope, request, key, admitted=verdict == ADMIT)
 
+    def _has_room(self, address: bytes) -> bool:
+        """Strangers from one address leave room for those from others."""
+        same = sum(knock.address == address for knock in self._waiting.values())
+        return len(self._waiting) < MAX_WAITING and same < MAX_WAITING_EACH
+
     def _expire(self) -> None:
         self._timer = None
         now = self._loop.time()
-        for (envelope, request), (_, key, deadline) in list(self._waiting.items()):
-            if deadline <= now:
+        for (envelope, request), knock in list(self._waiting.items()):
+            if knock.deadline <= now:
                 del self._waiting[envelope, request]
-                self._answer(envelope, request, key, admitted=False)
+                self._answer(envelope, request, knock.key, admitted=False)
         if self._waiting:
-            first = min(deadline for _, _, deadline in self._waiting.values())
+            first = min(knock.deadline for knock in self._waiting.values())
             self._timer = self._loop.call_at(first, self._expire)
         self._drain()
 

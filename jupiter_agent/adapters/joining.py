@@ -27,6 +27,7 @@ from jupiter_agent.adapters.curve import (
 )
 from jupiter_agent.adapters.gate import ADMIT, REFUSE
 from jupiter_agent.adapters.ports import join_address
+from jupiter_agent.adapters.rates import Rates
 from jupiter_agent.adapters.reaching import resolve, tcp_outcome
 from jupiter_agent.adapters.sessions import Hub
 from jupiter_agent.errors import UsageError
@@ -39,6 +40,8 @@ JOIN_HANDSHAKE_S = 2.0
 MAX_PATIENCE = 3.0
 """A handshake over several lossy hops is repeated by TCP after 1, 3 and 7 s"""
 RATE_PER_S, BURST = 50.0, 100.0
+SOURCE_RATE_PER_S, SOURCE_BURST = 25.0, 50.0
+"""of one address: half of all, so that nobody who floods keeps others out"""
 _MAX_ASKERS = 256
 
 OnAnswer = Callable[[bytes | None, str], None]
@@ -58,8 +61,8 @@ class JoinSocket:
         self._sink = sink
         self._client_key = keys.join_client.public
         self._askers: OrderedDict[str, bytes] = OrderedDict()
-        self._tokens = BURST
-        self._filled = hub.loop.time()
+        self._of_all = Rates(RATE_PER_S, BURST)
+        self._of_each = Rates(SOURCE_RATE_PER_S, SOURCE_BURST)
         self.socket = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, hub.patience)
         hub.loop.add_reader(self.socket.FD, hub.turn)
 
@@ -83,13 +86,13 @@ class JoinSocket:
         for _ in range(limit):
             if not readable(self.socket):
                 return False
-            route, *parts = self.socket.recv_multipart()
+            route, *parts = self.socket.recv_multipart(copy=False)
             if len(parts) != 1 or len(parts[0]) > JOIN_FRAME_BYTES:
                 self._hub.counts["dropped_garbage"] += 1
-            elif not self._take_token():
+            elif not self._may_ask(str(parts[0].get("Peer-Address"))):
                 self._hub.counts["dropped_join_rate"] += 1
             else:
-                self._hub.report(self._sink.on_join, self._asker(route), parts[0])
+                self._hub.report(self._sink.on_join, self._asker(route.bytes), parts[0].bytes)
         return True
 
     def close(self) -> None:
@@ -104,14 +107,10 @@ class JoinSocket:
             self._askers.popitem(last=False)
         return src
 
-    def _take_token(self) -> bool:
+    def _may_ask(self, address: str) -> bool:
+        """Its own measure first: what it is refused takes nothing from that of all."""
         now = self._hub.loop.time()
-        self._tokens = min(BURST, self._tokens + (now - self._filled) * RATE_PER_S)
-        self._filled = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
+        return self._of_each.take(address, now) and self._of_all.take("", now)
 
 
 class JoinRequest:

@@ -13,7 +13,7 @@ import zmq
 from transport_rigs import Node, ZmqRig, introduce, new_pair
 
 from jupiter_agent.adapters.curve import HEARTBEAT_S, STALLED_S, CurvePair
-from jupiter_agent.adapters.joining import BURST, JOIN_FRAME_BYTES
+from jupiter_agent.adapters.joining import BURST, JOIN_FRAME_BYTES, SOURCE_BURST
 from jupiter_agent.adapters.ports import join_address, parse_address
 from jupiter_agent.adapters.sessions import GOODBYE
 from jupiter_agent.errors import UsageError
@@ -329,6 +329,35 @@ def test_join_requests_are_rate_limited_and_small(rig: ZmqRig, context: zmq.Cont
     rig.run_for(0.3)
     assert a.heard("join") == before
     still_serves(rig, a)
+
+
+def test_a_flood_of_join_requests_from_one_address_keeps_no_other_out(
+    rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    a = rig.node("a")
+    loud, quiet = (
+        dealer(context, f"{source}:0;{join_address(a.address)}", rig.access.join_client, rig.access.join_server.public)
+        for source in ("127.0.0.2", "127.0.0.3")
+    )
+    for _ in range(300):
+        loud.send(b"again")
+    rig.run(lambda: count(a, "dropped_join_rate") > SOURCE_BURST)
+    quiet.send(b"let me in")
+    rig.run(lambda: any(told[0] == "join" and told[-1] == b"let me in" for told in a.told))
+
+
+def test_unknown_keys_from_one_address_leave_room_for_those_from_others(
+    rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    a, late = rig.node("a"), new_pair()
+    crowd = [dealer(context, "127.0.0.2:0;" + a.address, new_pair(), a.pair.public) for _ in range(60)]
+    rig.run(lambda: count(a, "dropped_unknown_key") > 10)
+    sock = dealer(context, "127.0.0.3:0;" + a.address, late, a.pair.public)
+    sock.send(b"my record is on its way")
+    rig.run_for(0.1)
+    a.do("learn", "late", "127.0.0.1:9", late.public)
+    rig.run(lambda: a.frames() == [b"my record is on its way"], 3.0)
+    assert len(crowd) == 60
 
 
 # --- ports -------------------------------------------------------------------------------------------------------
