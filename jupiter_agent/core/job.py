@@ -196,11 +196,13 @@ class Job:
 
     def tellable(self, around: Surroundings) -> list[Register]:
         """What this node tells others: all it knows. Home speaks of its own decisions only, and for the silent:
-        writers that are gone, or started again and may have forgotten."""
+        writers that are gone, that nobody has heard of, or that started again and may have forgotten."""
         told, me = list(self.registers.values()), around.me
-        if me != self.home.writer:
-            return told
-        return [r for r in told if me == r.writer or around.is_gone(r.writer) or around.boot_of(r.writer) > r.boot]
+
+        def silent(r: Register) -> bool:
+            return not around.knows(r.writer) or around.is_gone(r.writer) or around.boot_of(r.writer) > r.boot
+
+        return told if me != self.home.writer else [r for r in told if me == r.writer or silent(r)]
 
     def check(self) -> None:
         """Raise when a register names a task that does not exist or differs from its key."""

@@ -86,7 +86,7 @@ class Jobs:
 
     def create_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
         """The same, with the home machine."""
-        local = self.create(signed, spec, home, now)
+        local = self.create(self._vouched(signed), spec, home, now)
         local.home = Home(local.job, local.execution, self.around, self.transfers)
         self.homed += 1
         return local
@@ -104,9 +104,15 @@ class Jobs:
         if local is None or local.job.over:
             return self.create_home(signed, spec, home, now)
         local.job.merge_home(home)
+        local.job.signed = self._vouched(signed)
         local.home = Home(local.job, local.execution, self.around, self.transfers)
         self.homed += 1
         return local
+
+    def _vouched(self, signed: SignedSpec) -> SignedSpec:
+        """Signed by this home itself: whoever signed it before may be lost, and unknown after all others restarted."""
+        me = self.around.me
+        return signed if signed.signer == me else SignedSpec(signed.spec, me, self.around.sign(SIGNED + signed.spec))
 
     def no_longer_home(self, local: Local) -> None:
         """Another node is home; of a job that is over nothing else is left here."""

@@ -78,6 +78,7 @@ class ChaosRun:
         took = world.run_until(lambda: all(len(world.nodes[n].machine.alive()) == len(names) for n in names), 30.0)
         assert took is not None, "the cluster did not form"
         world.run(0.5)
+        world.poll()
         self._submit(world.chance.choice(names))
         if scenario.second_job:
             self._submit(world.chance.choice(names))
@@ -96,8 +97,7 @@ class ChaosRun:
     def _submit(self, home: str) -> None:
         app, world = self.app, self.world
         args: dict[str, Any] = {"mapper": self.scenario.mapper, "keep_open": True, "seed": self.scenario.seed}
-        if world.mortal_home:
-            args["replicas"] = self.scenario.replicas
+        args["replicas"] = self.scenario.replicas
         job = world.submit(home, app.sim, {}, **args)["id"]
         world.jobs.append(job)
         world.chaos_apps[job] = app

@@ -18,6 +18,7 @@ from jupiter_agent.sim.chaos.scenario import Fault
 from jupiter_agent.sim.cluster import Node
 from jupiter_agent.sim.grid import Disk, Grid
 
+POLL_S = 0.25
 TAIL_S = 3.0
 """Of what was not synced a power cut takes up to this long"""
 
@@ -44,7 +45,8 @@ class ChaosWorld(Grid):
         self.log: list[str] = []
         self.jobs: list[str] = []
         self.chaos_apps: dict[str, ChaosApp] = {}
-        self.budget = replicas
+        self.budget = 0
+        """holders of copies that may yet be lost: set anew whenever all is fully copied and reachable"""
         self.losses = 0
         """agents that ended"""
         self.on_cancel: Callable[[], None] = lambda: None
@@ -86,6 +88,29 @@ class ChaosWorld(Grid):
             if name not in self.gone and node.machine.jobs.succession.shelves:
                 held.add(name)
         return held
+
+    def poll(self) -> None:
+        """See again and again whether losses are allowed: a cut, a crash or a false suspicion may cost a copy."""
+        if self.jobs and all(self._whole(job) for job in self.jobs):
+            self.budget = self.replicas
+        self.network.after(POLL_S, self.poll)
+
+    def _whole(self, job: str) -> bool:
+        """Every acting home has its deputies, complete and in reach, and nobody else holds anything."""
+        homes = self.homes(job)
+        safe: set[str] = set(homes)
+        for name in homes:
+            local = self.nodes[name].machine.jobs.local[job]
+            deputies = [self.name(node) for node in deputies_of(local)]
+            if local.home is None or local.home.copies.degraded or any(self._apart(name, d) for d in deputies):
+                return False
+            safe |= set(deputies)
+        others = [name for name in self.nodes if name not in self.gone and name not in safe]
+        return bool(homes) and not any(job in self.nodes[n].machine.jobs.succession.shelves for n in others)
+
+    def _apart(self, one: str, other: str) -> bool:
+        a, b = self.nodes[one].seat.address, self.nodes[other].seat.address
+        return not self.nodes[other].running or not self.network.both_ways(a, b)
 
     def find(self, who: str) -> str | None:
         """home, dep or a name -> a running node."""
