@@ -11,19 +11,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 
 from msgspec import Struct
 
+from jupiter_agent.adapters.keys import decode_token, encode_token
 from jupiter_agent.bench.ground import Ground, wait_until
 from jupiter_agent.bench.sightings import Sightings
 from jupiter_agent.bench.traced import Order
 from jupiter_agent.errors import JupiterError
 
 FOUND_S = 20.0
-AT_ONCE = 8
+SEEDS = 4
+AT_ONCE = 6
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1 << 20
 
@@ -72,11 +74,20 @@ class Fleet:
         token = self.folder / first / "token"
         if not self.wait(token.is_file, FOUND_S):
             raise JupiterError(f"{first} does not come up", self.log_of(first))
-        shutil.copy(token, self.folder / "token")
-        for name in others:
+        self._name_seeds([first])
+        for number, name in enumerate(others, 1):
+            if number == SEEDS:
+                wait_until(lambda: not self._starting(), FOUND_S, self._tick, 0.02)
+                self._name_seeds(self.running)
             wait_until(lambda: self._starting() < AT_ONCE, FOUND_S, self._tick, 0.02)
             self.fork(name)
         return began
+
+    def _name_seeds(self, names: list[str]) -> None:
+        """The founder's token, as it is when it knows these: with one seed only all would join at the founder."""
+        founded = decode_token((self.folder / names[0] / "token").read_text().strip())
+        seeds = tuple(self.ground.address(name) for name in names)
+        (self.folder / "token").write_text(encode_token(replace(founded, seeds=seeds)))
 
     def _starting(self) -> int:
         """How many have not joined yet."""
