@@ -159,7 +159,7 @@ def _inputs(folder: Path, count: int) -> Path:
 def _given(name: str, data: bytes) -> dict[str, Any]:
     import hashlib
 
-    return {"name": name, "sha256": hashlib.sha256(data).digest(), "size": len(data), "data": data}
+    return {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "data": data}
 
 
 def _submit(cluster: BenchCluster, app: Path, inputs: Path, *more: str) -> str:
