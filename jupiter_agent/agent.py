@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,17 @@ def set_up_logging(level: str) -> None:
     log.propagate = False
 
 
+def profiled(main: Callable[[], Coroutine[Any, Any, Halt]], config: Config) -> Halt:
+    """Run under cProfile; `profile.out` in the state folder is for pstats (JUPITER_PROFILE=1)."""
+    import cProfile
+
+    profile = cProfile.Profile(time.thread_time)
+    try:
+        return profile.runcall(asyncio.run, main())
+    finally:
+        profile.dump_stats(config.state_dir / "profile.out")
+
+
 def run_agent(config: Config) -> int:
     """Run an agent until it has left; the process's exit code. JupiterError when it cannot start, or must not go on."""
     import socket
@@ -335,7 +347,7 @@ def run_agent(config: Config) -> int:
     async def main() -> Halt:
         return await Agent(config).run()
 
-    halt = asyncio.run(main())
+    halt = profiled(main, config) if os.environ.get("JUPITER_PROFILE") else asyncio.run(main())
     if halt.error:
         raise JupiterError(halt.error, halt.hint, halt.exit_code)
     return EXIT_OK
