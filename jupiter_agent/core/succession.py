@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from jupiter_agent.core.jobs import Jobs
     from jupiter_agent.core.local import Local
 
+STRANGER_S = 15.0
+"""After a start: how long a home that no member record is known of may still turn up"""
 RANK_S = 1.0
 """Between one deputy's turn to promote and the next one's"""
 PROBE_S = 2.0
@@ -148,9 +150,10 @@ class Succession:
         effects: list[Effect] = []
         for job, shelf in list(self.shelves.items()):
             writer = shelf.home.writer
-            if self._around.is_gone(writer) or writer == self._around.me or shelf.disowned:
-                since = self._gone_since.setdefault(job, now)
-                if since + self._turn(shelf) * RANK_S <= now:
+            gone = self._around.is_gone(writer) or not self._around.knows(writer)
+            if gone or writer == self._around.me or shelf.disowned:
+                self._gone_since.setdefault(job, now)
+                if self._turn_at(job) <= now:
                     effects += self._promote(job, shelf, now)
                 continue
             self._gone_since.pop(job, None)
@@ -163,6 +166,12 @@ class Succession:
             if not mine and shelf.complete and not shelf.owes(self._transfers):
                 effects += self._let_go(job, shelf, now)
         return effects
+
+    def _turn_at(self, job: str) -> float:
+        """When this node promotes: later for a home that nobody has heard of since all restarted."""
+        shelf = self.shelves[job]
+        patience = 0.0 if self._around.knows(shelf.home.writer) else STRANGER_S
+        return self._gone_since[job] + self._turn(shelf) * RANK_S + patience
 
     def _turn(self, shelf: Shelf) -> int:
         """How many others may promote before this node."""
@@ -248,7 +257,7 @@ class Succession:
         return self.step(now)
 
     def next_deadline(self) -> float:
-        turns = (since + self._turn(self.shelves[job]) * RANK_S for job, since in self._gone_since.items())
+        turns = map(self._turn_at, self._gone_since)
         handing = (s.handing.next_deadline() for s in self.shelves.values() if s.handing)
         probes = (s.probe_at for job, s in self.shelves.items() if job not in self._gone_since and self._doubts(s))
         return min([*turns, *handing, *probes], default=inf)
