@@ -26,7 +26,7 @@ from jupiter_agent.adapters.bulk import BulkChannel
 from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
-from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, derive_access, encode_token, is_token
+from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, encode_token, granted, is_token
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.adapters.remembered import Remembered
@@ -74,7 +74,8 @@ class Agent:
         keys = state.node_keys()
         self._cluster = state.cluster_keys(token)
         identity, authority = NodeIdentity(keys.seed), state.authority(self._cluster)
-        access = derive_access(self._cluster.join_secret)
+        self._authority = authority
+        access = self._cluster.access()
         self._network = ZmqTransport(self, keys.curve, access, config.bind, PROFILE_LIMITS[config.profile])
         self.address = advertised(config, self._network.address)
         self._journal = Journal(state.path / "journal", JOURNAL_SCHEMA)
@@ -88,7 +89,7 @@ class Agent:
         self._remembered = Remembered(state.path / "peers.json")
         record = Record(
             id=identity.id, name=config.name or "node", address=self.address, sign_key=identity.public,
-            curve_key=keys.curve.public, role="admin", boot=state.next_boot(), incarnation=0,
+            curve_key=keys.curve.public, role=self._cluster.role, boot=state.next_boot(), incarnation=0,
             version=__version__, admission=self._remembered.admission,
         )  # fmt: skip
         now = self._loop.time()
@@ -106,12 +107,14 @@ class Agent:
         self.machine.transfers.bulk = True
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
 
-    def token(self) -> str:
-        """What a newcomer needs: this cluster's fingerprint and join secret, and where to knock."""
+    def token(self, role: str = "", expires_s: float = 0.0) -> str:
+        """What a newcomer needs: the token this node has itself or, with a role, a new one. Expires never with 0."""
         members = self.machine.membership.members()
         others = [members[node].record.address for node in self.machine.alive() if node in members]
         seeds = tuple(dict.fromkeys([self.address, *others]))[:4]
-        return encode_token(Token(self._cluster.fingerprint, self._cluster.join_secret, seeds))
+        cluster = self._cluster
+        own = Token(cluster.fingerprint, cluster.join_secret, seeds, cluster.door, cluster.token_secret, cluster.grant)
+        return encode_token(granted(own, self._authority.export(), role, expires_s) if role else own)
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -278,7 +281,7 @@ def joins(config: Config) -> tuple[Token | None, list[str]]:
         except OSError as error:
             raise UsageError(f"cannot read the token file {config.token_file}: {error.strerror}") from error
     tokens = [decode_token(each) for each in given if is_token(each)]
-    if len({token.join_secret for token in tokens}) > 1:
+    if len({(token.join_secret, token.secret) for token in tokens}) > 1:
         raise UsageError("the tokens are of different clusters", "give one")
     try:
         addresses = [parse_address(each) for each in given if not is_token(each)]

@@ -11,7 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,18 +23,22 @@ from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 from zmq.utils import z85
 
+from jupiter_agent.adapters import grants
 from jupiter_agent.adapters.curve import AccessKeys, CurvePair
+from jupiter_agent.adapters.grants import Pass
 from jupiter_agent.adapters.ports import parse_address
 from jupiter_agent.core.ids import node_id
-from jupiter_agent.core.messages.membership import Record
+from jupiter_agent.core.membership.join import EXPIRED, FORBIDDEN, NO_ISSUER
+from jupiter_agent.core.messages.membership import Join, Record
 from jupiter_agent.core.trust import admission_bytes
-from jupiter_agent.errors import UsageError
+from jupiter_agent.errors import PeerError, UsageError
 
 FINGERPRINT_BYTES = 16
 SECRET_BYTES = 32
 TOKEN_PREFIX = "jup1."
 MAX_SEEDS = 16
-_TOKEN_VERSION = 1
+_TOKEN_VERSION, _GRANT_VERSION = 1, 2
+DOOR_BYTES = 96
 _CHECK_BYTES = 4
 _HINT = "print a whole one with `jupiter ctl token create` on a node of the cluster"
 
@@ -64,11 +70,13 @@ class ClusterAuthority:
         public: bytes = b"",
         secret: bytes = b"",
         on_adopt: Callable[[bytes, bytes], None] | None = None,
+        own: Pass | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self._public = public
         self._secret = secret
         self._on_adopt = on_adopt
+        self._own = own or Pass()
 
     def issue(self, record: Record) -> bytes:
         if not self._secret:
@@ -77,6 +85,40 @@ class ClusterAuthority:
 
     def verify_admission(self, record: Record) -> bool:
         return bool(self._public) and _verify(self._public, admission_bytes(record), record.admission)
+
+    def request(self, record: Record) -> Join:
+        return Join(record, *self._own.prove(record))
+
+    def objection(self, request: Join) -> tuple[str, str]:
+        """A member that was admitted before needs no token again."""
+        record = request.record
+        if record.admission and self.verify_admission(record):
+            return "", ""
+        if not request.grant:
+            if self._own.grant or not self._own.secret:
+                return NO_ISSUER, "the cluster's own token is judged by nodes that hold it"
+            right = hmac.compare_digest(request.proof, grants.owner_proof(self._own.secret, record))
+            return ("", "") if right else (FORBIDDEN, "it does not prove to be the cluster's own")
+        try:
+            grant = self._checked(request.grant)
+        except PeerError as error:
+            return error.message, error.hint
+        if grant.role not in (record.role, "admin") or not grants.is_joiner(grant, record, request.proof):
+            return FORBIDDEN, f"it is for nodes of role {grant.role}"
+        return "", ""
+
+    def client(self, grant: bytes) -> tuple[str, str, float]:
+        found = self._checked(grant)
+        return found.operator, found.role, min(found.left_s, 10 * 365 * 86400.0)
+
+    def _checked(self, raw: bytes) -> grants.Grant:
+        """PeerError says what is wrong with a grant that somebody shows."""
+        grant = grants.from_bytes(raw)
+        if not self._public or not grants.is_issued(grant, self._public):
+            raise PeerError(FORBIDDEN, "it was not issued by this cluster")
+        if grant.expired:
+            raise PeerError(EXPIRED, "get a new one: `jupiter ctl token create`")
+        return grant
 
     def export(self) -> bytes:
         return self._secret
@@ -137,6 +179,21 @@ class ClusterKeys:
     seeds: tuple[str, ...] = ()
     issuer: bytes = b""
     issuer_secret: bytes = b""
+    door: bytes = b""
+    """where the join secret is not held: the secrets of the join socket's two pairs and the operator's public key"""
+    token_secret: bytes = b""
+    grant: bytes = b""
+
+    @property
+    def role(self) -> str:
+        """of this node"""
+        return grants.from_bytes(self.grant).role if self.grant else "admin"
+
+    def access(self) -> AccessKeys:
+        return door_access(self.door) if self.door else derive_access(self.join_secret)
+
+    def own(self) -> Pass:
+        return Pass(self.token_secret if self.grant else self.join_secret, self.grant)
 
     @classmethod
     def found(cls) -> ClusterKeys:
@@ -162,6 +219,19 @@ def _derive(secret: bytes, label: bytes) -> CurvePair:
     return CurvePair(zmq.curve_public(text).decode(), text.decode())
 
 
+def door_of(access: AccessKeys) -> bytes:
+    """What of these keys a token with a role carries: the door's, and whom to take for the owner."""
+    parts = (access.join_server.secret, access.join_client.secret, access.operator.public)
+    return b"".join(bytes(z85.decode(part)) for part in parts)
+
+
+def door_access(door: bytes, operator: CurvePair | None = None) -> AccessKeys:
+    """The inverse of `door_of`; the owner's secret stays unknown. `operator`: this side's own pair instead."""
+    texts = [z85.encode(door[at : at + 32]) for at in (0, 32, 64)]
+    server, client = (CurvePair(zmq.curve_public(text).decode(), text.decode()) for text in texts[:2])
+    return AccessKeys(server, client, operator or CurvePair(texts[2].decode(), ""))
+
+
 # --- tokens ----------------------------------------------------------------------------------------------------
 
 
@@ -172,18 +242,40 @@ class Token:
     fingerprint: bytes
     join_secret: bytes
     seeds: tuple[str, ...] = ()
+    door: bytes = b""
+    secret: bytes = b""
+    grant: bytes = b""
+    """the last three are of a token with a role; it has no join secret"""
 
     def access(self) -> AccessKeys:
+        """The keys this token opens doors with."""
+        if self.grant:
+            return door_access(self.door, grants.operator_pair(self.secret))
         return derive_access(self.join_secret)
 
     def __repr__(self) -> str:
         return f"Token({self.fingerprint.hex()}, {self.seeds})"
 
 
+def granted(own: Token, issuer_secret: bytes, role: str, expires_s: float) -> Token:
+    """A new token of this role for the cluster of `own`. UsageError where the issuer's key is not held."""
+    if not issuer_secret:
+        raise UsageError("this node cannot issue tokens", "ask a node of role admin")
+    secret = os.urandom(SECRET_BYTES)
+    expires_at = int(time.time() + expires_s) + 1 if expires_s else 0
+    door = own.door or door_of(own.access())
+    grant = grants.to_bytes(grants.issue(issuer_secret, secret, role, expires_at))
+    return Token(own.fingerprint, b"", own.seeds, door, secret, grant)
+
+
 def encode_token(token: Token) -> str:
     """`jup1.` and the base64url of version, fingerprint, join secret, seeds (comma separated) and a checksum."""
     seeds = ",".join(token.seeds[:MAX_SEEDS]).encode()
-    body = bytes([_TOKEN_VERSION]) + token.fingerprint + token.join_secret + seeds
+    if token.grant:
+        head = bytes([_GRANT_VERSION]) + token.fingerprint + token.door + token.secret
+        body = head + len(token.grant).to_bytes(2, "big") + token.grant + seeds
+    else:
+        body = bytes([_TOKEN_VERSION]) + token.fingerprint + token.join_secret + seeds
     return TOKEN_PREFIX + base64.urlsafe_b64encode(body + _check(body)).rstrip(b"=").decode()
 
 
@@ -207,10 +299,28 @@ def decode_token(text: str) -> Token:
     body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
     if len(body) < 1 + FINGERPRINT_BYTES + SECRET_BYTES or _check(body) != check:
         raise UsageError("the token is damaged or was cut short", _HINT)
+    if body[0] == _GRANT_VERSION:
+        return _decode_granted(body)
     if body[0] != _TOKEN_VERSION:
         raise UsageError(f"this token is of another version ({body[0]}, here {_TOKEN_VERSION})", _HINT)
     at = 1 + FINGERPRINT_BYTES
     return Token(body[1:at], body[at : at + SECRET_BYTES], _seeds(body[at + SECRET_BYTES :]))
+
+
+def _decode_granted(body: bytes) -> Token:
+    """A token with a role: version, fingerprint, door, secret, length and bytes of the grant, seeds."""
+    at = 1 + FINGERPRINT_BYTES
+    door, secret = body[at : at + DOOR_BYTES], body[at + DOOR_BYTES : at + DOOR_BYTES + SECRET_BYTES]
+    at += DOOR_BYTES + SECRET_BYTES
+    size = int.from_bytes(body[at : at + 2], "big")
+    grant = body[at + 2 : at + 2 + size]
+    try:
+        found = grants.from_bytes(grant)
+    except PeerError:
+        raise UsageError("the token is damaged or was cut short", _HINT) from None
+    if len(grant) != size or found.operator != grants.operator_pair(secret).public:
+        raise UsageError("the token is damaged", _HINT)
+    return Token(body[1 : 1 + FINGERPRINT_BYTES], b"", _seeds(body[at + 2 + size :]), door, secret, grant)
 
 
 def _seeds(raw: bytes) -> tuple[str, ...]:

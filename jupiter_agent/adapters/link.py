@@ -22,7 +22,7 @@ from jupiter_agent.adapters.curve import (
 from jupiter_agent.adapters.keys import Token
 from jupiter_agent.adapters.ports import first_open, join_address
 from jupiter_agent.core.messages import Message
-from jupiter_agent.core.messages.membership import PROTOCOL_MAX, PROTOCOL_MIN, Iam, Who
+from jupiter_agent.core.messages.membership import PROTOCOL_MAX, PROTOCOL_MIN, Iam, Refused, Who
 from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import PeerError, UnauthorisedError, UnreachableError, UsageError
 
@@ -101,10 +101,12 @@ def ask_who(context: Context, address: str, token: Token, limit_s: float = HANDS
     access = token.access()
     link = Link(context, join_address(address), access.join_client, access.join_server.public)
     try:
-        link.send(Who())
+        link.send(Who(grant=token.grant))
         answer = link.receive(time.monotonic() + limit_s)
     finally:
         link.close()
+    if isinstance(answer, Refused):
+        raise UnauthorisedError(f"the agent at {address} refused our key: {answer.reason}", answer.hint)
     if not isinstance(answer, Iam):
         raise UnreachableError(f"the agent at {address} does not answer", "it may be starting or overloaded: try again")
     low, high = answer.protocol

@@ -94,11 +94,12 @@ class Listener:
                 self._finish(old, "lost")
         if not owner:
             return None
-        if owner == CLIENT_PREFIX:
+        if owner.startswith(CLIENT_PREFIX):
             self._serial += 1
             owner += f"{self._serial:x}"
         now = self._hub.loop.time()
         session = Session(owner, route, outgoing=False, opened=now, used=now, up=True, fd=fd)
+        session.until = self._directory.until(key)
         self._sessions[route] = (key, session)
         self._by_fd[fd] = session
         self._owner.session_up(session)

@@ -7,7 +7,7 @@ most one that we opened, and any that it opened.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,6 +20,9 @@ from jupiter_agent.core.ids import CLIENT_PREFIX
 
 HELLO, GOODBYE = b"hello", b"bye"
 """Our own words to the other transport: two parts, '' and the word; whatever has one part is a frame."""
+
+MAX_CLIENTS = 256
+INF = float("inf")
 
 KNOCKS, KNOCK_WINDOW_S, BAN_S = 3, 10.0, 30.0
 SOUND_S = 2.0
@@ -38,6 +41,8 @@ class Session:
     up: bool = False
     endpoint: str = ""
     fd: int = -1
+    until: float = float("inf")
+    """when the token of the client ends"""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +142,7 @@ class Directory:
         self._by_key: dict[str, str] = {}
         self._knocks: dict[str, deque[float]] = {}
         self._banned: dict[str, float] = {}
+        self._clients: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self.peers: dict[str, Peer] = {}
 
     def put(self, peer: Peer) -> None:
@@ -152,7 +158,20 @@ class Directory:
         """The peer id behind an authenticated key, CLIENT_PREFIX for an operator, '' for nobody we know."""
         if key == self._operator_key:
             return CLIENT_PREFIX
-        return self._by_key.get(key, "")
+        if key in self._by_key:
+            return self._by_key[key]
+        return f"{CLIENT_PREFIX}{self._clients[key][0]}:" if self.until(key) > self._hub.loop.time() else ""
+
+    def admit_client(self, key: str, role: str, for_s: float) -> None:
+        """An operator whose token was seen to be right; those seen longest ago are forgotten, and show it again."""
+        self._clients[key] = (role, self._hub.loop.time() + for_s)
+        self._clients.move_to_end(key)
+        if len(self._clients) > MAX_CLIENTS:
+            self._clients.popitem(last=False)
+
+    def until(self, key: str) -> float:
+        """Loop time at which a key ends: of an operator with its token, -inf for one that is not known."""
+        return INF if key == self._operator_key or key in self._by_key else self._clients.get(key, ("", -INF))[1]
 
     def is_peer(self, key: str) -> bool:
         """One look into a dict, which any thread may take."""
@@ -163,6 +182,8 @@ class Directory:
         if key == self._operator_key:
             return ADMIT
         if key not in self._by_key:
+            if key in self._clients:
+                return ADMIT if self.until(key) > self._hub.loop.time() else REFUSE
             return WAIT
         now = self._hub.loop.time()
         if self._banned.get(key, 0.0) > now:

@@ -23,7 +23,7 @@ import zmq
 
 from jupiter_agent.adapters.curve import CurvePair
 from jupiter_agent.adapters.disk import replace_file
-from jupiter_agent.adapters.keys import ClusterAuthority, ClusterKeys, NodeKeys, Token
+from jupiter_agent.adapters.keys import DOOR_BYTES, ClusterAuthority, ClusterKeys, NodeKeys, Token
 from jupiter_agent.errors import UsageError
 
 NODE_FILE, CLUSTER_FILE, BOOT_FILE, LOCK_FILE = "node.json", "cluster.json", "boot", "lock"
@@ -89,7 +89,7 @@ class StateDir:
         """The cluster this folder belongs to; on the first start the token's, or without one a new cluster."""
         known = self._load(CLUSTER_FILE, _cluster_from)
         if known is None:
-            found = ClusterKeys(token.fingerprint, token.join_secret, token.seeds) if token else ClusterKeys.found()
+            found = _joining(token) if token else ClusterKeys.found()
         elif token is None:
             return known
         elif token.fingerprint != known.fingerprint:
@@ -98,7 +98,10 @@ class StateDir:
                 "use another --state-dir, or start without --join to stay in that cluster",
             )
         else:
-            found = replace(known, join_secret=token.join_secret, seeds=token.seeds or known.seeds)
+            given = _joining(token)
+            found = replace(
+                given, seeds=token.seeds or known.seeds, issuer=known.issuer, issuer_secret=known.issuer_secret
+            )
         if found != known:
             self._write(CLUSTER_FILE, _cluster_text(found))
         return found
@@ -109,7 +112,7 @@ class StateDir:
         def keep(public: bytes, secret: bytes) -> None:
             self._write(CLUSTER_FILE, _cluster_text(replace(keys, issuer=public, issuer_secret=secret)))
 
-        return ClusterAuthority(keys.fingerprint, keys.issuer, keys.issuer_secret, keep)
+        return ClusterAuthority(keys.fingerprint, keys.issuer, keys.issuer_secret, keep, keys.own())
 
     def _load(self, name: str, parse: Callable[[Path], _T]) -> _T | None:
         path = self.path / name
@@ -131,6 +134,11 @@ class StateDir:
             replace_file(self.path / name, text, sync=True)
         except OSError as error:
             raise _unusable(self.path, error) from error
+
+
+def _joining(token: Token) -> ClusterKeys:
+    keys = ClusterKeys(token.fingerprint, token.join_secret, token.seeds)
+    return replace(keys, door=token.door, token_secret=token.secret, grant=token.grant)
 
 
 def has_cluster(path: Path) -> bool:
@@ -164,6 +172,7 @@ def _node_from(path: Path) -> NodeKeys:
 
 def _cluster_text(keys: ClusterKeys) -> str:
     fields = {"fingerprint": keys.fingerprint, "join_secret": keys.join_secret, "issuer": keys.issuer}
+    fields |= {"door": keys.door, "token_secret": keys.token_secret, "grant": keys.grant} if keys.grant else {}
     hexed = {name: value.hex() for name, value in {**fields, "issuer_secret": keys.issuer_secret}.items()}
     return json.dumps({"version": _VERSION, "seeds": list(keys.seeds), **hexed}) + "\n"
 
@@ -173,9 +182,11 @@ def _cluster_from(path: Path) -> ClusterKeys:
     try:
         names = ("fingerprint", "join_secret", "issuer", "issuer_secret")
         mark, secret, issuer, issuer_secret = (bytes.fromhex(data[name]) for name in names)
-        if len(secret) != 32:
-            raise ValueError("a join secret has 32 bytes")
-        return ClusterKeys(mark, secret, tuple(str(seed) for seed in data["seeds"]), issuer, issuer_secret)
+        door, own, grant = (bytes.fromhex(data.get(name, "")) for name in ("door", "token_secret", "grant"))
+        if (len(door), len(own)) != (DOOR_BYTES, 32) if grant else len(secret) != 32:
+            raise ValueError("a secret is not whole")
+        seeds = tuple(str(seed) for seed in data["seeds"])
+        return ClusterKeys(mark, secret, seeds, issuer, issuer_secret, door, own, grant)
     except (KeyError, ValueError, TypeError) as error:
         raise _damaged(path) from error
 

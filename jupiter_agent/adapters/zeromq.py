@@ -110,6 +110,11 @@ class ZmqTransport:
         if peer in self._kept:
             self._want(known)
 
+    def admit_client(self, curve_key: str, role: str, for_s: float) -> None:
+        """Let an operator's key in for so long; its sessions are called `client:ROLE:...` and end with that time."""
+        self._directory.admit_client(curve_key, role, for_s)
+        self._gate.recheck()
+
     def forget(self, peer: str) -> None:
         self._kept.discard(peer)
         known = self._directory.peers.get(peer)
@@ -343,6 +348,9 @@ class ZmqTransport:
         """Close what was opened on demand and idles, and the spare one of two opened crosswise."""
         self._sweeper = self._hub.loop.call_later(min(SWEEP_S, self._limits.idle_s / 2), self._sweep)
         now = self._hub.loop.time()
+        for session in [s for s in self._clients.values() if s.until < now]:
+            del self._clients[session.peer]
+            self._listener.end(session)
         for peer in self._directory.peers.values():
             out = peer.out
             if out is None or not out.up:

@@ -65,7 +65,7 @@ class Control:
     """Calls in, answers out. `token` gives the join token to those who may ask."""
 
     def __init__(
-        self, around: Surroundings, jobs: Jobs, submissions: Submissions, nodes: Nodes, token: Callable[[], str]
+        self, around: Surroundings, jobs: Jobs, submissions: Submissions, nodes: Nodes, token: Callable[..., str]
     ) -> None:
         self.events: deque[Row] = deque(maxlen=2000)
         self.event_seq = 0

@@ -30,6 +30,14 @@ class Learn(Effect, frozen=True):
     curve_key: str
 
 
+class AdmitClient(Effect, frozen=True):
+    """Let an operator's key in, with the role of its token, for so long."""
+
+    curve_key: str
+    role: str
+    for_s: float
+
+
 class Forget(Effect, frozen=True):
     """Take a peer out of directory and allow-list and end its sessions."""
 

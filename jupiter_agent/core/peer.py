@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jupiter_agent.core import events as ev
 from jupiter_agent.core.control import Control
@@ -27,6 +28,7 @@ from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.published import Published
+from jupiter_agent.core.rights import MAY_SUBMIT, forbidden
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.surroundings import LinkEstimate, Profile
@@ -61,7 +63,7 @@ class Peer:
         membership: Membership,
         identity: Identity,
         rng: Random,
-        token: Callable[[], str],
+        token: Callable[..., str],
         settings: PeerSettings | None = None,
     ) -> None:
         settings = settings or PeerSettings()
@@ -181,6 +183,8 @@ class Peer:
         message = event.message
         handler = _MESSAGES.get(type(message))
         try:
+            if (refused := forbidden(self.membership, event.src, message)) is not None:
+                return refused
             if handler is not None:
                 return handler(self, event.src, message, now)
             effects = self.jobs.on_message(event.src, message, now)
@@ -330,7 +334,9 @@ class Peer:
         return member.record.boot if member else 0
 
     def profile(self, node: str) -> Profile:
-        return self.published.profile(node)
+        profile, member = self.published.profile(node), self.membership.members().get(node)
+        runs_nothing = member is not None and member.record.role == "observer"
+        return replace(profile, draining=True) if runs_nothing else profile
 
     def links(self, node: str) -> dict[str, tuple[float, float]]:
         return self.published.links(node)
@@ -343,7 +349,9 @@ class Peer:
 
     def verify(self, node: str, data: bytes, signature: bytes) -> bool:
         member = self.membership.members().get(node)
-        return member is not None and self._identity.verify(member.record.sign_key, data, signature)
+        if member is None or member.record.role not in MAY_SUBMIT:
+            return False
+        return self._identity.verify(member.record.sign_key, data, signature)
 
     def wall(self, now: float) -> float:
         return now + self._wall_offset_s

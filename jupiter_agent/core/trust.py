@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from jupiter_agent.core.ids import is_node_name, node_id
-from jupiter_agent.core.messages.membership import Claim, Record, Value
+from jupiter_agent.core.messages.membership import Claim, Join, Record, Value
 from jupiter_agent.errors import PeerError
 
 ROLES = ("admin", "submit", "worker", "observer")
@@ -58,6 +58,15 @@ class Authority(Protocol):
     def adopt(self, public: bytes, secret: bytes) -> bool:
         """Take over what a sponsor handed out at joining; False, and nothing changed, if it is not this cluster's
         key."""
+
+    def request(self, record: Record) -> Join:
+        """Asks for admission, with what proves that this node holds a token of that role."""
+
+    def objection(self, request: Join) -> tuple[str, str]:
+        """Why the token shown does not let this record in, and a hint; ("", "") when it does."""
+
+    def client(self, grant: bytes) -> tuple[str, str, float]:
+        """(CURVE key, role, seconds from now) of the operator whose token this is. PeerError if it opens nothing."""
 
 
 class Sealer(Protocol):

@@ -10,8 +10,9 @@ import hashlib
 from dataclasses import dataclass
 
 from jupiter_agent.core.ids import node_id
-from jupiter_agent.core.messages.membership import Record
+from jupiter_agent.core.messages.membership import Join, Record
 from jupiter_agent.core.trust import Trust, admission_bytes
+from jupiter_agent.errors import PeerError
 
 
 def _mac(key: bytes, data: bytes) -> bytes:
@@ -53,6 +54,15 @@ class FakeAuthority:
 
     def public(self) -> bytes:
         return self._public
+
+    def request(self, record: Record) -> Join:
+        return Join(record)
+
+    def objection(self, request: Join) -> tuple[str, str]:
+        return "", ""
+
+    def client(self, grant: bytes) -> tuple[str, str, float]:
+        raise PeerError("no grants in simulations")
 
     def adopt(self, public: bytes, secret: bytes) -> bool:
         if public != self._public or (secret and secret != self._public):

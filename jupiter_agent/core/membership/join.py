@@ -18,7 +18,7 @@ from jupiter_agent.core.events import JoinAnswered
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.roster import Roster
-from jupiter_agent.core.messages.membership import Join, Refused, Welcome
+from jupiter_agent.core.messages.membership import Refused, Welcome
 from jupiter_agent.errors import EXIT_FAILED, EXIT_UNAUTHORISED, PeerError
 
 SELF = "this is me"
@@ -29,6 +29,11 @@ PROTOCOL = "no common protocol version"
 NAME_TAKEN = "the name is taken by a living member"
 ID_IN_USE = "the same node is alive at another address"
 BAD_RECORD = "the record is not in order"
+EXPIRED = "the token has expired"
+FORBIDDEN = "the token does not allow that"
+
+UNAUTHORISED = frozenset({SECRET, EXPIRED, FORBIDDEN})
+"""Reasons that only another token mends."""
 
 PASSING = frozenset({SELF, NOT_READY, NO_ISSUER})
 """Reasons that another seed, or a later try, may mend."""
@@ -123,8 +128,9 @@ class Joiner:
         if open_seeds and not self._asking:
             seed = self._context.rng.choice(open_seeds)
             seed.tried, self._asking = True, seed.address
-            record = msgspec.structs.replace(view.record, admission=b"")
-            self._context.emit(SendJoin(seed.address, Join(self._context.trust.signed(record))))
+            trust = self._context.trust
+            record = view.record if self._context.joined else msgspec.structs.replace(view.record, admission=b"")
+            self._context.emit(SendJoin(seed.address, trust.authority.request(trust.signed(record))))
 
     def on_answer(self, event: JoinAnswered, now: float) -> None:
         seed = self._seeds.get(event.address) or self._strays.get(event.address)
@@ -168,8 +174,8 @@ class Joiner:
             return
         if refused.reason in PASSING:
             return
-        if context.view.size() == 1:
-            code = EXIT_UNAUTHORISED if refused.reason == SECRET else EXIT_FAILED
+        if context.view.size() == 1 and not (context.joined and refused.reason in (EXPIRED, FORBIDDEN)):
+            code = EXIT_UNAUTHORISED if refused.reason in UNAUTHORISED else EXIT_FAILED
             context.emit(Halt(f"{seed.address} refused us: {refused.reason}", _advice(refused), code))
         if refused.reason != self._refusal:
             self._refusal = refused.reason

@@ -7,7 +7,7 @@ of life, so that a node restarted a moment after its death is not turned away.
 
 from __future__ import annotations
 
-from jupiter_agent.core.effects import Forget, Learn, Send
+from jupiter_agent.core.effects import AdmitClient, Forget, Learn, Send
 from jupiter_agent.core.events import JoinRequested
 from jupiter_agent.core.membership import join
 from jupiter_agent.core.membership.context import Context
@@ -33,17 +33,29 @@ class Sponsor:
         context, message = self._context, event.message
         mine = context.view.record
         if isinstance(message, Who):
+            if message.grant and not self._let_client_in(event.src, message):
+                return
             iam = Iam(message.seq, mine.id, mine.name, mine.curve_key, mine.protocol, mine.version)
             context.emit(Send(event.src, iam))
         elif isinstance(message, Join):
             try:
-                self._on_join(event.src, message.record, now)
+                self._on_join(event.src, message, now)
             except PeerError as error:
                 self._refuse(event.src, message.record, join.BAD_RECORD, error.message)
                 raise
 
-    def _on_join(self, src: str, record: Record, now: float) -> None:
-        context = self._context
+    def _let_client_in(self, src: str, message: Who) -> bool:
+        """An operator whose token is right may open a session; one whose token is not is told why."""
+        try:
+            self._context.emit(AdmitClient(*self._context.trust.authority.client(message.grant)))
+            return True
+        except PeerError as error:
+            self._context.counters["clients_refused"] += 1
+            self._context.emit(Send(src, Refused(error.message, error.hint)))
+            return False
+
+    def _on_join(self, src: str, message: Join, now: float) -> None:
+        context, record = self._context, message.record
         mine = context.view.record
         check_self_signed(record, context.trust.identity)
         if not overlaps(record.protocol, mine.protocol):
@@ -53,6 +65,8 @@ class Sponsor:
             self._refuse(src, record, join.SELF if record.address == mine.address else join.ID_IN_USE, mine.address)
         elif not context.joined:
             self._refuse(src, record, join.NOT_READY)
+        elif (objection := context.trust.authority.objection(message))[0]:
+            self._refuse(src, record, *objection)
         else:
             self._check_rivals(src, record, now)
 

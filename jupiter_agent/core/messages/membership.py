@@ -57,9 +57,11 @@ class Record(Struct, frozen=True, array_like=True):
 
 
 class Who(Message, frozen=True, tag=1):
-    """To a join socket: who listens here? Answered by `Iam`."""
+    """To a join socket: who listens here? Answered by `Iam`. `grant`: of the token whose operator asks, if it has one;
+    its key is let in then."""
 
     seq: Count = 0
+    grant: Annotated[bytes, Meta(max_length=512)] = b""
 
 
 class Iam(Message, frozen=True, tag=2):
@@ -77,6 +79,10 @@ class Join(Message, frozen=True, tag=3):
     """To a join socket: admit me. `record` is self-signed, without admission."""
 
     record: Record
+    grant: Annotated[bytes, Meta(max_length=512)] = b""
+    """of the token that lets it in; empty: the cluster's own token"""
+    proof: Annotated[bytes, Meta(max_length=64)] = b""
+    """that the joiner holds that token, bound to the joiner's id, keys and role"""
 
 
 class Welcome(Message, frozen=True, tag=4):

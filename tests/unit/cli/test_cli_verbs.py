@@ -102,7 +102,8 @@ def test_a_token_is_printed_alone(cluster: FakeCluster, run: Run) -> None:
     [
         (["list"], "tokens cannot be listed"),
         (["revoke", "jup1-abc"], "a token cannot be revoked"),
-        (["create", "--role", "worker"], "no token of role 'worker'"),
+        (["create", "--role", "root"], "there is no role 'root'"),
+        (["create", "--expires", "soon"], "--expires soon: not a time"),
     ],
 )
 def test_what_no_agent_offers_yet_is_said_and_exits_2(
@@ -111,7 +112,7 @@ def test_what_no_agent_offers_yet_is_said_and_exits_2(
     ended = run("ctl", "token", *arguments)
     assert (ended.code, ended.out, cluster.calls) == (2, "", [])
     assert f"error: {complaint}" in ended.err
-    assert "one token, of role admin\nhint: " in ended.err
+    assert "\nhint: " in ended.err
 
 
 @pytest.mark.parametrize(

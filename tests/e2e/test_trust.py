@@ -1,0 +1,64 @@
+"""Roles and expiry of tokens, with real agents and the real command."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from e2e_rig import EXAMPLE, JUPITER_AGENT, Agent, eventually, jupiter, run
+
+Make = Callable[..., Agent]
+
+
+def token_of(agent: Agent, path: Path, *words: str) -> Path:
+    """A file with a new token that this agent issues."""
+    path.write_text(agent.ctl("token", "create", *words).ok().out)
+    return path
+
+
+def test_a_worker_runs_tasks_and_neither_it_nor_its_token_can_submit(make_agent: Make, tmp_path: Path) -> None:
+    a = make_agent("a")
+    token = token_of(a, tmp_path / "worker", "--role", "worker")
+    w = make_agent("w", JUPITER_TOKEN_FILE=str(token))
+    eventually(lambda: a.nodes().get("w", {}).get("state") == "alive", "a sees the worker")
+    assert (a.nodes()["w"]["role"], w.nodes()["a"]["role"]) == ("worker", "admin")
+
+    kept = json.loads((w.folder / "cluster.json").read_text())
+    assert kept["issuer_secret"] == kept["join_secret"] == "", "a worker holds no key that makes it more"
+    assert w.token_file.read_text() != a.token_file.read_text()
+
+    for asked in (a, w):
+        worker = ("ctl", "--peer", asked.address, "--token-file", token)
+        jupiter(*worker, "get", "nodes").ok()
+        jupiter(*worker, "submit", EXAMPLE, "--samples").refused(5, "role worker may not submit", "--role R")
+        jupiter(*worker, "token", "create").refused(5, "role worker may not token")
+        jupiter(*worker, "drain", "a").refused(5, "role worker may not drain")
+    owner = ("ctl", "--peer", w.address, "--token-file", a.token_file)
+    jupiter(*owner, "submit", EXAMPLE, "--samples").refused(5, "node w is of role worker", a.address)
+    assert a.nodes()["w"]["state"] == "alive"
+
+    assert w.terminate() == 0
+    w.env = {}
+    w.run()
+    eventually(lambda: a.nodes()["w"]["state"] == "alive", "it is back without a token")
+    assert a.nodes()["w"]["role"] == "worker"
+
+
+@pytest.mark.slow
+def test_an_expired_token_joins_nobody_calls_nothing_and_ends_its_sessions(make_agent: Make, tmp_path: Path) -> None:
+    a = make_agent("a")
+    token = token_of(a, tmp_path / "short", "--role", "submit", "--expires", "6s")
+    words = ("ctl", "--peer", a.address, "--token-file", token)
+    jupiter(*words, "get", "nodes").ok()
+    jupiter(*words, "token", "create").refused(5, "role submit may not token")
+    s = make_agent("s", JUPITER_TOKEN_FILE=str(token))
+    time.sleep(7.5)
+    jupiter(*words, "get", "nodes").refused(5, "the token has expired", "token create")
+    late = [JUPITER_AGENT, "run", "--name", "late", "--bind", "127.0.0.1:0", "--state-dir", tmp_path / "late"]
+    run(late, 20, JUPITER_TOKEN_FILE=str(token)).refused(5, "the token has expired")
+    s.terminate()
+    s.run()
+    eventually(lambda: a.nodes()["s"]["state"] == "alive", "who was admitted stays a member")

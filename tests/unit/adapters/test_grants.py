@@ -1,0 +1,146 @@
+"""Tokens with a role: what they prove, what they open, and what nobody can make of them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jupiter_agent.adapters import grants
+from jupiter_agent.adapters.grants import Pass
+from jupiter_agent.adapters.keys import (
+    ClusterAuthority,
+    ClusterKeys,
+    NodeIdentity,
+    NodeKeys,
+    Token,
+    decode_token,
+    derive_access,
+    encode_token,
+    granted,
+)
+from jupiter_agent.adapters.state import StateDir
+from jupiter_agent.core.membership.join import EXPIRED, FORBIDDEN, NO_ISSUER
+from jupiter_agent.core.messages.membership import Join, Record
+from jupiter_agent.core.trust import Trust
+from jupiter_agent.errors import PeerError, UsageError
+
+CLUSTER = ClusterKeys.found()
+OWNER = Token(CLUSTER.fingerprint, CLUSTER.join_secret, ("10.0.0.1:7421",))
+
+
+def admin() -> ClusterAuthority:
+    return ClusterAuthority(CLUSTER.fingerprint, CLUSTER.issuer, CLUSTER.issuer_secret, None, CLUSTER.own())
+
+
+def token(role: str, expires_s: float = 0.0) -> Token:
+    return granted(OWNER, CLUSTER.issuer_secret, role, expires_s)
+
+
+def draft(role: str) -> tuple[Record, Trust]:
+    keys = NodeKeys.new()
+    identity = NodeIdentity(keys.seed)
+    record = Record(identity.id, "n", "h:1", identity.public, keys.curve.public, role, 1, 0)
+    trust = Trust(identity, ClusterAuthority(CLUSTER.fingerprint))
+    return trust.signed(record), trust
+
+
+def request(given: Token, role: str) -> Join:
+    own = Pass(given.secret if given.grant else given.join_secret, given.grant)
+    return ClusterAuthority(CLUSTER.fingerprint, own=own).request(draft(role)[0])
+
+
+def test_a_token_with_a_role_survives_printing_and_hides_the_clusters_own_secret() -> None:
+    given = token("worker", 3600)
+    text = encode_token(given)
+    assert decode_token(text) == given
+    assert given.join_secret == b""
+    assert CLUSTER.join_secret not in given.door + given.secret
+    owner = derive_access(CLUSTER.join_secret)
+    assert given.access().join_server == owner.join_server
+    assert given.access().operator.public not in ("", owner.operator.public)
+    for cut in range(6, len(text) - 1, 7):
+        with pytest.raises(UsageError):
+            decode_token(text[:cut])
+
+
+def test_a_token_lets_in_its_role_and_an_admins_any() -> None:
+    for role in ("admin", "submit", "worker", "observer"):
+        assert admin().objection(request(token(role), role)) == ("", "")
+        assert admin().objection(request(token("admin"), role)) == ("", "")
+        assert admin().objection(request(OWNER, role)) == ("", "")
+    for asked in ("admin", "submit", "observer"):
+        assert admin().objection(request(token("worker"), asked))[0] == FORBIDDEN
+
+
+def test_a_proof_is_for_one_node_and_one_role_only() -> None:
+    for given in (token("worker"), token("admin"), OWNER):
+        seen = request(given, "worker")
+        other = draft("worker")[0]
+        for stolen in (msgspec.structs.replace(seen, record=other), msgspec.structs.replace(seen, proof=b"")):
+            assert admin().objection(stolen)[0] == FORBIDDEN
+        raised = msgspec.structs.replace(seen, record=msgspec.structs.replace(seen.record, role="admin"))
+        assert admin().objection(raised)[0] == FORBIDDEN
+
+
+def test_a_holder_of_a_worker_token_cannot_pass_for_the_owner() -> None:
+    """It has the keys of the door, but not what the owner's proof is made of."""
+    given = token("worker")
+    for secret in (given.secret, given.door[:32], given.door[32:64]):
+        assert (
+            admin().objection(Join(*(d := draft("admin"))[:1], b"", grants.owner_proof(secret, d[0])))[0] == FORBIDDEN
+        )
+
+
+def test_an_expired_token_opens_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = token("worker", 60)
+    asked = request(given, "worker")
+    assert admin().client(given.grant)[1] == "worker"
+    later = time.time() + 62
+    monkeypatch.setattr("jupiter_agent.adapters.grants.time.time", lambda: later)
+    assert admin().objection(asked)[0] == EXPIRED
+    with pytest.raises(PeerError, match=EXPIRED):
+        admin().client(given.grant)
+
+
+def test_a_grant_that_was_changed_or_issued_by_another_cluster_is_refused() -> None:
+    given = grants.from_bytes(token("worker", 60).grant)
+    foreign = grants.issue(ClusterKeys.found().issuer_secret, b"s" * 32, "admin", 0)
+    for forged in (
+        foreign,
+        msgspec.structs.replace(given, role="admin"),
+        msgspec.structs.replace(given, expires_at=0),
+        msgspec.structs.replace(given, operator="x" * 40),
+    ):
+        with pytest.raises(PeerError, match=FORBIDDEN):
+            admin().client(grants.to_bytes(forged))
+    for garbage in (b"", b"\x90", b"x" * 600, grants.to_bytes(msgspec.structs.replace(given, role="root"))):
+        with pytest.raises(PeerError):
+            admin().client(garbage)
+
+
+def test_an_admitted_node_needs_no_token_again_and_one_without_the_owners_secret_does_not_judge_it() -> None:
+    record, _ = draft("worker")
+    admitted = msgspec.structs.replace(record, admission=admin().issue(record))
+    assert admin().objection(Join(admitted)) == ("", "")
+    assert admin().objection(Join(msgspec.structs.replace(admitted, role="admin")))[0] == FORBIDDEN
+    given = token("admin")
+    second = ClusterAuthority(
+        CLUSTER.fingerprint, CLUSTER.issuer, CLUSTER.issuer_secret, None, Pass(given.secret, given.grant)
+    )
+    assert second.objection(request(OWNER, "worker"))[0] == NO_ISSUER
+    assert second.objection(request(token("worker"), "worker")) == ("", "")
+
+
+def test_a_state_folder_keeps_the_role_it_was_joined_with(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    keys = state.cluster_keys(token("observer"))
+    assert keys.role == "observer"
+    assert state.cluster_keys() == keys
+    assert keys.access().join_client == derive_access(CLUSTER.join_secret).join_client
+    assert keys.access().operator.public == derive_access(CLUSTER.join_secret).operator.public
+    assert keys.access().operator.secret == ""
+    assert CLUSTER.join_secret.hex() not in (tmp_path / "cluster.json").read_text()
+    state.close()
