@@ -47,7 +47,6 @@ class Allowed:
             "memory": self.memory,
             "file_size": self.scratch,
             "nofile": self.files,
-            "processes": self.processes,
             "cpus": self.cpus,
         }
 
@@ -144,6 +143,12 @@ def _number(path: Path) -> Iterator[int]:
         yield int(path.read_text())
     except (OSError, ValueError):  # not there, or `max`
         return
+
+
+def size(count: int) -> str:
+    """`2 GiB`, `1.5 GiB`, `300 MiB`, as task/errors.py says it."""
+    unit, name = (GIB, "GiB") if count >= GIB else (MIB, "MiB")
+    return f"{count / unit:.3g} {name}"
 
 
 def environment(home: Path, job: str, task: str, app: str, mark: str, cpus: int = 1) -> dict[str, str]:

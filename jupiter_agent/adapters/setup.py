@@ -14,6 +14,9 @@ from jupiter_agent.core.messages.jobs import INLINE_BYTES
 
 ENVIRONMENT = "_env_"
 """job parameters of this prefix are environment variables of the task, not parameters"""
+THREADS = 4
+"""for each process that a task may have: the kernel counts them alike"""
+COUNTS_INSIDE = (5, 14)
 _VARIABLE = re.compile(r"(?!JUPITER)[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -55,7 +58,11 @@ def process_setup(place: Place) -> dict[str, Any]:
     """The part of the setup frame that every mode needs."""
     return {
         "agent_pid": 1 if place.is_closed else os.getpid(),
-        "limits": {**place.allowed.for_process(), "number": int(place.work.name.partition("-")[0])},
+        "limits": {
+            **place.allowed.for_process(),
+            "nproc": THREADS * place.allowed.processes if place.is_closed and _counts_inside() else None,
+            "number": int(place.work.name.partition("-")[0]),
+        },
         "namespaces": place.namespaces,
         "sandbox": place.is_closed,
         "app_folder": str(place.app_folder.resolve()),
@@ -63,6 +70,12 @@ def process_setup(place: Place) -> dict[str, Any]:
         "top": str(place.work),
         "out": str(place.work / "out"),
     }
+
+
+def _counts_inside() -> bool:
+    """Whether RLIMIT_NPROC counts what is in this user namespace only, and counts for us."""
+    version = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    return os.getuid() != 0 and version >= COUNTS_INSIDE
 
 
 def environ(params: dict[str, str]) -> dict[str, str]:

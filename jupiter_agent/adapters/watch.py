@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jupiter_agent.adapters.limits import GIB, MIB, Allowed
+from jupiter_agent.adapters.limits import Allowed, size
 from jupiter_agent.adapters.proctree import reap_orphans, usage
 
 LOOK_S = 0.25
@@ -103,9 +103,3 @@ def disk_bytes(folder: Path, enough: int = 1 << 62) -> int:
         except OSError:  # it went away meanwhile
             pass
     return total
-
-
-def size(count: int) -> str:
-    """`2 GiB`, `1.5 GiB`, `300 MiB`."""
-    unit, name = (GIB, "GiB") if count >= GIB else (MIB, "MiB")
-    return f"{count / unit:.3g} {name}"

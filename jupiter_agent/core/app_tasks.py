@@ -9,6 +9,7 @@ from typing import Any
 
 from yaml.nodes import Node, ScalarNode
 
+from jupiter_agent.core.app_limits import limits
 from jupiter_agent.core.app_script import contract
 from jupiter_agent.core.app_text import did_you_mean, name_hint
 from jupiter_agent.core.app_yaml import YamlFile
@@ -16,9 +17,9 @@ from jupiter_agent.core.ids import HOME, is_node_name, is_task_name
 from jupiter_agent.core.messages.jobs import TaskSpec
 from jupiter_agent.errors import UsageError
 
-_OPTIONAL = ("children", "timeout_s", "parallel", "retries", "replay", "node", "k8s_host", "params")
+_OPTIONAL = ("children", "timeout_s", "parallel", "retries", "replay", "node", "k8s_host", "params", "limits")
 DAG_KEYS = ("name", "base_script", "command", *_OPTIONAL)
-HOME_KEYS = ("base_script", "children", "k8s_host", "params")
+HOME_KEYS = ("base_script", "children", "k8s_host", "params", "limits")
 MAX_COMMAND = 1000
 _SHELL = set("|&;<>$`*?~()\"'\\")
 
@@ -56,7 +57,7 @@ class TaskReader:
             raise self.yaml.wrong(keys["command"], f"the non-DAG task '{name}' runs a command", _V5_ONLY)
         script = self.v5_script(name, keys.get("base_script"), node)
         spec = self._spec(name, keys, (script, "v5", []), {})
-        extra = {"role": "nondag", "host": self.placements.get(name, "")}
+        extra = {**spec.extra, "role": "nondag", "host": self.placements.get(name, "")}
         return TaskSpec(
             spec.name, spec.script, children=spec.children, node=spec.node, params=spec.params,
             contract=spec.contract, extra=extra,
@@ -70,7 +71,7 @@ class TaskReader:
         script = self.v5_script(HOME, keys["base_script"], keys["base_script"])
         params = self.params(keys.get("params"))
         return TaskSpec(
-            HOME, script, children=children, params=params, contract="v5", extra={"role": "home"}
+            HOME, script, children=children, params=params, contract="v5", extra={**self.limits(keys), "role": "home"}
         )  # fmt: skip
 
     def children(self, task: str, keys: dict[str, Node]) -> list[str]:
@@ -176,8 +177,13 @@ class TaskReader:
             node=self.pin(keys.get("node")),
             params=self.params(keys.get("params")),
             contract=kind,
-            extra=extra,
+            extra={**extra, **self.limits(keys)},
         )
+
+    def limits(self, keys: dict[str, Node]) -> dict[str, Any]:
+        """As a part of `extra`."""
+        found = limits(self.yaml, keys.get("limits"))
+        return {"limits": found} if found else {}
 
     def pin(self, node: Node | None) -> str:
         name = self.yaml.text(node, "node") if node else ""

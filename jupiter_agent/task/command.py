@@ -21,7 +21,7 @@ import sys
 import time
 from collections import deque
 
-from jupiter_agent.task.errors import ContractError, RunError
+from jupiter_agent.task.errors import ContractError, RunError, killed_by
 from jupiter_agent.task.files import children_of, fresh, parent_of, place
 from jupiter_agent.task.native import Output, Outputs
 
@@ -134,7 +134,7 @@ def _run(words: list[str], cwd: str, environment: dict[str, str]) -> None:
         _end_rest(f"JUPITER_OUT={environment['JUPITER_OUT']}".encode())
     if child.returncode:
         code = child.returncode
-        what = f"exited with code {code}" if code > 0 else f"was killed by signal {-code}"
+        what = f"exited with code {code}" if code > 0 else killed_by(-code)
         raise RunError(": ".join([f"{os.path.basename(words[0])} {what}", *([" | ".join(tail)] if tail else [])]))
 
 

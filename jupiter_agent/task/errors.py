@@ -8,8 +8,14 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any
 
 MAX_MESSAGE = 500
+EMFILE, EFBIG = 24, 27
+SIGXFSZ = 25
+MIB, GIB = 1 << 20, 1 << 30
+limits: dict[str, Any] = {}
+"""of this process, as the agent set them (see main.py)"""
 
 
 class ContractError(Exception):
@@ -33,7 +39,33 @@ def last_line(error: BaseException, folder: str) -> str:
     if len(text) > MAX_MESSAGE:
         text = text[: MAX_MESSAGE - 3] + "..."
     name = type(error).__name__
-    return f"{where}: {name}: {text}" if text else f"{where}: {name}"
+    told = f"{where}: {name}: {text}" if text else f"{where}: {name}"
+    limit = exceeded(error)
+    return f"{told} ({limit})" if limit else told
+
+
+def exceeded(error: BaseException) -> str:
+    """The limit that the kernel refused to exceed; '' when it is none."""
+    number = error.errno if isinstance(error, OSError) else 0
+    if isinstance(error, MemoryError) and limits.get("memory"):
+        return f"limits: memory, {size(limits['memory'])}"
+    if number == EMFILE and limits.get("nofile"):
+        return f"limits: files, {limits['nofile']} open at once"
+    if number == EFBIG and limits.get("file_size"):
+        return f"limits: disk, {size(limits['file_size'])}"
+    return ""
+
+
+def killed_by(number: int) -> str:
+    """How a command ended that a signal ended."""
+    limit = f" (limits: disk, {size(limits['file_size'])})" if number == SIGXFSZ and limits.get("file_size") else ""
+    return f"was killed by signal {number}{limit}"
+
+
+def size(count: int) -> str:
+    """`2 GiB`, `1.5 GiB`, `300 MiB`."""
+    unit, name = (GIB, "GiB") if count >= GIB else (MIB, "MiB")
+    return f"{count / unit:.3g} {name}"
 
 
 def print_trace(error: BaseException, folder: str) -> None:

@@ -29,6 +29,7 @@ LIMITS = (
     (resource.RLIMIT_AS, "address_space"),
     (resource.RLIMIT_DATA, "data"),
     (resource.RLIMIT_FSIZE, "file_size"),
+    (resource.RLIMIT_NPROC, "nproc"),
 )
 NICE = 5
 """the agent comes first where cores are short"""

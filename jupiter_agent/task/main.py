@@ -4,7 +4,7 @@ The first frame is the setup, a map:
 
     mode          serve, or profile
     agent_pid     to notice an agent that died before the death signal was asked for
-    limits        {address_space, data, memory, file_size, nofile, processes, cpus}: bytes or counts, None for no limit
+    limits        {address_space, data, memory, file_size, nofile, nproc, cpus}: bytes or counts, None for no limit
     job, task, script, command, contract, children, params, extra, parallel        of the task (mode serve)
     environ       variables to be set
     held_s        see ledger.py
@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import sys
 
+from jupiter_agent.task import errors
 from jupiter_agent.task.frames import Pipe
 from jupiter_agent.task.harden import harden
 
@@ -33,6 +34,7 @@ def main() -> None:
     if setup is None:
         return
     harden(setup["agent_pid"], lifeline, setup["limits"])
+    errors.limits.update(setup["limits"])
     os.environ.update(setup.get("environ", {}))
     for slot in range(setup["parallel"]):
         os.makedirs(os.path.join(setup["work"], str(slot)), exist_ok=True)

@@ -72,7 +72,7 @@ class Bench:
         self._news = asyncio.Event()
         mode = isolation or ISOLATION
         self.runner = Runner(
-            self._post, self.folder, self._bundle, self.store, limits, lambda: find(mode, folder, [self.app])
+            self._post, self.folder, self._bundle, self.store, limits, lambda: find(mode, folder, [folder / "models"])
         )
         self._runs = 0
 
@@ -195,15 +195,16 @@ def tasks_of(folder: Path) -> list[psutil.Process]:
 
 
 def on_bench(
-    tmp_path: Path, test: Callable[[Bench], Awaitable[None]], limits: Limits | None = None, isolation: str = ""
-) -> None:
+    tmp_path: Path, test: Callable[[Bench], Awaitable[None]], limits: Limits | None = None, isolation: str = "",
+    wait_s: float = 2.5 * WAIT_S,
+) -> None:  # fmt: skip
     """Run `test`, close the runner and assert that nothing is left: no process, no folder, no descriptor."""
 
     async def body() -> None:
         before = set(os.listdir("/proc/self/fd"))
         bench = Bench(tmp_path, limits or Limits(), isolation)
         try:
-            async with asyncio.timeout(2.5 * WAIT_S):
+            async with asyncio.timeout(wait_s):
                 await test(bench)
         finally:
             async with asyncio.timeout(WAIT_S):
