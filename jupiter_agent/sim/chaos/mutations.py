@@ -10,21 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
 import msgspec
 
 from jupiter_agent.core import join
+from jupiter_agent.core.copies import Stream
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.intervals import FinishedSet
 from jupiter_agent.core.job import Job
+from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.join import JoinBuffer
 from jupiter_agent.core.messages.jobs import Parcel, ParcelReceived, Register, RegisterDigest
 from jupiter_agent.core.outbox import Outbox, OutKey, Owed
+from jupiter_agent.core.replication import Replication, Then
+from jupiter_agent.core.shelf import Shelf
+from jupiter_agent.core.succession import Succession
 from jupiter_agent.core.wave import Wave
 
 EVENT_S = 3.0
@@ -250,6 +256,78 @@ def _home_not_synced() -> Patches:
     return [(Home, "_append", mutated)]
 
 
+# --- copies and failover ---------------------------------------------------------------------------------------------
+
+
+def _nothing_withheld(full: bool) -> Patches:
+    """Acknowledgements (`full`: FINISHED) do not wait for the copies."""
+    when = Replication.when
+
+    def mutated(self: Replication, fully: bool, then: Then, now: float) -> list[Effect]:
+        return then(now) if fully is full else when(self, fully, then, now)
+
+    return [(Replication, "when", mutated)]
+
+
+def _finished_though_degraded() -> Patches:
+    when = Replication.when
+    return [(Replication, "when", lambda self, full, then, now: when(self, False, then, now))]
+
+
+def _no_promotion() -> Patches:
+    return [(Succession, "_promote", lambda self, job, shelf, now: [])]
+
+
+def _no_new_deputies() -> Patches:
+    replace = Replication.replace
+    return [(Replication, "replace", lambda self: not self.deputies.n and replace(self))]
+
+
+def _no_copies_of_before() -> Patches:
+    begin = Stream.__init__
+
+    def init(self: Stream, job: str, to: str, ident: Any, rest: Iterator[Any], at: int) -> None:
+        begin(self, job, to, ident, iter([next(rest)]), at)
+
+    return [(Stream, "__init__", init)]
+
+
+def _no_hand_over() -> Patches:
+    return [
+        (Succession, "_hand_over", lambda self, shelf, now: []),
+        (Shelf, "owes", lambda self, transfers: False),
+    ]
+
+
+def _let_go_at_once() -> Patches:
+    learn = Shelf.learn
+    return [(Shelf, "learn", lambda self, home, deputies, complete: learn(self, home, deputies, True))]
+
+
+def _deputies_only() -> Patches:
+    turn = Succession._turn
+
+    def mutated(self: Succession, shelf: Shelf) -> int:
+        return turn(self, shelf) if self._around.me in shelf.deputies.nodes else 1_000_000
+
+    return [(Succession, "_turn", mutated)]
+
+
+def _one_number_finished() -> Patches:
+    def finish(self: Home, name: str, now: float) -> list[Effect]:
+        item = self.items[name]
+        if not item.pending:
+            self._execution.finished.add(item.number)
+        self._execution.on_finished(now)
+        return self.telling.spread(now)
+
+    return [(Home, "_finish", finish)]
+
+
+def _specs_as_signed_once() -> Patches:
+    return [(Jobs, "_vouched", lambda self, signed: signed)]
+
+
 MUTATIONS: list[Mutation] = [
     Mutation("stamps", "joins compare the stamps of ancestors", _ignore_stamps),
     Mutation("token-stamps", "tokens carry stamps, as data do", _bare_tokens),
@@ -269,4 +347,15 @@ MUTATIONS: list[Mutation] = [
     Mutation("deciders-tell", "what home may not tell its decider tells", _home_asks_nobody),
     Mutation("finished-spread", "what is finished spreads until all know it", _finished_told_once),
     Mutation("home-synced", "home's journal is on disk before anybody is told", _home_not_synced),
+    Mutation("acks-copied", "what is acknowledged is on the deputies", partial(_nothing_withheld, False)),
+    Mutation("finished-copied", "FINISHED waits for the deputies", partial(_nothing_withheld, True)),
+    Mutation("not-degraded", "FINISHED is withheld while copies are lacking", _finished_though_degraded),
+    Mutation("promotion", "a deputy takes over", _no_promotion),
+    Mutation("new-deputies", "a lost deputy is replaced", _no_new_deputies),
+    Mutation("re-copied", "a new deputy gets what was before it", _no_copies_of_before),
+    Mutation("handed-over", "who is not home hands over what home may lack", _no_hand_over),
+    Mutation("kept-copies", "a replaced deputy keeps its copies until others have them", _let_go_at_once),
+    Mutation("heirs", "with no deputy alive any holder of copies takes over", _deputies_only),
+    Mutation("all-numbers", "a finished item is finished under all its numbers", _one_number_finished),
+    Mutation("vouched", "the acting home signs the spec itself", _specs_as_signed_once),
 ]
