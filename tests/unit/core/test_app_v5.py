@@ -1,5 +1,7 @@
 """Jupiter v5 folders, and folders that mix contracts: what becomes of home, non-DAG tasks, hosts and ports."""
 
+import re
+
 import pytest
 
 from jupiter_agent.compat.jupiter_utils.app_config_parser import AppConfig
@@ -144,6 +146,45 @@ def test_replay_is_for_v5_tasks() -> None:
     spec = app("", "{name: a, base_script: task.py, replay: 3}", "{name: b, base_script: native.py, replay: 3}")
     assert [t.extra for t in spec.tasks] == [{"replay": 3}, {}]
     assert spec.warnings == ["app_config.yaml:6: replay is for v5 tasks: others keep nothing across items; ignored"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("{memory: 2 GiB, disk: 500MB}", {"memory": 2 << 30, "disk": 500_000_000}),
+        ("{memory: 1.5g, processes: 64, files: 100, cpus: 2}",
+         {"memory": 1_500_000_000, "processes": 64, "files": 100, "cpus": 2}),
+        ("{memory: 1048576}", {"memory": 1 << 20}),
+        ("{}", None),
+    ],
+)  # fmt: skip
+def test_limits_are_sizes_and_counts(written: str, meant: dict[str, int] | None) -> None:
+    spec = app("", f"{{name: a, base_script: task.py, limits: {written}}}")
+    assert spec.tasks[0].extra.get("limits") == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{memory: much}", "memory must be a size of 1 MiB or more, not 'much'"),
+        ("{disk: 3}", "disk must be a size of 1 MiB or more, not '3'"),
+        ("{memory: -1G}", "memory must be a size"),
+        ("{memory: 99999999999999T}", "memory must be a size"),
+        ("{cpus: 0}", "cpus must be a whole number from 1"),
+        ("3", "limits must be a mapping"),
+    ],
+)
+def test_what_is_no_limit_is_refused_with_its_line(written: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)) as refused:
+        app("", f"{{name: a, base_script: task.py, limits: {written}}}")
+    assert refused.value.message.startswith("app_config.yaml:5: ")
+
+
+def test_home_scripts_and_tasks_beside_the_dag_have_limits_too() -> None:
+    home = "{base_script: task.py, children: [a], limits: {memory: 1G}}"
+    spec = app(home, "{name: a, base_script: task.py}", nondag="[{name: b, base_script: task.py, limits: {cpus: 1}}]")
+    found = {task.name: task.extra.get("limits") for task in (spec.home_task, *spec.tasks, *spec.nondag) if task}
+    assert found == {"home": {"memory": 1_000_000_000}, "a": None, "b": {"cpus": 1}}
 
 
 def test_wished_hosts_are_translated_by_node_map_and_impossible_ones_ignored() -> None:
