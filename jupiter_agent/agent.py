@@ -126,14 +126,16 @@ class Agent:
         if self._config.isolation == BWRAP:
             await self._performer.runner.sandbox()  # or there is no start
         self._write_file("token", self.token() + "\n")
-        stored = self._performer.objects.sizes()
-        effects = self.machine.restore(self._journal.replay(), stored, self._loop.time())
-        self._journal.compact(self.machine.records())
+        promises = self._performer.promises
+        promises.mend()
+        effects = self.machine.restore(promises.replay(), self._performer.objects.sizes(), self._loop.time())
+        promises.compact(self.machine.records(), self.machine.transfers.needs)
         self._performer.perform(effects)
         self._spawn(self._sample())
         self._spawn(self._remember())
         if self._config.http:
             await self._serve_http()
+        promises.on_crash = self._on_crash
         self._driver.start()
         self._write_agent_file()
         for notice in self._state.notices:
@@ -156,9 +158,11 @@ class Agent:
         self._remembered.save(self.machine.membership)
         self._performer.forwards.close()
         await self._performer.runner.close()
+        await self._performer.promises.drain()
         await asyncio.sleep(0.1)
         self._bulk.close()
         self._network.close()
+        self._performer.promises.close()
         self._journal.close()
         self._state.close()
         log.info("agent %s has left", self._config.name)

@@ -196,7 +196,15 @@ class ObjectStore:
                 _sync_file(place)
             for folder in {self.folder, *(place.parent for place in places.values())}:
                 sync_folder(folder)
-        self._unsynced.difference_update(places)
+        with self._lock:
+            self._unsynced.difference_update(places)
+
+    def settle(self, sha256: bytes) -> bool:
+        """Its bytes are kept elsewhere, too: it needs no sync. Whether it would have needed one."""
+        with self._lock:
+            needed = sha256 in self._unsynced
+            self._unsynced.discard(sha256)
+            return needed
 
     def drop(self, sha256: bytes) -> None:
         """Forget an object or its partial. Idempotent."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from jupiter_agent.adapters.forwards import Forwards
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.objects import ObjectStore
 from jupiter_agent.adapters.ports import format_address, parse_address
+from jupiter_agent.adapters.promises import Promises
 from jupiter_agent.adapters.runner import Runner
 from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.adapters.solver import solve_in_thread
@@ -39,7 +40,6 @@ from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerE
 log = logging.getLogger("jupiter")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-DIGEST_BYTES = 32
 SYNC_APART_BYTES = 1024 * 1024
 
 Post = Callable[[ev.Event], None]
@@ -80,37 +80,23 @@ class Performer:
         self.bulk: BulkChannel | None = None
         """set by the composition where there is one"""
         self._durable: set[bytes] = set()
-        self._me, self._post, self._journal, self._on_effect = me, post, journal, on_effect
+        self._me, self._post, self._on_effect = me, post, on_effect
+        self.promises = Promises(journal, self.objects, self._act, self._give_up)
         self._apps: dict[bytes, AppSpec] = {}
         self._working: set[asyncio.Task[None]] = set()
 
     def perform(self, effects: list[ef.Effect]) -> None:
         """Do a batch: bytes that a record may name, the journal, then the rest in order. Without room: halt."""
-        try:
-            self._write_down(effects)
-        except CapacityError as error:
-            self._give_up(effects, error)
-            return
+        self.promises.perform(effects)
+
+    def _act(self, effects: list[ef.Effect]) -> None:
+        """Do what follows once the records of a batch are on disk."""
         for effect in effects:
             action = _ACTIONS.get(type(effect))
             if action is not None:
                 action(self, effect)
             elif not isinstance(effect, ef.Append | ef.StoreInline):
                 self._on_effect(effect)
-
-    def _write_down(self, effects: list[ef.Effect]) -> None:
-        """What must be on disk before anybody hears of it. CapacityError: it is not."""
-        for effect in effects:
-            if isinstance(effect, ef.StoreInline):
-                self.objects.ingest_bytes(effect.data)
-        appends = [effect for effect in effects if isinstance(effect, ef.Append)]
-        if not appends:
-            return
-        sync = any(each.sync for each in appends)
-        records = [each.record for each in appends]
-        if sync:
-            self.objects.sync(_digests(records))
-        self._journal.append(records, sync)
 
     def _give_up(self, effects: list[ef.Effect], error: CapacityError) -> None:
         """Nothing of the batch is done; who waits for an answer in it is told why."""
@@ -278,18 +264,6 @@ class Performer:
         task = asyncio.get_running_loop().create_task(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
-
-
-def _digests(value: Any) -> Iterator[bytes]:
-    """Whatever in a record has the length of a digest."""
-    if isinstance(value, bytes):
-        if len(value) == DIGEST_BYTES:
-            yield value
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _digests(each)
-    elif isinstance(value, dict):
-        yield from _digests(list(value.values()))
 
 
 _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {

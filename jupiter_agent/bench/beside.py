@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jupiter_agent.cli.guard import say
-
 PACKAGES = ("distributed", "cryptography")
 LIMIT_S = 300.0
 
@@ -98,7 +96,7 @@ def dask(script: str, *args: Any) -> float | None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, env=environment)
     if done.returncode:
-        say(f"Dask failed: {done.stderr.strip().splitlines()[-1:]}")
+        _say(f"Dask failed: {done.stderr.strip().splitlines()[-1:]}")
         return None
     return float(json.loads(done.stdout.splitlines()[-1]))
 
@@ -115,9 +113,13 @@ def _environment() -> Path | None:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            say(f"Dask cannot be installed, its figures are left out: {done.stderr.strip().splitlines()[-1:]}")
+            _say(f"Dask cannot be installed, its figures are left out: {done.stderr.strip().splitlines()[-1:]}")
             return None
     return python
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _imports(python: Path) -> bool:

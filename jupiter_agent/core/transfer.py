@@ -78,6 +78,10 @@ class Transfers:
     def has(self, obj: Obj) -> bool:
         return obj.data is not None or obj.sha256 in self.stored
 
+    def needs(self, sha256: bytes) -> bool:
+        """Somebody here needs this object, or it is kept for good."""
+        return self._users.get(sha256, 0) > 0 or sha256 in self._pinned
+
     def size_differs(self, sha256: bytes, size: int) -> bool:
         """The object is stored, with another size than somebody says."""
         return sha256 in self.stored and self.sizes.get(sha256, size) != size

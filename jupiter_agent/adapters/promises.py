@@ -1,0 +1,150 @@
+"""Batches of effects and the disk: what a batch promises is on disk before any of it is done (DESIGN.md 3, 88).
+
+A batch that must be synced is written and synced by a thread, and the loop goes on. What comes meanwhile waits behind
+it, whatever it is, and is then one batch with one sync: the slower the disk, the more records share a sync.
+
+Small results are written twice: into the store, without a sync, and beside the record that names them into the journal,
+which is synced anyway. So an item costs a share of one sync, not three of its own. `mend` puts back at the start what
+a power cut took out of the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from itertools import chain
+from typing import Any
+
+from jupiter_agent.adapters.journal import Journal
+from jupiter_agent.adapters.objects import ObjectStore
+from jupiter_agent.core.effects import Append, Effect, StoreInline
+from jupiter_agent.errors import CapacityError
+
+DIGEST_BYTES = 32
+BESIDE_BYTES = 4096
+"""Objects up to this size go into the journal beside their records"""
+BLOB = "blob"
+
+Batch = list[Effect]
+
+
+class Promises:
+    """`act` does a batch whose records are on disk; `refuse` answers one whose records are not."""
+
+    def __init__(
+        self, journal: Journal, objects: ObjectStore, act: Callable[[Batch], None],
+        refuse: Callable[[Batch, CapacityError], None],
+    ) -> None:  # fmt: skip
+        self.on_crash: Callable[[BaseException], None] | None = None
+        """set: syncs happen apart, and what went wrong there (a broken disk) is told; None: the caller waits for them
+        """
+        self._journal, self._objects, self._act, self._refuse = journal, objects, act, refuse
+        self._thread = ThreadPoolExecutor(1, "disk")
+        self._writing = False
+        self._held: Batch = []
+        self._beside: set[bytes] = set()
+        """digests of the objects that the journal held at the start"""
+
+    def perform(self, effects: Batch) -> None:
+        """Write, then do; behind what is being written."""
+        if self._writing:
+            self._held += effects
+        elif self.on_crash is not None and any(isinstance(each, Append) and each.sync for each in effects):
+            self._writing = True
+            future = self._thread.submit(self._write, effects)
+            loop = asyncio.get_running_loop()
+            future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._written, effects, done))
+        else:
+            try:
+                self._write(effects)
+            except CapacityError as error:
+                self._refuse(effects, error)
+            else:
+                self._act(effects)
+
+    async def drain(self) -> None:
+        """Until nothing is being written, or waits for that; a disk that hangs is not waited for for ever."""
+        for _ in range(2000):
+            if not self._writing:
+                return
+            await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=not self._writing)
+
+    # --- at the start ----------------------------------------------------------------------------------------------
+
+    def mend(self) -> None:
+        """Store again what the journal holds beside its records and the store has not, or not whole."""
+        for record in filter(_is_blob, self._journal.replay()):
+            if not self._is_whole(record[1]):
+                self._objects.drop(record[1])
+                self._objects.ingest_bytes(record[2])
+            self._beside.add(record[1])
+
+    def replay(self) -> Iterator[Any]:
+        """The records of the machine."""
+        return (record for record in self._journal.replay() if not _is_blob(record))
+
+    def compact(self, records: Iterable[Any], needs: Callable[[bytes], bool]) -> None:
+        """Shorten the journal to these records, and to the objects beside them that somebody still `needs`."""
+        kept = [digest for digest in sorted(self._beside) if needs(digest)]
+        self._beside.clear()
+        self._journal.compact(chain(((BLOB, digest, self._read(digest)) for digest in kept), records))
+
+    def _read(self, digest: bytes) -> bytes:
+        return self._objects.read_chunk(digest, 0, BESIDE_BYTES) or b""
+
+    def _is_whole(self, digest: bytes) -> bool:
+        return self._objects.has(digest) and sha256(self._read(digest)).digest() == digest
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    def _written(self, effects: Batch, done: Future[None]) -> None:
+        self._writing = False
+        held, self._held = self._held, []
+        error = done.exception()
+        if isinstance(error, CapacityError):
+            self._refuse(effects + held, error)
+        elif error is not None:
+            assert self.on_crash is not None
+            self.on_crash(error)
+        else:
+            self._act(effects)
+            if held:
+                self.perform(held)
+
+    def _write(self, effects: Batch) -> None:
+        """What must be on disk before anybody hears of it. CapacityError: it is not."""
+        appends = [effect for effect in effects if isinstance(effect, Append)]
+        sync = any(each.sync for each in appends)
+        beside: list[Any] = []
+        for effect in effects:
+            if isinstance(effect, StoreInline):
+                self._objects.ingest_bytes(effect.data)
+                if sync and len(effect.data) <= BESIDE_BYTES and self._objects.settle(effect.sha256):
+                    beside.append((BLOB, effect.sha256, effect.data))
+        if not appends:
+            return
+        records = [each.record for each in appends]
+        if sync:
+            self._objects.sync(_digests(records))
+        self._journal.append([*beside, *records], sync)
+
+
+def _is_blob(record: Any) -> bool:
+    return isinstance(record, list | tuple) and len(record) == 3 and record[0] == BLOB
+
+
+def _digests(value: Any) -> Iterator[bytes]:
+    """Whatever in a record has the length of a digest."""
+    if isinstance(value, bytes):
+        if len(value) == DIGEST_BYTES:
+            yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _digests(each)
+    elif isinstance(value, dict):
+        yield from _digests(list(value.values()))
