@@ -1,4 +1,4 @@
-"""Task priorities: the upward rank of HEFT (IEEE TPDS 13(3), 2002, equations 6 to 8)."""
+"""Task priorities: the upward and the downward rank (IEEE TPDS 13(3), 2002, equations 6 to 9)."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def upward_rank(p: Problem, comm: bool = True) -> list[float]:
                 tail += latency + data * inv_rate + data * data * quadratic
             longest = max(longest, tail)
         rank[t] += longest
+    return rank
+
+
+def downward_rank(p: Problem) -> list[float]:
+    """(T,) seconds: rank_d(t) = max over parents u of (rank_d(u) + w(u) + c(u, t)); entries 0. O(T N + N**2 + E)."""
+    latency, inv_rate, quadratic = mean_links(p)
+    times = mean_times(p)
+    rank = [0.0] * p.n_tasks
+    for t in p.order:
+        for u, data in p.parents[t]:
+            rank[t] = max(rank[t], rank[u] + times[u] + latency + data * inv_rate + data * data * quadratic)
     return rank
 
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 GROUP = "jupiter.mappers"
 
 BUILT_IN = {
+    "cpop": "schedulers.cpop:cpop",
     "heft": "schedulers.heft:heft",
     "heft-balanced": "schedulers.heft:heft_balanced",
+    "peft": "schedulers.peft:peft",
     "wave-greedy": "schedulers.wave:wave_greedy",
     "wave-random": "schedulers.wave:wave_random",
 }

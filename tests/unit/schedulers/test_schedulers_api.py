@@ -10,7 +10,7 @@ import pytest
 import schedulers
 from schedulers.errors import Infeasible
 
-OURS = ["heft", "heft-balanced", "wave-greedy", "wave-random"]
+OURS = ["cpop", "heft", "heft-balanced", "peft", "wave-greedy", "wave-random"]
 
 
 def two_nodes() -> schedulers.Problem:
@@ -55,7 +55,7 @@ def test_every_mapper_takes_seed_and_contention(name: str) -> None:
 
 
 def test_an_unknown_mapper_is_a_key_error_that_lists_the_known() -> None:
-    with pytest.raises(KeyError, match="heft, heft-balanced, wave-greedy, wave-random"):
+    with pytest.raises(KeyError, match=", ".join(OURS)):
         schedulers.schedule("simulated-annealing", two_nodes())
 
 
