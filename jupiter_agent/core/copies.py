@@ -87,12 +87,12 @@ class Stream:
             self._read = True
         return self._fresh.popleft() if self._fresh else None
 
-    def on_copied(self, message: Copied) -> bool:
+    def on_copied(self, message: Copied, now: float) -> bool:
         """False when it is about another stream."""
         if message.stream != self.ident:
             return False
         flight = self._flight
-        if flight is not None and message.upto == 0 and flight.first > 1:
+        if message.upto == 0 and (flight.first if flight is not None else self._next) > 1:
             self.forgotten = True
             return True
         known = dict(self._lacking)
@@ -103,6 +103,8 @@ class Stream:
             self._flight, self._due = None, inf
         lacking = set(message.lacking)
         self._lacking = {seq: number for seq, number in known.items() if seq in lacking or seq > message.upto}
+        if self._flight is None and self._due == inf and self._lacking:
+            self._due, self._tries = now + AGAIN_S, 1
         self.whole = self.whole or (self._read and self._flight is None and 0 not in self._lacking.values())
         return True
 
@@ -110,11 +112,20 @@ class Stream:
         return self._due
 
     def on_deadline(self, register: tuple[HomeVersion, Deputies], now: float) -> list[Effect]:
-        """Nobody confirmed the batch: the same again, with the register as it is now."""
-        if self._flight is None or self._due > now:
+        """Nobody confirmed the batch: the same again, with the register as it is now.
+
+        With nothing under way an empty batch asks about what was lacking: the word that it came may be lost.
+        """
+        if self._due > now:
             return []
-        flight = self._flight
-        self._flight = Copy(self._job, *register, self.ident, flight.first, flight.records, flight.whole)
+        first, records, whole = self._next, list[tuple[str, Any]](), self._read
+        if self._flight is not None:
+            first, records, whole = self._flight.first, self._flight.records, self._flight.whole
+        elif not self._lacking:
+            self._due = inf
+            return []
+        copy = Copy(self._job, *register, self.ident, first, records, whole)
+        self._flight = copy if self._flight is not None else None
         self._due = now + min(AGAIN_MAX_S, AGAIN_S * 2**self._tries)
         self._tries = min(self._tries + 1, 8)
-        return [Send(self.to, self._flight)]
+        return [Send(self.to, copy)]

@@ -268,7 +268,7 @@ class Home(Remembered):
         """Tell the hosts what is over: items, or the whole job (a few times; later on request)."""
         sealed: list[Effect] = []
         if self.copies.next_deadline() <= now:
-            sealed = self.copies.on_deadline(now) + self._after_copies(now)
+            sealed = self.on_members(now)
         if self.intake.next_seal() <= now:
             self.intake.seal_due(now)
             sealed += self._admit(now)
@@ -340,8 +340,9 @@ class Home(Remembered):
     def take_over(self, kind: str, value: Any, now: float) -> list[Effect]:
         """Merge a record that a former home or deputy hands over (rule 4). PeerError: it is none."""
         if kind == "item":
-            theirs, effects = records.stored(records.to_item(value))
-            return effects + self._merge(theirs, now)
+            theirs, stores = records.stored(records.to_item(value))
+            self._transfers.stored.update(store.sha256 for store in stores)
+            return [*stores, *self._merge(theirs, now)]
         if kind == "registers":
             self.job.merge(records.to_registers(value))
         elif kind == "close" or (kind == "over" and value in ("completed", "failed")):

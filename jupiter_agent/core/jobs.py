@@ -211,6 +211,9 @@ class Jobs:
         if spec.id in self._ended or spec.id in self.local:
             return self._find(src, spec.id)
         if not self.around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
+            home = message.home.writer
+            if home not in (src, self.around.me) and self.around.knows(home):  # signed by a home before, lost since
+                return [Send(home, JobUnknown(spec.id))]
             raise PeerError(f"award of job {spec.id}: the spec is not signed by a member known here")
         try:
             return self.create(message.spec, spec, message.home, now)

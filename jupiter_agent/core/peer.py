@@ -311,6 +311,10 @@ class Peer:
         member = self.membership.members().get(node)
         return member is not None and str(member.state) in GONE
 
+    def may_be_home(self, node: str) -> bool:
+        member = self.membership.members().get(node)
+        return member is not None and member.record.role in MAY_SUBMIT
+
     def dead(self) -> list[str]:
         return [node for node, member in self.membership.members().items() if str(member.state) == "dead"]
 

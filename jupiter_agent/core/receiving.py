@@ -30,7 +30,9 @@ class Incoming:
         self.src, self.stream = src, stream
         self.upto = 0
         self.lacking: dict[int, set[bytes]] = {}
-        """place in the stream -> objects that are not here yet"""
+        """place in the stream -> objects that were not here when the record came"""
+        self.waiting: dict[int, tuple[str, Any]] = {}
+        """place in the stream -> (item, its record), which counts when its objects are here"""
 
 
 class Receiving:
@@ -45,9 +47,11 @@ class Receiving:
         self._taking: set[tuple[str, str, StreamId, int]] = set()
         """offers that are taken in but not copied yet"""
 
-    def forget(self, job: str) -> None:
-        """The shelf of this job is gone."""
-        self._incoming.pop(job, None)
+    def forget(self, job: str, now: float) -> None:
+        """The shelf of this job is gone; what waited for its objects was never promised."""
+        incoming = self._incoming.pop(job, None)
+        for _, value in incoming.waiting.values() if incoming else ():
+            self._transfers.release(records.kept(records.to_item(value)), now)
 
     def on_copy(self, src: str, message: Copy, now: float) -> list[Effect]:
         """From the acting home to this deputy; or from a former holder to this home."""
@@ -70,9 +74,10 @@ class Receiving:
                 effects.append(Append(copy_record(message.job, "job", (shelf.signed, shelf.home)), sync=True))
                 effects.append(Append(copy_record(message.job, "register", (shelf.home, shelf.deputies)), sync=True))
                 effects += self.want_bundle(shelf, src, now)
+            self.forget(message.job, now)
             incoming = self._incoming[message.job] = Incoming(src, message.stream)
         assert shelf is not None
-        shelf.home_boot = self._around.boot_of(src)
+        shelf.home_boot, shelf.heard_at = self._around.boot_of(src), now
         return [*effects, *self._take_in(shelf, incoming, message, now), *self._owner.settle(message.job, now)]
 
     def _open(self, src: str, message: Copy) -> Shelf:
@@ -96,7 +101,7 @@ class Receiving:
         return self._transfers.want(shelf.spec.bundle, shelf.spec.bundle_size, [src], now)
 
     def _take_in(self, shelf: Shelf, incoming: Incoming, message: Copy, now: float) -> list[Effect]:
-        """Merge what is new of a batch, journal it, and say so."""
+        """Merge what is new of a batch, journal it, and say so; what lacks an object waits for it."""
         effects: list[Effect] = []
         for seq, (kind, value) in enumerate(message.records, message.first):
             if seq <= incoming.upto:
@@ -104,25 +109,47 @@ class Receiving:
             if seq != incoming.upto + 1:
                 break
             incoming.upto = seq
-            objects = [shelf.spec.bundle] if kind == "job" else []
-            if kind != "job":
+            if kind == "job":
+                incoming.lacking[seq] = {shelf.spec.bundle} - self._transfers.stored
+            elif kind == "item":
+                effects += self._hold(shelf, incoming, (seq, value), now)
+            else:
                 effects += self._shelve(shelf, (kind, value), incoming.src, now)
-            if kind == "item":
-                item = records.to_item(value)
-                objects = [o.sha256 for o in records.kept(shelf.items[item.name]) if not self._transfers.has(o)]
-            lacking = {digest for digest in objects if digest not in self._transfers.stored}
-            if lacking:
-                incoming.lacking[seq] = lacking
+        effects += self._take_whole(shelf, incoming, now)
         if message.whole and not shelf.told_all:
             shelf.told_all = True
             effects += self._owner.step(now)
         return [*effects, Send(incoming.src, self._copied(message, incoming.upto, sorted(incoming.lacking)))]
 
+    def _hold(self, shelf: Shelf, incoming: Incoming, record: tuple[int, Any], now: float) -> list[Effect]:
+        """An item's record, until its objects are here; what waited of the same item is void."""
+        seq, value = record
+        item = records.to_item(value)
+        for older in [older for older, (name, _) in incoming.waiting.items() if name == item.name]:
+            self._transfers.release(records.kept(records.to_item(incoming.waiting.pop(older)[1])), now)
+            del incoming.lacking[older]
+        incoming.waiting[seq] = (item.name, value)
+        incoming.lacking[seq] = {obj.sha256 for obj in records.kept(item) if not self._transfers.has(obj)}
+        return self._transfers.keep(records.kept(item), incoming.src, now)
+
+    def _take_whole(self, shelf: Shelf, incoming: Incoming, now: float) -> list[Effect]:
+        """Shelve the records that lack nothing any longer."""
+        effects: list[Effect] = []
+        while whole := [seq for seq, lacking in incoming.lacking.items() if lacking <= self._transfers.stored]:
+            for seq in whole:
+                del incoming.lacking[seq]
+                if (waited := incoming.waiting.pop(seq, None)) is not None:
+                    value = waited[1]
+                    effects += self._shelve(shelf, ("item", value), incoming.src, now)
+                    self._transfers.release(records.kept(records.to_item(value)), now)
+        return effects
+
     def _shelve(self, shelf: Shelf, record: tuple[str, Any], src: str, now: float) -> list[Effect]:
         """Merge one record into a shelf, hold its objects, journal it."""
-        before, item, effects = shelf.apply(*record, from_home=src == shelf.home.writer)
+        before, item, stores = shelf.apply(*record, from_home=src == shelf.home.writer)
         kind, value = record
-        self._transfers.stored.update(e.sha256 for e in effects)  # type: ignore[attr-defined]
+        self._transfers.stored.update(store.sha256 for store in stores)
+        effects: list[Effect] = [*stores]
         if item is not None:
             value = item
             effects += self._transfers.keep(records.kept(item), src, now)
@@ -137,14 +164,12 @@ class Receiving:
     def on_stored(self, sha256: bytes, now: float) -> list[Effect]:
         """An object is here: perhaps the last one that some record lacked."""
         effects: list[Effect] = []
-        for job, incoming in self._incoming.items():
-            whole = [seq for seq, lacking in incoming.lacking.items() if lacking == {sha256}]
-            for lacking in incoming.lacking.values():
-                lacking.discard(sha256)
-            shelf = self._owner.shelves.get(job)
-            if whole and shelf is not None:
-                for seq in whole:
-                    del incoming.lacking[seq]
+        for job, incoming in list(self._incoming.items()):
+            shelf, before = self._owner.shelves.get(job), len(incoming.lacking)
+            if shelf is None or not any(sha256 in lacking for lacking in incoming.lacking.values()):
+                continue
+            effects += self._take_whole(shelf, incoming, now)
+            if len(incoming.lacking) < before:
                 held = sorted(incoming.lacking)
                 message = Copied(job, shelf.home, shelf.deputies.n, incoming.stream, incoming.upto, held)
                 effects += [Append(copy_record(job, "here", [sha256]), sync=True), Send(incoming.src, message)]

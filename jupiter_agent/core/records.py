@@ -89,9 +89,9 @@ def to_registers(value: Any) -> list[Register]:
         raise PeerError(f"copied registers do not decode: {error}") from None
 
 
-def stored(item: Item) -> tuple[Item, list[Effect]]:
+def stored(item: Item) -> tuple[Item, list[StoreInline]]:
     """The item as it is kept: the bytes of its results are in the store."""
-    effects: list[Effect] = [StoreInline(obj.sha256, obj.data) for _, obj in item.results if obj.data is not None]
+    effects = [StoreInline(obj.sha256, obj.data) for _, obj in item.results if obj.data is not None]
     results = [(sink, Obj(obj.name, obj.sha256, obj.size)) for sink, obj in item.results]
     return msgspec.structs.replace(item, results=results), effects
 

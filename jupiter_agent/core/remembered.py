@@ -67,6 +67,10 @@ class Remembered:
         """Do this once all that happened so far is on every living deputy."""
         return self.copies.when(False, then, now)
 
+    def has(self, obj: Obj) -> bool:
+        """Its bytes are in this node's store."""
+        return self._transfers.has(obj)
+
     def shown(self, item: Item) -> str:
         """An item's state as clients see it: over when that is on every living deputy."""
         return "running" if item.name in self._unsafe and not item.pending else item.state

@@ -84,7 +84,9 @@ class Replication:
 
     def _alone(self) -> bool:
         """There is nobody who could hold a copy, and nobody who might come back."""
-        return self._around.alive() == [self._around.me] and not self._around.dead()
+        around = self._around
+        others = [node for node in [*around.alive(), *around.dead()] if node != around.me]
+        return not any(map(around.may_be_home, others))
 
     def safe(self, number: int, full: bool = False) -> bool:
         """The change of this number is on every living deputy; `full`: and there are as many as wanted."""
@@ -131,7 +133,7 @@ class Replication:
     def on_copied(self, src: str, message: Copied, now: float) -> list[Effect]:
         """A deputy confirms."""
         stream = self._streams.get(src)
-        if stream is None or not stream.on_copied(message):
+        if stream is None or not stream.on_copied(message, now):
             return []
         if stream.forgotten:
             self._begin(src)
@@ -157,7 +159,7 @@ class Replication:
         staying = self.living()
         leaving = [node for node in staying if self._around.profile(node).draining]
         lacking = self._wanted - len(staying) + len(leaving)
-        fresh = self._candidates(staying)[: max(0, lacking)]
+        fresh = self._candidates(staying)[:lacking] if lacking > 0 else []
         for node in leaving[: max(0, len(fresh) - (lacking - len(leaving)))]:
             staying.remove(node)
         for node in staying:
@@ -176,7 +178,7 @@ class Replication:
         """Who may become a deputy, the best first."""
         around = self._around
         nodes = [node for node in around.alive() if node != around.me and node not in taken]
-        able = [node for node in nodes if around.profile(node).takes_tasks]
+        able = [node for node in nodes if around.profile(node).takes_tasks and around.may_be_home(node)]
 
         def worth(node: str) -> tuple[bool, float, float]:
             distance = max(0.0, float(int(log2(max(around.link(node).latency_s, 1e-3) / 1e-3))))
@@ -203,7 +205,9 @@ class Replication:
             return []
         message = HomeNews(self._job.id, self._job.home, self.deputies, truth[2])
         effects: list[Effect] = []
-        for node in {*self._job.participants(), *self.holders} - {self._around.me}:
+        for node in dict.fromkeys([*self._job.participants(), *sorted(self.holders)]):
+            if node == self._around.me:
+                continue
             if self._known.get(node) == truth or self._around.is_gone(node) or not self._around.knows(node):
                 self._news.pop(node, None)
                 if self._around.is_gone(node):

@@ -16,7 +16,7 @@ from msgspec import convert
 
 from jupiter_agent.core import records
 from jupiter_agent.core.copies import Stream
-from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.effects import StoreInline
 from jupiter_agent.core.intake import Item
 from jupiter_agent.core.job import decode_spec
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, JobSpec, Register, SignedSpec
@@ -45,6 +45,8 @@ class Shelf:
         self.facts_owed = True
         self.told_all = False
         """home's stream has brought everything it had: what is owed now is owed indeed"""
+        self.heard_at = -inf
+        """when the register changed last, or home sent copies"""
         self.home_boot = 0
         """the boot in which home was heard of as home"""
         self.probe_at = -inf
@@ -65,7 +67,7 @@ class Shelf:
         self.home, self.deputies, self.complete = home, deputies, complete
         return True
 
-    def apply(self, kind: str, value: Any, from_home: bool) -> tuple[Item | None, Item | None, list[Effect]]:
+    def apply(self, kind: str, value: Any, from_home: bool) -> tuple[Item | None, Item | None, list[StoreInline]]:
         """Merge one record: (the item before, the item now, bytes to store); (None, None, []) for other kinds."""
         if kind == "item":
             theirs, effects = records.stored(records.to_item(value))

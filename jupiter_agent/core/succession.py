@@ -40,6 +40,8 @@ STRANGER_S = 15.0
 """After a start: how long a home that no member record is known of may still turn up"""
 RANK_S = 1.0
 """Between one deputy's turn to promote and the next one's"""
+GRACE_S = 2.0
+"""After the word that a node is home, though it is thought to be gone: time to hear that it lives"""
 PROBE_S = 2.0
 """Between questions to a home that has started again: are you still?"""
 HEIRS_AFTER = 2
@@ -76,6 +78,7 @@ class Succession:
                 shelf = self.shelves[job]
         if shelf is not None and shelf.learn(home, deputies, complete):
             self._gone_since.pop(job, None)
+            shelf.heard_at = now
             effects.append(Append(copy_record(job, "register", (home, deputies)), sync=True))
             effects += self.step(now)
         return effects
@@ -135,7 +138,7 @@ class Succession:
             return self._jobs.settle(local, local.home.on_copied(src, message, now), now)
         if shelf is None or shelf.handing is None or (src, message.home) != (shelf.home.writer, shelf.home):
             return []
-        if not shelf.handing.on_copied(message):
+        if not shelf.handing.on_copied(message, now):
             return []
         if shelf.handing.forgotten:
             shelf.handing = None
@@ -150,10 +153,11 @@ class Succession:
         effects: list[Effect] = []
         for job, shelf in list(self.shelves.items()):
             writer = shelf.home.writer
-            gone = self._around.is_gone(writer) or not self._around.knows(writer)
-            if gone or writer == self._around.me or shelf.disowned:
+            if self.shelves.get(job) is not shelf:
+                continue
+            if self._is_lost(writer) or shelf.disowned:
                 self._gone_since.setdefault(job, now)
-                if self._turn_at(job) <= now:
+                if self._due(job, shelf) <= now:
                     effects += self._promote(job, shelf, now)
                 continue
             self._gone_since.pop(job, None)
@@ -167,11 +171,17 @@ class Succession:
                 effects += self._let_go(job, shelf, now)
         return effects
 
-    def _turn_at(self, job: str) -> float:
-        """When this node promotes: later for a home that nobody has heard of since all restarted."""
-        shelf = self.shelves[job]
-        patience = 0.0 if self._around.knows(shelf.home.writer) else STRANGER_S
-        return self._gone_since[job] + self._turn(shelf) * RANK_S + patience
+    def _is_lost(self, writer: str) -> bool:
+        """Gone; or it never was heard of since this agent started; or this very node, which forgot that it was home."""
+        around = self._around
+        return around.is_gone(writer) or not around.knows(writer) or writer == around.me
+
+    def _due(self, job: str, shelf: Shelf) -> float:
+        """When it is this node's turn to promote: not right after somebody said who is home, for members lag behind."""
+        since = self._gone_since[job] + self._turn(shelf) * RANK_S
+        if not self._around.knows(shelf.home.writer):
+            since += STRANGER_S
+        return max(since, shelf.heard_at + GRACE_S)
 
     def _turn(self, shelf: Shelf) -> int:
         """How many others may promote before this node."""
@@ -185,11 +195,12 @@ class Succession:
         before, me = shelf.home, self._around.me
         version = HomeVersion(before.epoch + 1, me, self._around.boot)
         others = [node for node in shelf.deputies.nodes if node != me and not self._around.is_gone(node)]
-        effects: list[Effect] = [Append(copy_record(job, "promoted", (version, Deputies(0, others))), sync=True)]
+        register = (version, Deputies(0, others))
+        effects: list[Effect] = [Append(copy_record(job, "promoted", register), sync=True)]
         local = self._become_home(job, shelf, version, now)
         home = local.home
         assert home is not None
-        home.restore("register", (version, Deputies(0, others)))
+        home.restore("register", register)
         home.copies.holders.update(shelf.deputies.nodes)
         local.job.involve([before.writer, *shelf.deputies.nodes])
         fields = {"job": job, "name": shelf.spec.name, "in_place_of": self._around.name(before.writer)}
@@ -205,7 +216,7 @@ class Succession:
     def _become_home(self, job: str, shelf: Shelf, version: HomeVersion, now: float) -> Local:
         """The home machine with the records of the shelf; the shelf is gone."""
         del self.shelves[job]
-        self.receiving.forget(job)
+        self.receiving.forget(job, now)
         self._gone_since.pop(job, None)
         local = self._jobs.become_home(shelf.signed, shelf.spec, version, now)
         assert local.home is not None
@@ -243,7 +254,7 @@ class Succession:
     def _let_go(self, job: str, shelf: Shelf, now: float) -> list[Effect]:
         """The acting home and its deputies have everything."""
         del self.shelves[job]
-        self.receiving.forget(job)
+        self.receiving.forget(job, now)
         self._release(shelf, now)
         return [Append(copy_record(job, "freed", None), sync=True)]
 
@@ -257,7 +268,7 @@ class Succession:
         return self.step(now)
 
     def next_deadline(self) -> float:
-        turns = map(self._turn_at, self._gone_since)
+        turns = (self._due(job, self.shelves[job]) for job in self._gone_since)
         handing = (s.handing.next_deadline() for s in self.shelves.values() if s.handing)
         probes = (s.probe_at for job, s in self.shelves.items() if job not in self._gone_since and self._doubts(s))
         return min([*turns, *handing, *probes], default=inf)

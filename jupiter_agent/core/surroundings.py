@@ -53,6 +53,9 @@ class Surroundings(Protocol):
     def is_gone(self, node: str) -> bool:
         """Known to be dead or to have left."""
 
+    def may_be_home(self, node: str) -> bool:
+        """A member whose role lets it accept jobs."""
+
     def dead(self) -> list[str]:
         """Ids of the members that are gone and did not say goodbye: they may come back."""
 

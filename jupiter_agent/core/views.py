@@ -153,6 +153,7 @@ def item_row(home: Home, item: Item) -> Row:
         "finished_at": item.finished_at,
         "results": [result_row(sink, obj.name, obj.sha256, obj.size) for sink, obj in item.results],
         **({"error": item.error} if item.error else {}),
+        **({"conflicts": item.conflicts} if item.conflicts else {}),
     }
 
 
@@ -163,10 +164,21 @@ def result_row(sink: str, name: str, sha256: bytes, size: int) -> Row:
 def results(home: Home, name: NameOf) -> Row:
     """The `results` verb: what each item that is over came to, and who has the bytes."""
     rows = [
-        {"name": item.name, "state": item.state, "results": item_row(home, item)["results"]}
+        {
+            "name": item.name,
+            "state": home.shown(item),
+            "results": item_row(home, item)["results"],
+            **_missing(home, item),
+        }
         for item in home.items.values()
     ]
     return {"job": home.job.id, "state": home.state, "home": name(home.job.home.writer), "items": rows}
+
+
+def _missing(home: Home, item: Item) -> Row:
+    """Digests of results that are not at home just now: on nodes it cannot reach, or nowhere."""
+    away = sorted({obj.sha256.hex() for _, obj in item.results if not home.has(obj)})
+    return {"missing": away} if away else {}
 
 
 def explanation(local: Local, name: NameOf, tasks: list[str]) -> list[Row]:

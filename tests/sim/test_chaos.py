@@ -12,7 +12,7 @@ from jupiter_agent.sim.chaos.apps import ChaosApp
 from jupiter_agent.sim.chaos.run import play_seed, shrink
 from jupiter_agent.sim.chaos.scenario import ROUTER, Scenario, Task, draw
 
-HOME_MAY_BE_LOST = False
+HOME_MAY_BE_LOST = True
 """Whether a home is replaced when it is lost for good."""
 
 REGISTERS_APART = [14, 23, 180]

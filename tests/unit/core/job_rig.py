@@ -48,6 +48,9 @@ class Around:
     def is_gone(self, node: str) -> bool:
         return node in self.gone
 
+    def may_be_home(self, node: str) -> bool:
+        return True
+
     def dead(self) -> list[str]:
         return sorted(self.gone)
 
