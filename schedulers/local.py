@@ -5,8 +5,11 @@ what nobody measured is None or NaN and is replaced by a named assumption, never
 
 * `controllers` - who decides where a task goes (routine 1 of WAVE).
 * `greedy_scores`, `greedy_choice` - the WAVE greedy rule, every number kept so that a decision can be explained.
+* `greedy_choice_v4` - the greedy rule as the original had it, for comparison.
 * `random_choice` - WAVE random.
 * `eft` - earliest finish time on one timeline (HEFT, IEEE TPDS 13(3), 2002, equations 5 and 6).
+
+How nodes bid for tasks and how bids are awarded is in `bidding`, plain Python too.
 
 All costs are seconds. Differs: the original greedy rule adds milliseconds and two percentages, takes one size for every
 edge, never keeps a task on the deciding node and forgets its own earlier choices except the last on each node.
@@ -25,6 +28,8 @@ from schedulers.timeline import Timeline
 
 K = TypeVar("K", str, int)  # a task or a node: a name, or an index in a simulation
 
+V4_FARTHEST = 15.0  # times the shortest delay: nodes farther away than that were left out
+V4_CHOSEN_MS = 100_000.0  # the delay that a node was given once it had been chosen
 MEMORY_HIGH_WATER = 0.8  # used share of memory from which on a node is expected to slow down
 
 
@@ -189,6 +194,32 @@ def greedy_choice(
     if not scores:
         raise Unplaceable(task, [])
     return scores[0]
+
+
+def greedy_choice_v4(
+    here: K, delays_ms: Mapping[K, float], resources: Mapping[K, Resources], chosen: Collection[K]
+) -> K:
+    """The greedy rule of Jupiter 4: the least delay_ms + CPU % + memory % seen from node `here`. O(nodes).
+
+    `delays_ms` are the transfers from here of as many bytes as the name of the task is long (the original took that
+    for the size of its input), `chosen` the nodes that this node has chosen before: their delay counts 100 s. Nodes
+    farther than 15 times the shortest delay are left out, and `here` itself, unless there is no other. Times of tasks
+    do not count. Ties by node. Unplaceable without nodes.
+    """
+    others = [n for n in sorted(delays_ms) if n != here] or sorted(delays_ms)
+    if not others:
+        raise Unplaceable(None, [])
+    delay = {n: V4_CHOSEN_MS if n in chosen else delays_ms[n] for n in others}
+    shortest = min(delay.values())
+    near = [n for n in others if delay[n] < V4_FARTHEST * shortest] or others
+
+    def cost(n: K) -> float:
+        load, cpus, used = resources.get(n, IDLE)
+        if not (load >= 0 and cpus > 0 and used >= 0):
+            load, cpus, used = IDLE
+        return delay[n] + 100 * load / cpus + 100 * used
+
+    return min(near, key=cost)
 
 
 def random_choice(nodes: Iterable[K], rng: Random, task: K | None = None) -> K:

@@ -23,6 +23,7 @@ BUILT_IN = {
     "heft-balanced": "schedulers.heft:heft_balanced",
     "peft": "schedulers.peft:peft",
     "wave-greedy": "schedulers.wave:wave_greedy",
+    "wave-greedy-v4": "schedulers.wave:wave_greedy_v4",
     "wave-random": "schedulers.wave:wave_random",
 }
 

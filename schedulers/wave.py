@@ -41,12 +41,50 @@ def wave_greedy(
     `resources` [N] are what the nodes say about themselves, idle machines with one CPU by default. O(E N + T N log N);
     nothing is drawn, so `seed` changes nothing. ValueError if `resources` has another length than N.
     """
-    nodes = [Resources()] * p.n_nodes if resources is None else [Resources(*r) for r in resources]
-    if len(nodes) != p.n_nodes:
-        raise ValueError(f"resources are of {len(nodes)} nodes, the problem has {p.n_nodes}")
+    nodes = _resources(p, resources)
     weights = Weights(*weights)
     places = decide_all(p, lambda t, known: greedy_decision(p, t, known, nodes, weights)[0].node)
     return replay(p, places, contention=contention)
+
+
+def wave_greedy_v4(
+    p: Problem,
+    *,
+    seed: int = 0,
+    contention: bool = False,
+    resources: Sequence[Resources] | None = None,
+    names: Sequence[str] | None = None,
+) -> Schedule:
+    """The greedy rule as Jupiter 4 had it (`local.greedy_choice_v4`), faults included: for comparison. O(T N log N).
+
+    `names` [T], by default task0, task1...: the length of the name stands for the size of the input. Nothing is drawn.
+    Differs: the original knew no constraints, and its entry tasks were placed by hand.
+    """
+    nodes = dict(enumerate(_resources(p, resources)))
+    called = [f"task{t}" for t in range(p.n_tasks)] if names is None else list(names)
+    if len(called) != p.n_tasks:
+        raise ValueError(f"names are of {len(called)} tasks, the problem has {p.n_tasks}")
+    control = local.controllers(range(p.n_tasks), {t: [u for u, _ in p.parents[t]] for t in p.order})
+    chosen: dict[int, set[int]] = {n: set() for n in nodes}
+
+    def choose(t: int, known: Places) -> int:
+        controller = control[t]
+        assert controller is not None  # entry tasks are not asked for
+        here = known[controller]
+        row = p.transfer_row(here, len(called[t]))
+        node = local.greedy_choice_v4(here, {n: 1000 * float(row[n]) for n in p.nodes_for(t)}, nodes, chosen[here])
+        chosen[here].add(node)
+        return node
+
+    return replay(p, decide_all(p, choose), contention=contention)
+
+
+def _resources(p: Problem, given: Sequence[Resources] | None) -> list[Resources]:
+    """[N] what the nodes say about themselves; idle machines where nothing is given."""
+    nodes = [Resources()] * p.n_nodes if given is None else [Resources(*r) for r in given]
+    if len(nodes) != p.n_nodes:
+        raise ValueError(f"resources are of {len(nodes)} nodes, the problem has {p.n_nodes}")
+    return nodes
 
 
 def greedy_decision(

@@ -10,7 +10,7 @@ import pytest
 import schedulers
 from schedulers.errors import Infeasible
 
-OURS = ["cpop", "heft", "heft-balanced", "peft", "wave-greedy", "wave-random"]
+OURS = ["cpop", "heft", "heft-balanced", "peft", "wave-greedy", "wave-greedy-v4", "wave-random"]
 
 
 def two_nodes() -> schedulers.Problem:

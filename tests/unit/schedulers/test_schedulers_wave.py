@@ -7,7 +7,7 @@ import pytest
 
 from schedulers import Problem, schedule
 from schedulers.generate import layered
-from schedulers.local import EVEN, IDLE, Resources, Weights
+from schedulers.local import EVEN, IDLE, Resources, Weights, greedy_choice_v4
 from schedulers.wave import Places, decide_all, greedy_decision
 
 
@@ -59,6 +59,31 @@ def test_greedy_beats_random_by_far() -> None:
     greedy = [schedule("wave-greedy", p).makespan for p in problems]
     drawn = [schedule("wave-random", p, seed=1).makespan for p in problems]
     assert sum(greedy) < 0.85 * sum(drawn)
+
+
+def test_the_rule_of_jupiter_4_goes_away_round_robin_and_looks_neither_at_sizes_nor_at_times() -> None:
+    # Task 0 is on node 0; its children are huge and quick there, and go elsewhere all the same, nearest node first.
+    near = [[0, 0.03, 0.02, 0.01], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0]]
+    p = Problem([[1, 99, 99, 99]] * 5, [(0, t, 1e9) for t in range(1, 5)], near, links(4))
+    assert schedule("wave-greedy-v4", p).node.tolist() == [0, 3, 2, 1, 1]
+    assert schedule("wave-greedy", p).node.tolist() == [0] * 5
+
+
+def test_the_rule_of_jupiter_4_takes_the_length_of_a_name_for_the_size_of_the_input() -> None:
+    p = Problem(np.ones((2, 3)), [(0, 1, 0)], [[0, 0, 0.003], [0] * 3, [0] * 3], [[0, 0.001, 0], [0] * 3, [0] * 3])
+    assert schedule("wave-greedy-v4", p, names=["a", "b"]).node.tolist() == [0, 1]
+    assert schedule("wave-greedy-v4", p, names=["a", "long"]).node.tolist() == [0, 2]
+    with pytest.raises(ValueError, match="names are of 1 tasks"):
+        schedule("wave-greedy-v4", p, names=["a"])
+
+
+def test_the_rule_of_jupiter_4_leaves_out_far_nodes_and_adds_percentages_to_milliseconds() -> None:
+    idle, busy = Resources(), Resources(load=0.5, cpus=1, memory_used=0.4)
+    delays = {0: 0.0, 1: 20.0, 2: 80.0, 3: 301.0}
+    assert greedy_choice_v4(0, delays, {1: busy, 2: idle}, ()) == 2
+    assert greedy_choice_v4(0, delays, {1: busy, 2: busy, 3: idle}, ()) == 1
+    assert greedy_choice_v4(0, delays, {}, {1}) == 2
+    assert greedy_choice_v4(0, {0: 0.0}, {}, {0}) == 0
 
 
 def test_a_deciding_node_knows_what_it_placed_what_it_hosts_and_where_the_parents_are() -> None:
