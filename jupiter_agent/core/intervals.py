@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
+from operator import itemgetter
 
 import msgspec
 
 from jupiter_agent.core.messages.jobs import HomeVersion
 
 Number = tuple[HomeVersion, int]
+
+
+_first = itemgetter(0)
 
 
 class IntervalSet:
@@ -37,9 +41,8 @@ class IntervalSet:
         self.spans = merged
 
     def __contains__(self, number: int) -> bool:
-        i = bisect_right(self.spans, (number, number)) - 1
-        at = [self.spans[j] for j in (i, i + 1) if 0 <= j < len(self.spans)]
-        return any(a <= number <= b for a, b in at)
+        i = bisect_right(self.spans, number, key=_first) - 1
+        return i >= 0 and number <= self.spans[i][1]
 
 
 class FinishedSet:
