@@ -333,7 +333,7 @@ def set_up_logging(level: str) -> None:
 
 
 def profiled(main: Callable[[], Coroutine[Any, Any, Halt]], config: Config) -> Halt:
-    """Run under cProfile; `profile.out` in the state folder is for pstats (JUPITER_PROFILE=1)."""
+    """Run under cProfile; `profile.out` in the state folder is for pstats (JUPITER_CPROFILE=1)."""
     import cProfile
 
     profile = cProfile.Profile(time.thread_time)
@@ -354,7 +354,7 @@ def run_agent(config: Config) -> int:
     async def main() -> Halt:
         return await Agent(config).run()
 
-    halt = profiled(main, config) if os.environ.get("JUPITER_PROFILE") else asyncio.run(main())
+    halt = profiled(main, config) if os.environ.get("JUPITER_CPROFILE") else asyncio.run(main())
     if halt.error:
         raise JupiterError(halt.error, halt.hint, halt.exit_code)
     return EXIT_OK

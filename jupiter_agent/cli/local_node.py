@@ -20,7 +20,7 @@ AGENT = (sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main")
 """How an agent is started: without a shell, so its pid is the agent's own (also through nsenter, which becomes it)."""
 
 NO_MARK: Mapping[str, str] = {}
-PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG", "JUPITER_PROFILE")
+PASSED_ON = ("JUPITER_LOG_LEVEL", "JUPITER_DEBUG", "JUPITER_CPROFILE")
 
 
 class Node:
