@@ -79,6 +79,18 @@ class SendJoin(Effect, frozen=True):
     message: Message
 
 
+class LookUp(Effect, frozen=True):
+    """Ask the resolver for all addresses of a name (HOST:PORT); answered by `SeedsFound`, or by nothing."""
+
+    address: str
+
+
+class Browse(Effect, frozen=True):
+    """Listen for members that announce themselves around here (each is a `SeedsFound`), or stop that."""
+
+    on: bool
+
+
 # --- storage -------------------------------------------------------------------------------------------------
 
 

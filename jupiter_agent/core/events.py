@@ -57,6 +57,22 @@ class JoinAnswered(Event, frozen=True):
     error: str = ""
 
 
+class Hint(Struct, frozen=True):
+    """Somebody of this cluster may listen at `address`, says a source of discovery; `node` is who it should be, if it
+    said so. No proof of anything."""
+
+    address: str
+    found_by: str
+    """join, token, remembered, dns, beacon, mdns"""
+    node: str = ""
+
+
+class SeedsFound(Event, frozen=True):
+    """What a source of discovery found, or found again."""
+
+    hints: tuple[Hint, ...]
+
+
 class ObjectStored(Event, frozen=True):
     """An object is complete and its digest is right; or, with `error`, it was thrown away."""
 

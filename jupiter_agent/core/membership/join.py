@@ -2,22 +2,20 @@
 
 A node that holds the issuer's key, or an admission from an earlier life, is a member at once, alone if need be; any
 other asks the join sockets of its seeds until one admits it. Seeds are tried on afterwards as long as they are not
-alive in this view (every second at first, then every 9 s): three agents booting together would stay islands
-otherwise, and so would a healed partition. The boot epoch is a counter: a newcomer takes one more than the highest
-that its sponsor knows.
+alive in this view (see `seeds`): three agents booting together would stay islands otherwise, and so would a healed
+partition. The boot epoch is a counter: a newcomer takes one more than the highest that its sponsor knows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from jupiter_agent.core.effects import Halt, SendJoin
-from jupiter_agent.core.events import JoinAnswered
+from jupiter_agent.core.events import Hint, JoinAnswered, SeedsFound
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.roster import Roster
+from jupiter_agent.core.membership.seeds import OVERHEARD, Seed, SeedSet
 from jupiter_agent.core.messages.membership import Refused, Welcome
 from jupiter_agent.errors import EXIT_FAILED, EXIT_UNAUTHORISED, PeerError
 
@@ -31,8 +29,10 @@ ID_IN_USE = "the same node is alive at another address"
 BAD_RECORD = "the record is not in order"
 EXPIRED = "the token has expired"
 FORBIDDEN = "the token does not allow that"
+REVOKED = "it was revoked"
+USED_UP = "the token has been used up"
 
-UNAUTHORISED = frozenset({SECRET, EXPIRED, FORBIDDEN})
+UNAUTHORISED = frozenset({SECRET, EXPIRED, FORBIDDEN, REVOKED, USED_UP})
 """Reasons that only another token mends."""
 
 PASSING = frozenset({SELF, NOT_READY, NO_ISSUER})
@@ -48,58 +48,52 @@ INTRODUCE_S = 0.15
 """for our record to reach everybody from the sponsor before others are called"""
 
 
-@dataclass
-class Seed:
-    """An address somebody gave us, and who turned out to live there."""
-
-    address: str
-    found_by: str
-    peer: str = ""
-    tried: bool = False
-    me: bool = False
-
-
 class Joiner:
     """The asking side."""
 
     def __init__(self, context: Context, roster: Roster, overlay: Overlay, now: float) -> None:
         self._context, self._roster, self._overlay = context, roster, overlay
-        self._seeds: dict[str, Seed] = {}
-        self._strays: dict[str, Seed] = {}
+        settings = context.settings
+        self.seeds = SeedSet(settings.eager_s, settings.seed_s, context.rng, now)
+        roster.found_by = self.seeds.found_by
         self._stray_at = now
-        self._born = now
         self._started = False
         self._asking = ""
         self._refusal = ""
-        self.due = now
 
-    def add_seed(self, address: str, found_by: str) -> None:
-        if address not in self._seeds and address != self._context.view.record.address:
-            self._seeds[address] = Seed(address, found_by)
-            self._roster.hints.setdefault(address, found_by)
+    def add_seed(self, hint: Hint, now: float) -> None:
+        record = self._context.view.record
+        if hint.address != record.address and hint.node != record.id:
+            self.seeds.add(hint, now)
+
+    def on_found(self, event: SeedsFound, now: float) -> None:
+        """A source of discovery speaks; who is new is tried in this round."""
+        for hint in event.hints:
+            self.add_seed(hint, now)
+        if self._started:
+            self._try_next()
 
     def on_tick(self, now: float) -> None:
+        context = self._context
         if not self._started:
             self._start(now)
-        if now >= self.due:
-            eager, later = self._context.settings.seed_s
-            pause = eager if now < self._born + self._context.settings.eager_s else later
-            self.due = now + pause * self._context.rng.uniform(0.7, 1.3)
-            for seed in self._seeds.values():
-                seed.tried = False
+        if now >= self.seeds.due:
+            for effect in self.seeds.begin_round(now):
+                context.emit(effect)
             if now >= self._stray_at:
                 self._stray_at = now + STRAY_S
                 self._choose_stray()
             self._asking = ""
             self._try_next()
+        for effect in self.seeds.browse(len(context.view.rings) - 1):
+            context.emit(effect)
 
     def _choose_stray(self) -> None:
         """All whom we knew may have started anew elsewhere, and others where they were: no address is given up."""
         view = self._context.view
         addresses = sorted({view.members[peer].record.address for peer in view.tombs} - {view.record.address})
-        fresh = [address for address in addresses if address not in self._seeds]
-        chosen = [self._context.rng.choice(fresh)] if fresh and self._context.joined else []
-        self._strays = {address: Seed(address, "remembered") for address in chosen}
+        fresh = [address for address in addresses if address not in self.seeds]
+        self.seeds.set_strays([self._context.rng.choice(fresh)] if fresh and self._context.joined else [])
 
     def _start(self, now: float) -> None:
         context, record = self._context, self._context.view.record
@@ -108,7 +102,7 @@ class Joiner:
             record = msgspec.structs.replace(record, admission=context.trust.authority.issue(record))
         if record.admission:
             self._enter(record.boot, record.admission)
-        elif not self._seeds:
+        elif self.seeds.is_hopeless:
             context.emit(Halt("there is nobody to join: no seed is given, and this node cannot found a cluster"))
 
     def _enter(self, boot: int, admission: bytes) -> None:
@@ -120,29 +114,27 @@ class Joiner:
         """Ask one seed that is not alive in our view; its failure brings the next at once."""
         view = self._context.view
         alive = {member.record.address for member in view.members.values() if member.present}
-        open_seeds = [
-            seed
-            for seed in [*self._seeds.values(), *self._strays.values()]
-            if not seed.tried and not seed.me and seed.peer not in view.rings and seed.address not in alive
-        ]
-        if open_seeds and not self._asking:
-            seed = self._context.rng.choice(open_seeds)
-            seed.tried, self._asking = True, seed.address
+        seed = None if self._asking else self.seeds.next(alive, view.rings)
+        if seed is not None:
+            self._asking = seed.address
             trust = self._context.trust
             record = view.record if self._context.joined else msgspec.structs.replace(view.record, admission=b"")
             self._context.emit(SendJoin(seed.address, trust.authority.request(trust.signed(record))))
 
     def on_answer(self, event: JoinAnswered, now: float) -> None:
-        seed = self._seeds.get(event.address) or self._strays.get(event.address)
-        if seed is None:
-            return
         if self._asking == event.address:
             self._asking = ""
+        seed = self.seeds.get(event.address)
+        if seed is None:  # its hint has ended meanwhile
+            self._try_next()
+            return
         if isinstance(event.message, Welcome):
             self._welcomed(seed, event.message, now)
             return
         if isinstance(event.message, Refused):
             self._refused(seed, event.message)
+        elif event.error == "unauthorised" and seed.found_by in OVERHEARD:
+            self._context.counters["hints_false"] += 1
         elif event.error == "unauthorised":
             self._refused(seed, Refused(SECRET, "check the token"))
         self._try_next()
@@ -174,7 +166,7 @@ class Joiner:
             return
         if refused.reason in PASSING:
             return
-        if context.view.size() == 1 and not (context.joined and refused.reason in (EXPIRED, FORBIDDEN)):
+        if context.view.size() == 1 and not (context.joined and refused.reason in UNAUTHORISED - {SECRET}):
             code = EXIT_UNAUTHORISED if refused.reason in UNAUTHORISED else EXIT_FAILED
             context.emit(Halt(f"{seed.address} refused us: {refused.reason}", _advice(refused), code))
         if refused.reason != self._refusal:

@@ -27,18 +27,20 @@ from typing import Any
 from jupiter_agent.core import events
 from jupiter_agent.core.board import Board
 from jupiter_agent.core.effects import Disconnect, Effect, Forget, TestPort
-from jupiter_agent.core.events import Event
+from jupiter_agent.core.events import Event, Hint
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import Delivered
 from jupiter_agent.core.membership.flood import Flood
 from jupiter_agent.core.membership.gossip import Gossip
 from jupiter_agent.core.membership.join import PROTOCOL, Joiner
 from jupiter_agent.core.membership.member import Member
+from jupiter_agent.core.membership.notary import Notary
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.probe import Prober
 from jupiter_agent.core.membership.relay import Relay
 from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.membership.routes import Routes
+from jupiter_agent.core.membership.seeds import SeedSet
 from jupiter_agent.core.membership.settings import MembershipSettings
 from jupiter_agent.core.membership.sponsor import Sponsor, overlaps
 from jupiter_agent.core.membership.suspicion import Suspicions
@@ -53,6 +55,7 @@ NOT_OPENED = frozenset({"refused", "timeout", "handshake"})
 our own tells (`TestPort`)."""
 
 ON_THE_WAY_ROUND = frozenset({m.Ping, m.Ack, m.Range, m.News, m.Data, m.Check, m.Checked, m.Buried})
+ON_THE_WAY_ROUND |= {m.LedgerDigest, m.LedgerKeys, m.Entries, m.SecretWanted, m.Secret}
 """What counts also when others carried it"""
 
 FROM_STRANGERS = frozenset({m.Hello, m.News, m.Buried, m.Refused})
@@ -71,9 +74,8 @@ class Membership:
         rng: random.Random,
         now: float,
     ) -> None:
-        """`record`: this node's unsigned draft, with the stored boot epoch plus one, and an earlier admission if
-        there is one. `seeds`: addresses, found by "seed"; others come by `add_seed`. Nothing is sent before the first
-        deadline."""
+        """`record`: this node's unsigned draft, with the stored boot epoch plus one, and an earlier admission if there
+        is one. `seeds`: addresses, found by "join". Nothing is sent before the first deadline."""
         context = self._context = Context(record, trust, settings, rng, now)
         flood = self._flood = Flood(context)
         roster = self._roster = Roster(context, flood)
@@ -82,7 +84,8 @@ class Membership:
         prober = self._prober = Prober(context, gossip)
         suspicions = self._suspicions = Suspicions(context, flood, roster, prober)
         self._joiner = Joiner(context, roster, self._overlay, now)
-        self._sponsor = Sponsor(context, prober)
+        self.notary = Notary(context, roster, now)
+        self._sponsor = Sponsor(context, prober, self.notary)
         self._routes = Routes(context, gossip, now)
         self._relay = Relay(context, self._routes, prober)
         prober.on_answer["bridge"] = lambda _, peer, alive, at: suspicions.on_bridge_answered(peer, alive, at)
@@ -99,6 +102,7 @@ class Membership:
             events.PortTested: self._on_port,
             events.JoinRequested: self._sponsor.on_request,
             events.JoinAnswered: self._joiner.on_answer,
+            events.SeedsFound: self._joiner.on_found,
         }
         self._on_message: dict[type[Message], Callable[[str, Any, float], None]] = {
             m.Hello: self._on_hello,
@@ -112,9 +116,10 @@ class Membership:
             m.Buried: roster.on_buried,
             m.Refused: self._on_refusal,
             m.Relayed: self._on_relayed,
+            **self.notary.handlers,
         }
         for address in seeds:
-            self.add_seed(address, "seed")
+            self.add_seed(address, "join")
 
     # --- what others may ask ---
 
@@ -129,6 +134,10 @@ class Membership:
     @property
     def counters(self) -> Counter[str]:
         return self._context.counters
+
+    @property
+    def seeds(self) -> SeedSet:
+        return self._joiner.seeds
 
     @property
     def joined(self) -> bool:
@@ -169,8 +178,8 @@ class Membership:
         return self._relay.sent(peer, message, now)
 
     def add_seed(self, address: str, found_by: str) -> None:
-        """Another address to try: `found_by` says who named it (seed, token, remembered, mdns, dns ...)."""
-        self._joiner.add_seed(address, found_by)
+        """Another address to try: `found_by` says who named it (join, token, remembered; others post `SeedsFound`)."""
+        self._joiner.add_seed(Hint(address, found_by), self._context.view.clock.now)
 
     def publish(self, key: str, value: dict[str, object], now: float, every_s: float = 0.0) -> list[Effect]:
         """Put a value of this node on everybody's board. CapacityError over 2 kB; an unchanged value is no news.
@@ -184,6 +193,12 @@ class Membership:
         if peer in view.tombs:
             view.forget(peer)
             self._context.emit(Forget(peer))
+        return self._context.taken()
+
+    def decided(self, now: float, act: Callable[[Notary], object]) -> list[Effect]:
+        """Have the notary do something that an operator asked for."""
+        self._context.view.clock.now = now
+        act(self.notary)
         return self._context.taken()
 
     def leave(self, now: float) -> list[Effect]:
@@ -251,6 +266,7 @@ class Membership:
         self._gossip.on_tick(now)
         self._overlay.on_tick(now)
         self._sponsor.on_tick(now)
+        self.notary.on_tick(now)
         self._routes.on_tick(now)
         self._relay.on_tick(now)
         if now >= self._heal_at:
@@ -288,6 +304,7 @@ class Membership:
         link.next_ping = min(link.next_ping, now + 0.05)
         if context.joined:
             self._gossip.greet(link)
+            self.notary.greet(peer)
 
     def _on_down(self, event: events.SessionDown, now: float) -> None:
         context, peer = self._context, event.peer

@@ -42,7 +42,7 @@ class Member:
     """when it entered its state, on this node's clock"""
     clock: Clock
     found_by: str = "gossip"
-    """seed, token, remembered or another hint that led here; gossip: heard of it from other members"""
+    """join, token, remembered or another source of discovery; gossip: heard of it from other members"""
     session: bool = False
     last_ack: float = NEVER
     rtt_s: float | None = None

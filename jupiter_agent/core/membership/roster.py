@@ -8,6 +8,8 @@ and asked for a sign of life.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jupiter_agent.core.effects import Forget, Halt, Learn
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import MemberChanged
@@ -24,8 +26,8 @@ class Roster:
 
     def __init__(self, context: Context, flood: Flood) -> None:
         self._context, self._flood = context, flood
-        self.hints: dict[str, str] = {}
-        """address -> how it was found: seed, token, remembered"""
+        self.found_by: Callable[[str], str] = lambda address: "gossip"
+        """address -> which source of discovery named it"""
         self._stepped: list[float] = []
 
     # --- records ---
@@ -37,11 +39,14 @@ class Roster:
         member = context.view.members.get(record.id)
         if record.id == context.me:
             return self._about_me(record, now)
+        if context.trust.ledger.is_revoked(record.id):
+            context.counters["revoked_records"] += 1
+            return False
         if member is not None and _order(record) <= _order(member.record):
             return False
         context.trust.verify(record)
         if member is None:
-            found_by = self.hints.get(record.address, "gossip")
+            found_by = self.found_by(record.address)
             member = Member(record, ALIVE, now, context.view.clock, found_by, session=record.id in context.sessions)
             self._install(member, DEAD if buried and not record.left else ALIVE, now)
         else:
@@ -161,7 +166,7 @@ class Roster:
 
     def tell(self, member: Member, version: tuple[int, int], now: float) -> None:
         """Tell a member that this version of it is held dead, here or elsewhere; once a second at most."""
-        if now - member.told_at >= TELL_S:
+        if now - member.told_at >= TELL_S and not self._context.trust.ledger.is_revoked(member.record.id):
             member.told_at = now
             self._context.send(member.record.id, Buried(*version, self._context.view.record))
 

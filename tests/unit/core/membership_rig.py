@@ -50,12 +50,16 @@ class Rig:
         seeds: tuple[str, ...] = (),
         admin: bool = True,
         settings: MembershipSettings | None = None,
+        waiting: bool = False,
         **changes: object,
     ) -> None:
+        """`waiting`: something around may name seeds."""
         draft, trust = fake_member("me", admin=admin)
         self.trust: Trust = trust
         record = msgspec.structs.replace(draft, **changes)
         self.machine = Membership(record, trust, settings or MembershipSettings(), seeds, random.Random(7), 0.0)
+        if waiting:
+            self.machine.seeds.listen()
         self.effects: list[Effect] = []
         self.now = 0.0
         self.run_to(0.0)

@@ -42,7 +42,7 @@ def test_a_worker_asks_its_seed_and_enters_with_one_more_than_the_highest_boot_k
     assert rig.me.boot == 5
     assert rig.of(Joined)[0].boot == 5
     assert rig.machine.alive() == sorted([rig.me.id, sponsor.id, other.id])
-    assert rig.machine.members()[sponsor.id].found_by == "seed"
+    assert rig.machine.members()[sponsor.id].found_by == "join"
     assert rig.machine.members()[other.id].found_by == "gossip"
     rig.run_to(0.1)
     assert [effect.peer for effect in rig.of(Connect)] == [sponsor.id], "the sponsor first: others do not know us yet"
