@@ -34,7 +34,6 @@ from jupiter_agent.core.membership.flood import Flood
 from jupiter_agent.core.membership.gossip import Gossip
 from jupiter_agent.core.membership.join import PROTOCOL, Joiner
 from jupiter_agent.core.membership.member import Member
-from jupiter_agent.core.membership.notary import Notary
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.probe import Prober
 from jupiter_agent.core.membership.relay import Relay
@@ -55,7 +54,6 @@ NOT_OPENED = frozenset({"refused", "timeout", "handshake"})
 our own tells (`TestPort`)."""
 
 ON_THE_WAY_ROUND = frozenset({m.Ping, m.Ack, m.Range, m.News, m.Data, m.Check, m.Checked, m.Buried})
-ON_THE_WAY_ROUND |= {m.LedgerDigest, m.LedgerKeys, m.Entries, m.SecretWanted, m.Secret}
 """What counts also when others carried it"""
 
 FROM_STRANGERS = frozenset({m.Hello, m.News, m.Buried, m.Refused})
@@ -84,8 +82,7 @@ class Membership:
         prober = self._prober = Prober(context, gossip)
         suspicions = self._suspicions = Suspicions(context, flood, roster, prober)
         self._joiner = Joiner(context, roster, self._overlay, now)
-        self.notary = Notary(context, roster, now)
-        self._sponsor = Sponsor(context, prober, self.notary)
+        self._sponsor = Sponsor(context, prober)
         self._routes = Routes(context, gossip, now)
         self._relay = Relay(context, self._routes, prober)
         prober.on_answer["bridge"] = lambda _, peer, alive, at: suspicions.on_bridge_answered(peer, alive, at)
@@ -116,7 +113,6 @@ class Membership:
             m.Buried: roster.on_buried,
             m.Refused: self._on_refusal,
             m.Relayed: self._on_relayed,
-            **self.notary.handlers,
         }
         for address in seeds:
             self.add_seed(address, "join")
@@ -195,12 +191,6 @@ class Membership:
             self._context.emit(Forget(peer))
         return self._context.taken()
 
-    def decided(self, now: float, act: Callable[[Notary], object]) -> list[Effect]:
-        """Have the notary do something that an operator asked for."""
-        self._context.view.clock.now = now
-        act(self.notary)
-        return self._context.taken()
-
     def leave(self, now: float) -> list[Effect]:
         """Say good-bye to every neighbour; nothing is said or done afterwards."""
         context = self._context
@@ -266,7 +256,6 @@ class Membership:
         self._gossip.on_tick(now)
         self._overlay.on_tick(now)
         self._sponsor.on_tick(now)
-        self.notary.on_tick(now)
         self._routes.on_tick(now)
         self._relay.on_tick(now)
         if now >= self._heal_at:
@@ -304,7 +293,6 @@ class Membership:
         link.next_ping = min(link.next_ping, now + 0.05)
         if context.joined:
             self._gossip.greet(link)
-            self.notary.greet(peer)
 
     def _on_down(self, event: events.SessionDown, now: float) -> None:
         context, peer = self._context, event.peer
