@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import tempfile
 import textwrap
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 from jupiter_agent.adapters.limits import MARK
 from jupiter_agent.adapters.runner import Limits, Runner
@@ -22,6 +24,11 @@ from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj, TaskSpec
 WAIT_S = 10.0
 ISOLATION = os.environ.get("JUPITER_TEST_ISOLATION", "none")
 """what test runs without another wish have: the same tests hold in a sandbox (`auto`)"""
+
+with tempfile.TemporaryDirectory() as _folder:
+    _WORKS = find("auto", Path(_folder)).is_closed
+in_bubblewrap = pytest.mark.skipif(not _WORKS, reason="bubblewrap does not work on this machine")
+BOTH = pytest.mark.parametrize("isolation", ["none", pytest.param("bwrap", marks=in_bubblewrap)])
 
 E = TypeVar("E", bound=Event)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runner_bench import Bench, left_of, on_bench, tasks_of
+from runner_bench import BOTH, Bench, left_of, on_bench, tasks_of
 
 from jupiter_agent.core.effects import StopTask
 from jupiter_agent.core.messages.jobs import TaskSpec
@@ -38,7 +38,7 @@ AGENT = """
     from test_runner_killed import start
 
     async def main():
-        start(Bench(Path({folder!r}), Limits()), {name!r})
+        start(Bench(Path({folder!r}), Limits(), {isolation!r}), {name!r})
         await asyncio.sleep(60)
 
     asyncio.run(main())
@@ -60,9 +60,11 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
+@BOTH
 @pytest.mark.parametrize("name", SPECS)
-def test_when_the_agent_is_killed_its_tasks_die_by_themselves(tmp_path: Path, name: str) -> None:
-    text = textwrap.dedent(AGENT).format(tests=str(Path(__file__).parent), folder=str(tmp_path), name=name)
+def test_when_the_agent_is_killed_its_tasks_die_by_themselves(tmp_path: Path, name: str, isolation: str) -> None:
+    tests = str(Path(__file__).parent)
+    text = textwrap.dedent(AGENT).format(tests=tests, folder=str(tmp_path), name=name, isolation=isolation)
     agent = subprocess.Popen([sys.executable, "-c", text])
     try:
         wait_until(lambda: len(tasks_of(tmp_path)) == EACH[name])
@@ -72,8 +74,9 @@ def test_when_the_agent_is_killed_its_tasks_die_by_themselves(tmp_path: Path, na
     wait_until(lambda: left_of(tmp_path) == [], 3)
 
 
+@BOTH
 @pytest.mark.parametrize("name", SPECS)
-def test_a_task_that_is_stopped_at_work_leaves_nothing(tmp_path: Path, name: str) -> None:
+def test_a_task_that_is_stopped_at_work_leaves_nothing(tmp_path: Path, name: str, isolation: str) -> None:
     async def test(bench: Bench) -> None:
         start(bench, name)
         while len(tasks_of(bench.folder)) < EACH[name]:
@@ -84,4 +87,4 @@ def test_a_task_that_is_stopped_at_work_leaves_nothing(tmp_path: Path, name: str
             await asyncio.sleep(0.02)
         assert time.monotonic() - started < 3
 
-    on_bench(tmp_path, test)
+    on_bench(tmp_path, test, None, isolation)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runner_bench import Bench, left_of, on_bench, tasks_of
+from runner_bench import BOTH, Bench, in_bubblewrap, left_of, on_bench, tasks_of
 
 from jupiter_agent.adapters.limits import MIB, Limits
 from jupiter_agent.adapters.sandbox import find
@@ -28,13 +27,6 @@ EVAL = """
         exec(inputs['input'].decode(), scope)
         return str(scope.get('said', '')).encode()
     """
-
-try:
-    _WORKS = find("auto", Path("/tmp/jupiter-agent-test-sandbox")).is_closed
-finally:
-    shutil.rmtree("/tmp/jupiter-agent-test-sandbox", ignore_errors=True)
-in_bubblewrap = pytest.mark.skipif(not _WORKS, reason="bubblewrap does not work on this machine")
-BOTH = pytest.mark.parametrize("isolation", ["none", pytest.param("bwrap", marks=in_bubblewrap)])
 
 
 async def fails(bench: Bench, code: str, words: str, wait_s: float = 40) -> None:
@@ -291,6 +283,36 @@ def test_in_a_sandbox_a_task_sees_its_app_its_inputs_and_its_folder(tmp_path: Pa
         }  # fmt: skip
         assert not (tmp_path / "new").exists(), "that was in its own /tmp"
         assert not list((bench.folder / ".work").glob("*/in/*")), "an input is shown as long as its run lasts"
+
+    on_bench(tmp_path, test, None, "bwrap")
+
+
+@in_bubblewrap
+def test_the_old_absolute_paths_of_v4_and_v5_are_there_in_a_sandbox_for_programs_too(tmp_path: Path) -> None:
+    v4 = """
+        import subprocess
+        def task(f, pathin, pathout):
+            subprocess.check_call(f'cp /centralized_scheduler/data {pathout}/made', shell=True)
+        """
+    v5 = """
+        import os, subprocess
+        def task(q, pathin, pathout, name):
+            file = q.get()
+            app = '/jupiter/build/app_specific_files/' + os.environ['JUPITER_APP']
+            subprocess.check_call(f'cp {app}/data /jupiter/circe_output/u_home_made', shell=True)
+            q.task_done()
+            q.get()
+        """
+
+    async def test(bench: Bench) -> None:
+        bench.file("data", "of the app")
+        bench.script(v5, "u.py")
+        bench.file("scripts/t.py", v4)
+        bench.begin(TaskSpec("t", "scripts/t.py", children=["home"], contract="v4", extra={"inputs": 1}))
+        bench.begin(TaskSpec("u", "u.py", children=["home"], contract="v5"))
+        for task in ("t", "u"):
+            given = await bench.outputs(bench.give(("input", "1k", b"x"), task=task))
+            assert [data for _, _, data in given] == [b"of the app"]
 
     on_bench(tmp_path, test, None, "bwrap")
 
