@@ -10,7 +10,7 @@ import pytest
 import schedulers
 from schedulers.errors import Infeasible
 
-OURS = ["cpop", "heft", "heft-balanced", "peft", "wave-greedy", "wave-greedy-v4", "wave-random"]
+OURS = ["cpop", "heft", "heft-balanced", "peft", "wave-auction", "wave-greedy", "wave-greedy-v4", "wave-random"]
 
 
 def two_nodes() -> schedulers.Problem:
@@ -19,7 +19,7 @@ def two_nodes() -> schedulers.Problem:
 
 def test_deciding_with_plain_python_loads_neither_numpy_nor_networkx() -> None:
     code = (
-        "import sys, schedulers, schedulers.local; schedulers.names();"
+        "import sys, schedulers, schedulers.local, schedulers.bidding; schedulers.names();"
         "from schedulers import Unplaceable, names, schedule;"
         "print({'numpy', 'networkx'} & set(sys.modules), schedule)"
     )
