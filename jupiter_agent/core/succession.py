@@ -92,6 +92,10 @@ class Succession:
         if message.home.writer == self._around.me and not acting and src != self._around.me:
             return [Send(src, JobUnknown(message.job))]
         effects = self.learn(message.job, (message.home, message.deputies, message.complete), now)
+        local = self._jobs.local.get(message.job)
+        if acting and local is not None and local.home is not None and src != self._around.me:
+            local.job.involve([src])  # it asks because it holds copies: it wants to know when it may let go
+            effects += local.home.copies.tell(now)
         answer = HomeKnown(message.job, message.home, message.deputies.n, message.complete)
         return [*effects, Send(src, answer), *self.settle(message.job, now)]
 
@@ -274,8 +278,9 @@ class Succession:
         return min([*turns, *handing, *probes], default=inf)
 
     def _doubts(self, shelf: Shelf) -> bool:
-        """Home has started again since it was heard of."""
-        return self._around.boot_of(shelf.home.writer) > shelf.home_boot
+        """Home has started again since it was heard of; or it may not know that this node holds copies."""
+        again = self._around.boot_of(shelf.home.writer) > shelf.home_boot
+        return again or not (shelf.complete or self._around.me in shelf.deputies.nodes)
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -33,6 +33,7 @@ from jupiter_agent.core.shelf import Shelf
 from jupiter_agent.core.succession import Succession
 from jupiter_agent.core.wave import Wave
 
+NEVER = 1_000_000
 EVENT_S = 3.0
 """Who repairs on the event of a death only stops this long after it"""
 
@@ -275,7 +276,7 @@ def _finished_though_degraded() -> Patches:
 
 
 def _no_promotion() -> Patches:
-    return [(Succession, "_promote", lambda self, job, shelf, now: [])]
+    return [(Succession, "_turn", lambda self, shelf: NEVER)]
 
 
 def _no_new_deputies() -> Patches:
@@ -308,7 +309,7 @@ def _deputies_only() -> Patches:
     turn = Succession._turn
 
     def mutated(self: Succession, shelf: Shelf) -> int:
-        return turn(self, shelf) if self._around.me in shelf.deputies.nodes else 1_000_000
+        return turn(self, shelf) if self._around.me in shelf.deputies.nodes else NEVER
 
     return [(Succession, "_turn", mutated)]
 
