@@ -5,9 +5,8 @@ at a time, the others wait here. An item is finished when every in-edge of home 
 set, committed as one record; or failed, when a task used up its retries. What is over is told to all hosts as
 interval sets, and they free what they kept for it.
 
-Every change is a journal record first (`Append`), so a home that starts again replays them and goes on. Then it goes to
-the deputies (`Replication`): an item enters the DAG, and a client hears of it, when they have it; FINISHED is said when
-as many have the result as the job wants copies.
+Every change is a journal record, then a copy on the deputies (`Replication`): an item enters the DAG, and a client
+hears of it, when they have it; FINISHED is said when as many have the result as the job wants copies.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class Home(Remembered):
         return self.on_object(now)
 
     def on_object(self, now: float) -> list[Effect]:
-        """Try the items that have something at home; large results and inputs may have arrived meanwhile."""
+        """Try what has something at home; large results and inputs may have arrived meanwhile."""
         effects = self._admit(now)
         for name in sorted(self._arrived):
             item = self.items.get(name)
@@ -272,7 +271,7 @@ class Home(Remembered):
         if self.intake.next_seal() <= now:
             self.intake.seal_due(now)
             sealed += self._admit(now)
-        return sealed + (self.telling.on_deadline(now) if self.telling.next_deadline() <= now else [])
+        return [*sealed, *(self.telling.on_deadline(now) if self.telling.next_deadline() <= now else [])]
 
     # --- deputies, journal -----------------------------------------------------------------------------------------
 
@@ -306,18 +305,20 @@ class Home(Remembered):
     def resume(self, now: float, patient_until: float = -inf, source: str = "") -> list[Effect]:
         """After the journal is replayed: keep the results, and put the unfinished items into the DAG again.
 
-        What is not in the store is fetched from the deputies, or from `source`, the home before this one; a result
-        that neither home nor deputies have is made again.
+        `patient_until`: after a restart; deputies not heard of until then are gone. What is not in the store is
+        fetched from the deputies, or from `source`, the home before this one, whose lost results are made again.
         """
         self.copies.start(self._deputies, patient_until)
         effects: list[Effect] = []
-        struck = [] if source else [item for item in self.items.values() if item.pending][: self.job.spec.max_open]
+        again = patient_until > -inf
+        pending = [item for item in self.items.values() if item.pending]
+        struck = pending[: self.job.spec.max_open] if again else []
         for item in struck:  # this agent ended with them inside: a first strike, and what was announced (rule 11)
             item.strikes = 1 + len({boot for boot, _ in item.inside})
         for item in self.items.values():
             if item.pending and self.job.over:
                 item.state = "cancelled"
-            elif source and item.state == "done" and not all(self._transfers.has(obj) for _, obj in item.results):
+            elif not again and item.state == "done" and not all(self.has(obj) for _, obj in item.results):
                 item.state, item.results, item.decided, item.finished_at = "queued", [], None, None
             effects += self._hold(records.kept(item), source, now)
             if item.pending:

@@ -114,7 +114,7 @@ class Receiving:
             elif kind == "item":
                 effects += self._hold(shelf, incoming, (seq, value), now)
             else:
-                effects += self._shelve(shelf, (kind, value), incoming.src, now)
+                effects += self.shelve(shelf, (kind, value), incoming.src, now)
         effects += self._take_whole(shelf, incoming, now)
         if message.whole and not shelf.told_all:
             shelf.told_all = True
@@ -140,11 +140,11 @@ class Receiving:
                 del incoming.lacking[seq]
                 if (waited := incoming.waiting.pop(seq, None)) is not None:
                     value = waited[1]
-                    effects += self._shelve(shelf, ("item", value), incoming.src, now)
+                    effects += self.shelve(shelf, ("item", value), incoming.src, now)
                     self._transfers.release(records.kept(records.to_item(value)), now)
         return effects
 
-    def _shelve(self, shelf: Shelf, record: tuple[str, Any], src: str, now: float) -> list[Effect]:
+    def shelve(self, shelf: Shelf, record: tuple[str, Any], src: str, now: float) -> list[Effect]:
         """Merge one record into a shelf, hold its objects, journal it."""
         before, item, stores = shelf.apply(*record, from_home=src == shelf.home.writer)
         kind, value = record
@@ -209,16 +209,21 @@ class Receiving:
         key = (message.job, src, message.stream, message.first)
         self._taking.add(key)
         effects: list[Effect] = []
+        if local.home.too_late_for(items):
+            effects += self._owner.reopen(local, src, message, now)
+            local = self._jobs.local[message.job]
+        home = local.home
+        assert home is not None
         for kind, value in message.records:
-            effects += local.home.take_over(kind, value, now)
+            effects += home.take_over(kind, value, now)
         self._forget_offer(message, now)
         upto = message.first + len(message.records) - 1
 
         def confirm(at: float) -> list[Effect]:
             self._taking.discard(key)
-            return [Send(src, self._copied(message, upto, []))]
+            return [Send(src, self._copied(message, upto, [])), *home.copies.tell(at)]
 
-        effects += local.home.copies.when(True, confirm, now)
+        effects += home.copies.when(True, confirm, now)
         return self._jobs.settle(local, effects, now)
 
     def _forget_offer(self, message: Copy, now: float) -> None:

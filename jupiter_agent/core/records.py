@@ -155,7 +155,7 @@ def same_input(one: Item, other: Item) -> bool:
 def _order(one: Item, other: Item) -> bool:
     """Whether `one` stays whole."""
     if not same_input(one, other):
-        return one.number > other.number
+        return (one.number, _standing(one)) > (other.number, _standing(other))
     return bool(_standing(one) > _standing(other))
 
 

@@ -150,3 +150,9 @@ class Remembered:
         """From submit to the last item that is over; None before the first."""
         ends = [item.finished_at for item in self.items.values() if item.finished_at is not None]
         return max(ends) - self.job.spec.submitted_at if ends else None
+
+    def too_late_for(self, items: list[Item]) -> bool:
+        """The job has ended here, and one of these was accepted elsewhere and is open: it must come out."""
+        return self.job.over in ("completed", "failed") and any(
+            item.pending and (item.name not in self.items or self.items[item.name].pending) for item in items
+        )

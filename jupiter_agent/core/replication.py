@@ -198,12 +198,16 @@ class Replication:
             self._said = register
         return (*register, self._said == register)
 
+    def news(self) -> HomeNews:
+        """The register as this home says it."""
+        return HomeNews(self._job.id, self._job.home, self.deputies, self._truth()[2])
+
     def tell(self, now: float) -> list[Effect]:
         """The register to every participant that has not confirmed it."""
         truth = self._truth()
         if self.deputies.n == 0 and self._job.home.epoch == 1:
             return []
-        message = HomeNews(self._job.id, self._job.home, self.deputies, truth[2])
+        message = self.news()
         effects: list[Effect] = []
         for node in dict.fromkeys([*self._job.participants(), *sorted(self.holders)]):
             if node == self._around.me:

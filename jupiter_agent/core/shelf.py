@@ -74,6 +74,8 @@ class Shelf:
             mine = self.items.get(theirs.name)
             item = records.merged(mine, theirs) if mine else theirs
             self.items[item.name] = item
+            if item.pending and self.over != "cancelled":
+                self.over = ""  # a later home has found an item that is not over
             if not from_home or item != theirs:
                 self.owed.add(item.name)
             else:

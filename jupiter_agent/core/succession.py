@@ -21,6 +21,7 @@ from jupiter_agent.core.effects import Append, Effect, Notice, Send
 from jupiter_agent.core.job import SETTLE_S, decode_spec
 from jupiter_agent.core.messages.jobs import (
     Copied,
+    Copy,
     Deputies,
     HomeKnown,
     HomeNews,
@@ -91,6 +92,10 @@ class Succession:
         acting = known is not None and known == self._acting(message.job)
         if message.home.writer == self._around.me and not acting and src != self._around.me:
             return [Send(src, JobUnknown(message.job))]
+        local = self._jobs.local.get(message.job)
+        if acting and local and local.home and message.home == local.home.version and src != self._around.me:
+            known_here = HomeKnown(message.job, message.home, message.deputies.n, False)
+            return [Send(src, known_here), Send(src, local.home.copies.news())]  # it asked: are you still home?
         effects = self.learn(message.job, (message.home, message.deputies, message.complete), now)
         local = self._jobs.local.get(message.job)
         if acting and local is not None and local.home is not None and src != self._around.me:
@@ -237,6 +242,24 @@ class Succession:
         fields = {"job": job.id, "name": job.spec.name, "to": self._around.name(job.home.writer)}
         return [*effects, Notice("warning", "home given up", fields), *home.retire(now), *self.step(now)]
 
+    def reopen(self, local: Local, src: str, offer: Copy, now: float) -> list[Effect]:
+        """The job has ended, but an item that `src` offers has not: go on with it, under the next home epoch.
+
+        Hosts that were told of the end believe a later home.
+        """
+        job, home = local.job, local.home
+        assert home is not None
+        deputies = home.copies.deputies
+        effects: list[Effect] = [Append(home_record(job.id, "deposed", (job.home, deputies)), sync=True)]
+        self._to_shelf(local, job.home)
+        shelf = self.shelves[job.id]
+        shelf.deputies, shelf.over = deputies, ""
+        effects.append(Append(copy_record(job.id, "reopened", None), sync=True))
+        for record in offer.records:
+            effects += self.receiving.shelve(shelf, record, src, now) if record[0] == "item" else []
+        effects.append(Notice("warning", "job goes on", {"job": job.id, "why": "items that another home accepted"}))
+        return effects + self._promote(job.id, shelf, now)
+
     def _to_shelf(self, local: Local, home: HomeVersion) -> list[Effect]:
         before = local.home
         assert before is not None
@@ -335,6 +358,8 @@ class Succession:
             local = self._become_home(job, shelf, _register(value)[0], now)
             assert local.home is not None
             local.home.restore("register", value)
+        elif kind == "reopened":
+            shelf.over = ""
         elif kind == "freed":
             del self.shelves[job]
         else:

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 from job_apps import CHAIN, DIAMOND, WIDE, make, random_app
-from job_grid import MAPPERS, acting, finish, formed, home_of, left_behind, put, verify
+from job_grid import MAPPERS, acting, finish, formed, home_of, left_behind, mapping, put, verify
 
 from jupiter_agent.core.messages.jobs import Copied, Copy, Finished
 from jupiter_agent.sim.grid import Grid
@@ -342,6 +342,51 @@ def test_what_is_asked_in_one_half_holds_after_the_merge(verb, side):
         assert not home.intake.open
     else:
         assert grid.nodes[HOME].machine.name(home.job.registers["c"].node) == half[2]
+
+
+def test_an_item_accepted_in_one_half_comes_out_though_the_other_half_ended_the_job():
+    grid = formed(6)
+    app, recipe = make(CHAIN, seconds=0.1)
+    job = grid.submit(HOME, app, {"early": b"early"}, keep_open=True)["id"]
+    undegraded(grid, job)
+    (deputy,) = deputies(grid, job)
+    others = [name for name in grid.nodes if name not in (HOME, deputy)]
+    grid.run(2.0)
+    grid.partition([HOME, *others[:2]], [deputy, *others[2:]])
+    grid.run(10.0)
+    put(grid, HOME, job, "late", b"late")
+    grid.ask(deputy, "close", job=job)
+    grid.run(0.1)
+    assert grid.nodes[deputy].machine.jobs.local[job].job.over == "completed"
+    hosts = [n.seat.address for n in grid.nodes.values() if n.seat.name in set(mapping(grid, HOME, job).values())]
+    assert hosts
+    grid.heal()
+    grid.run(60.0)
+    assert finish(grid, deputy, job) == "completed"
+    verify(grid, deputy, job, recipe, {"early": b"early", "late": b"late"})
+    grid.run(20.0)
+    assert left_behind(grid) == []
+
+
+def test_an_item_that_is_open_in_one_half_when_the_other_ends_the_job_is_run_after_the_merge():
+    grid = formed(6)
+    app, recipe = make(CHAIN, seconds=30.0)
+    job = grid.submit(HOME, app, {}, keep_open=True)["id"]
+    undegraded(grid, job)
+    (deputy,) = deputies(grid, job)
+    others = [name for name in grid.nodes if name not in (HOME, deputy)]
+    grid.partition([HOME, *others[:2]], [deputy, *others[2:]])
+    grid.run(10.0)
+    put(grid, HOME, job, "late", b"late")
+    grid.ask(deputy, "close", job=job)
+    grid.run(1.0)
+    assert grid.nodes[deputy].machine.jobs.local[job].job.over == "completed"
+    grid.heal()
+    assert grid.run_until(lambda: "late" in home_of(grid, deputy, job).items, 30.0) is not None
+    assert finish(grid, deputy, job, 200.0) == "completed"
+    verify(grid, deputy, job, recipe, {"late": b"late"})
+    grid.run(30.0)
+    assert left_behind(grid) == []
 
 
 def test_batches_grow_with_the_load_so_copies_cost_few_messages():
