@@ -269,7 +269,7 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
 
 
-def describe_exit(status: int) -> str:
+def describe_exit(status: int, out_of_memory: bool = False) -> str:
     """'exited with code 3', or 'was killed by SIGSEGV'."""
     if status >= 0:
         return f"exited with code {status}"
@@ -277,4 +277,5 @@ def describe_exit(status: int) -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    return f"was killed by {name}" + (" (out of memory?)" if status == -signal.SIGKILL else "")
+    why = " (the kernel ran out of memory)" if out_of_memory else " (out of memory?)"
+    return f"was killed by {name}" + (why if status == -signal.SIGKILL else "")

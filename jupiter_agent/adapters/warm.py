@@ -144,6 +144,8 @@ class WarmProcess:
             self._end(child)
         limit = self._around.limits.load_s
         timer = self._loop.call_later(limit, self._give_up_loading, limit)
+        await child.ended.wait()
+        told = self._around.watch.ran_out_of_memory()
         status = await child.reap()
         timer.cancel()
         self._around.watch.drop(child.pid)
@@ -151,7 +153,7 @@ class WarmProcess:
         output.close()
         await self._outcomes.drain()
         await self._loop.run_in_executor(None, remove, self._work)
-        self._ended(status)
+        self._ended(status, told)
 
     async def _start(self, output: LogPipe) -> Child:
         around = self._around
@@ -216,9 +218,11 @@ class WarmProcess:
         except TimeoutError:
             pass
 
-    def _ended(self, status: int) -> None:
+    def _ended(self, status: int, out_of_memory: bool) -> None:
         """Say so, and answer what was inside."""
-        why = self._excess or ("disturbed its pipe to the agent" if self._disturbed else describe_exit(status))
+        why = self._excess or (
+            "disturbed its pipe to the agent" if self._disturbed else describe_exit(status, out_of_memory)
+        )
         if self._ready:
             for attempt in self._runs.empty(given_back=self._broken is not None and not self._disturbed):
                 self._outcomes.failed(attempt.effect.run, self._verdict(attempt, why), attempt.effect.item)

@@ -41,15 +41,21 @@ class Watch:
 
     def __init__(self) -> None:
         self._watched: dict[int, Watched] = {}
+        self._oom_kills = 0
         self._looking: asyncio.Task[None] | None = None
 
     def add(self, watched: Watched) -> None:
         self._watched[watched.pid] = watched
         if self._looking is None or self._looking.done():
+            self._oom_kills = oom_kills()
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     def drop(self, pid: int) -> None:
         self._watched.pop(pid, None)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel ended something, on this machine, for want of memory since the last look."""
+        return oom_kills() > self._oom_kills
 
     async def close(self) -> None:
         self._watched.clear()
@@ -60,11 +66,21 @@ class Watch:
         loop = asyncio.get_running_loop()
         while self._watched:
             await asyncio.sleep(LOOK_S)
+            self._oom_kills = oom_kills()
             found = await loop.run_in_executor(None, _look_at, list(self._watched.values()))
             for watched, excess in found:
                 if self._watched.get(watched.pid) is watched:
                     self.drop(watched.pid)
                     watched.on_excess(excess)
+
+
+def oom_kills() -> int:
+    """How often the kernel did so; 0 where it does not tell."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
+    except OSError:
+        return 0
 
 
 def _look_at(every: list[Watched]) -> list[tuple[Watched, str]]:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,38 @@ def test_a_kill_by_the_kernel_is_told_from_one_by_a_limit(tmp_path: Path, isolat
         await fails(bench, "os.kill(os.getpid(), 9)", "the process was killed by SIGKILL (out of memory?)")
         await fails(bench, "ctypes.string_at(0)", "the process was killed by SIGSEGV")
         await fails(bench, "sys.exit(3)", "the process exited with code 3")
+
+    on_bench(tmp_path, test, None, isolation, wait_s=90)
+
+
+CGROUP = Path("/sys/fs/cgroup/memory/jupiter-agent-tests")
+
+
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """A memory cgroup (v1) of 64 MiB."""
+    try:
+        CGROUP.mkdir(exist_ok=True)
+        (CGROUP / "memory.limit_in_bytes").write_text(str(64 * MIB))
+    except OSError:
+        pytest.skip("no memory cgroup can be made here")
+    yield CGROUP
+    deadline = time.monotonic() + 3
+    while (CGROUP / "cgroup.procs").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    CGROUP.rmdir()
+
+
+@BOTH
+def test_a_task_that_the_kernel_ends_for_want_of_memory_is_told_so(
+    tmp_path: Path, isolation: str, little_memory: Path
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start(EVAL)
+        await bench.up()
+        for process in tasks_of(bench.folder):
+            (little_memory / "cgroup.procs").write_text(str(process.pid))
+        await fails(bench, "x = b'x' * (300 << 20)", "was killed by SIGKILL (the kernel ran out of memory)")
 
     on_bench(tmp_path, test, None, isolation, wait_s=90)
 
