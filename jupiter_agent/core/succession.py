@@ -43,6 +43,7 @@ RANK_S = 1.0
 """Between one deputy's turn to promote and the next one's"""
 GRACE_S = 2.0
 """After the word that a node is home, though it is thought to be gone: time to hear that it lives"""
+AUDIT_S = 20.0
 PROBE_S = 2.0
 """Between questions to a home that has started again: are you still?"""
 HEIRS_AFTER = 2
@@ -170,7 +171,7 @@ class Succession:
                     effects += self._promote(job, shelf, now)
                 continue
             self._gone_since.pop(job, None)
-            if self._doubts(shelf) and shelf.probe_at <= now:
+            if self._probe_at(shelf) <= now:
                 shelf.probe_at = now + PROBE_S
                 effects.append(Send(writer, HomeNews(job, shelf.home, shelf.deputies)))
             mine = self._around.me in shelf.deputies.nodes
@@ -297,8 +298,12 @@ class Succession:
     def next_deadline(self) -> float:
         turns = (self._due(job, self.shelves[job]) for job in self._gone_since)
         handing = (s.handing.next_deadline() for s in self.shelves.values() if s.handing)
-        probes = (s.probe_at for job, s in self.shelves.items() if job not in self._gone_since and self._doubts(s))
+        probes = (self._probe_at(s) for job, s in self.shelves.items() if job not in self._gone_since)
         return min([*turns, *handing, *probes], default=inf)
+
+    def _probe_at(self, shelf: Shelf) -> float:
+        """When home is asked whether it still is: soon in doubt, else now and then, for news may have been lost."""
+        return shelf.probe_at + (0.0 if self._doubts(shelf) else AUDIT_S)
 
     def _doubts(self, shelf: Shelf) -> bool:
         """Home has started again since it was heard of; or it may not know that this node holds copies."""

@@ -18,9 +18,14 @@ HOME_MAY_BE_LOST = True
 REGISTERS_APART = [14, 23, 180]
 UNTOLD_OF_THE_END = [16, 38, 57]
 PLACE_UNKNOWN_TO_A_PARENT = [196]
+FORGOTTEN_AFTER_A_POWER_CUT = [40, 88, 275, 293]
+COPIES_NEVER_WHOLE = [141, 208]
+HOLDERS_UNTOLD = [9, 325]
+FOUND = [*REGISTERS_APART, *UNTOLD_OF_THE_END, *PLACE_UNKNOWN_TO_A_PARENT]
+FOUND += [*FORGOTTEN_AFTER_A_POWER_CUT, *COPIES_NEVER_WHOLE, *HOLDERS_UNTOLD]
 
 
-@pytest.mark.parametrize("seed", [*range(12), *REGISTERS_APART, *UNTOLD_OF_THE_END, *PLACE_UNKNOWN_TO_A_PARENT])
+@pytest.mark.parametrize("seed", sorted({*range(12), *FOUND}))
 def test_every_item_comes_out_once_and_whole_whatever_fails(seed):
     outcome = play_seed(seed, HOME_MAY_BE_LOST)
     assert outcome.failure == "", "\n".join([outcome.story, *outcome.log])
