@@ -26,7 +26,8 @@ from jupiter_agent.adapters.bulk import BulkChannel
 from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
-from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, encode_token, granted, is_token
+from jupiter_agent.adapters.keyring import Keyring
+from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, is_token
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.adapters.remembered import Remembered
@@ -39,7 +40,8 @@ from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
 from jupiter_agent.config import Config, parse_address
 from jupiter_agent.core.effects import Effect, Halt
 from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
-from jupiter_agent.core.membership import PROFILES, Joined, Membership
+from jupiter_agent.core.ledger import Issued
+from jupiter_agent.core.membership import PROFILES, Joined, Membership, Recorded, Rekeyed
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.peer import Peer, PeerSettings
 from jupiter_agent.core.trust import Trust
@@ -72,10 +74,8 @@ class Agent:
         config, state = self._config, self._state
         token, addresses = joins(config)
         keys = state.node_keys()
-        self._cluster = state.cluster_keys(token)
-        identity, authority = NodeIdentity(keys.seed), state.authority(self._cluster)
-        self._authority = authority
-        access = self._cluster.access()
+        keyring = self._keyring = Keyring(state, token)
+        identity, access = NodeIdentity(keys.seed), keyring.access()
         self._network = ZmqTransport(self, keys.curve, access, config.bind, PROFILE_LIMITS[config.profile])
         self.address = advertised(config, self._network.address)
         self._journal = Journal(state.path / "journal", JOURNAL_SCHEMA)
@@ -89,16 +89,16 @@ class Agent:
         self._remembered = Remembered(state.path / "peers.json")
         record = Record(
             id=identity.id, name=config.name or "node", address=self.address, sign_key=identity.public,
-            curve_key=keys.curve.public, role=self._cluster.role, boot=state.next_boot(), incarnation=0,
+            curve_key=keys.curve.public, role=keyring.role, boot=state.next_boot(), incarnation=0,
             version=__version__, admission=self._remembered.admission,
         )  # fmt: skip
         now = self._loop.time()
         self._started_at = time.time()
         rng = random.Random()
-        trust = Trust(identity, authority, NodeSealer(keys.curve))
+        trust = Trust(identity, keyring.authority, NodeSealer(keys.curve), keyring.ledger)
         seeds = [address for address in addresses if address != self.address]
         membership = Membership(record, trust, PROFILES[config.profile], seeds, rng, now)
-        for seed in token.seeds if token else self._cluster.seeds:
+        for seed in token.seeds if token else keyring.seeds:
             membership.add_seed(seed, "token")
         for address in self._remembered.addresses:
             membership.add_seed(address, "remembered")
@@ -107,14 +107,12 @@ class Agent:
         self.machine.transfers.bulk = True
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
 
-    def token(self, role: str = "", expires_s: float = 0.0) -> str:
+    def token(self, role: str = "", expires_s: float = 0.0, uses: int = 0) -> Issued:
         """What a newcomer needs: the token this node has itself or, with a role, a new one. Expires never with 0."""
         members = self.machine.membership.members()
         others = [members[node].record.address for node in self.machine.alive() if node in members]
         seeds = tuple(dict.fromkeys([self.address, *others]))[:4]
-        cluster = self._cluster
-        own = Token(cluster.fingerprint, cluster.join_secret, seeds, cluster.door, cluster.token_secret, cluster.grant)
-        return encode_token(granted(own, self._authority.export(), role, expires_s) if role else own)
+        return self._keyring.token(seeds, role, expires_s, uses)
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +123,7 @@ class Agent:
         self._loop.add_signal_handler(signal.SIGUSR1, self._diagnose)
         if self._config.isolation == BWRAP:
             await self._performer.runner.sandbox()  # or there is no start
-        self._write_file("token", self.token() + "\n")
+        self._write_file("token", self.token().text + "\n")
         promises = self._performer.promises
         promises.mend()
         effects = self.machine.restore(promises.replay(), self._performer.objects.sizes(), self._loop.time())
@@ -227,6 +225,12 @@ class Agent:
             self._remembered.admission = effect.admission
             self._remembered.save(self.machine.membership)
             self._write_agent_file()
+        elif isinstance(effect, Recorded):
+            if key := self._keyring.record(effect.entry):
+                self._network.expire_client(key)
+        elif isinstance(effect, Rekeyed):
+            self._network.rekey(self._keyring.access())
+            self._write_file("token", self.token().text + "\n")
 
     def _on_crash(self, error: BaseException) -> None:
         """A broken invariant: leave a dump, and end rather than go on with a state nobody can trust."""

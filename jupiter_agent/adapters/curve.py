@@ -131,6 +131,11 @@ def bind_pair(agent: Socket, join: Socket, host: str, port: int) -> int:
     raise UsageError(f"no two neighbouring ports are free on {host}", "name one with --bind HOST:PORT")
 
 
+def bind_join(join: Socket, host: str, port: int) -> bool:
+    """Bind a join socket beside the agent's `port`; False while the one before it still has the place."""
+    return _try_bind(join, host, port + JOIN_PORT_OFFSET) is None
+
+
 def _bind(sock: Socket, host: str, port: int) -> None:
     error = _try_bind(sock, host, port)
     if error is None:

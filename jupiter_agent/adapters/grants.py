@@ -35,6 +35,13 @@ class Grant(msgspec.Struct, frozen=True, array_like=True):
     sign_key: bytes
     operator: str
     signature: bytes = b""
+    uses: int = 0
+    """how many nodes may join with it, 0 for any number"""
+
+    @property
+    def id(self) -> str:
+        """What `token list` calls it."""
+        return hashlib.sha256(self.sign_key).hexdigest()[:16]
 
     @property
     def expired(self) -> bool:
@@ -61,14 +68,15 @@ def from_bytes(raw: bytes) -> Grant:
         grant = _decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PeerError("grant: malformed") from error
-    if grant.role not in ROLES or len(grant.sign_key) != 32 or len(grant.operator) != 40 or grant.expires_at < 0:
+    if grant.role not in ROLES or len(grant.sign_key) != 32 or len(grant.operator) != 40 or min(grant.expires_at, grant.uses) < 0:
         raise PeerError("grant: senseless")
     return grant
 
 
-def issue(issuer_secret: bytes, secret: bytes, role: str, expires_at: int) -> Grant:
+def issue(issuer_secret: bytes, secret: bytes, role: str, expires_at: int, uses: int = 0) -> Grant:
     """A grant for the holder of `secret` (32 bytes)."""
-    grant = Grant(role, expires_at, bytes(SigningKey(_seed(secret)).verify_key), operator_pair(secret).public)
+    sign_key = bytes(SigningKey(_seed(secret)).verify_key)
+    grant = Grant(role, expires_at, sign_key, operator_pair(secret).public, uses=uses)
     return msgspec.structs.replace(grant, signature=bytes(SigningKey(issuer_secret).sign(_text(grant)).signature))
 
 
@@ -119,7 +127,8 @@ def _seed(secret: bytes) -> bytes:
 
 
 def _text(grant: Grant) -> bytes:
-    return _GRANT + msgspec.msgpack.encode((grant.role, grant.expires_at, grant.sign_key, grant.operator))
+    fields = (grant.role, grant.expires_at, grant.sign_key, grant.operator, grant.uses)
+    return _GRANT + msgspec.msgpack.encode(fields)
 
 
 def _verify(public: bytes, data: bytes, signature: bytes) -> bool:

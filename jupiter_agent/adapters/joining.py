@@ -20,6 +20,7 @@ from jupiter_agent.adapters.curve import (
     STALLED_S,
     AccessKeys,
     Socket,
+    bind_join,
     curve_server,
     curve_socket,
     monitor_events,
@@ -43,6 +44,7 @@ RATE_PER_S, BURST = 50.0, 100.0
 SOURCE_RATE_PER_S, SOURCE_BURST = 25.0, 50.0
 """of one address: half of all, so that nobody who floods keeps others out"""
 _MAX_ASKERS = 256
+REBIND_S = 0.05
 
 OnAnswer = Callable[[bytes | None, str], None]
 """(frame, '') or (None, error) with error refused, timeout or unauthorised."""
@@ -63,8 +65,29 @@ class JoinSocket:
         self._askers: OrderedDict[str, bytes] = OrderedDict()
         self._of_all = Rates(RATE_PER_S, BURST)
         self._of_each = Rates(SOURCE_RATE_PER_S, SOURCE_BURST)
-        self.socket = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, hub.patience)
-        hub.loop.add_reader(self.socket.FD, hub.turn)
+        self.socket = self._new(keys)
+
+    def _new(self, keys: AccessKeys) -> Socket:
+        hub = self._hub
+        sock = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, hub.patience)
+        hub.loop.add_reader(sock.FD, hub.turn)
+        return sock
+
+    def rekey(self, keys: AccessKeys, host: str, port: int) -> None:
+        """Another door in the place of this one, as soon as libzmq has let go of the port; who was asking, asks again.
+        `port`: the agent's."""
+        self.close()
+        self._askers.clear()
+        self._client_key = keys.join_client.public
+        self.socket = curve_server(
+            self._hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, self._hub.patience
+        )
+        self._hub.loop.add_reader(self.socket.FD, self._hub.turn)
+        self._rebind(self.socket, host, port)
+
+    def _rebind(self, sock: Socket, host: str, port: int) -> None:
+        if not sock.closed and not bind_join(sock, host, port):
+            self._hub.loop.call_later(REBIND_S, self._rebind, sock, host, port)
 
     def rule(self, key: str) -> str:
         """Gate rule: one key opens this door, and no other ever will."""

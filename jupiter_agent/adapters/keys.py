@@ -11,10 +11,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,9 +26,6 @@ from jupiter_agent.adapters.curve import AccessKeys, CurvePair
 from jupiter_agent.adapters.grants import Pass
 from jupiter_agent.adapters.ports import parse_address
 from jupiter_agent.core.ids import node_id
-from jupiter_agent.core.membership.join import EXPIRED, FORBIDDEN, NO_ISSUER
-from jupiter_agent.core.messages.membership import Join, Record
-from jupiter_agent.core.trust import admission_bytes
 from jupiter_agent.errors import PeerError, UsageError
 
 FINGERPRINT_BYTES = 16
@@ -58,87 +53,10 @@ class NodeIdentity:
         return bytes(self._key.sign(data).signature)
 
     def verify(self, public_key: bytes, data: bytes, signature: bytes) -> bool:
-        return _verify(public_key, data, signature)
+        return verify_signature(public_key, data, signature)
 
 
-class ClusterAuthority:
-    """`core.trust.Authority` over Ed25519. `on_adopt(public, secret)` stores what was adopted."""
-
-    def __init__(
-        self,
-        fingerprint: bytes,
-        public: bytes = b"",
-        secret: bytes = b"",
-        on_adopt: Callable[[bytes, bytes], None] | None = None,
-        own: Pass | None = None,
-    ) -> None:
-        self.fingerprint = fingerprint
-        self._public = public
-        self._secret = secret
-        self._on_adopt = on_adopt
-        self._own = own or Pass()
-
-    def issue(self, record: Record) -> bytes:
-        if not self._secret:
-            return b""
-        return bytes(SigningKey(self._secret).sign(admission_bytes(record)).signature)
-
-    def verify_admission(self, record: Record) -> bool:
-        return bool(self._public) and _verify(self._public, admission_bytes(record), record.admission)
-
-    def request(self, record: Record) -> Join:
-        return Join(record, *self._own.prove(record))
-
-    def objection(self, request: Join) -> tuple[str, str]:
-        """A member that was admitted before needs no token again."""
-        record = request.record
-        if record.admission and self.verify_admission(record):
-            return "", ""
-        if not request.grant:
-            if self._own.grant or not self._own.secret:
-                return NO_ISSUER, "the cluster's own token is judged by nodes that hold it"
-            right = hmac.compare_digest(request.proof, grants.owner_proof(self._own.secret, record))
-            return ("", "") if right else (FORBIDDEN, "it does not prove to be the cluster's own")
-        try:
-            grant = self._checked(request.grant)
-        except PeerError as error:
-            return error.message, error.hint
-        if grant.role not in (record.role, "admin") or not grants.is_joiner(grant, record, request.proof):
-            return FORBIDDEN, f"it is for nodes of role {grant.role}"
-        return "", ""
-
-    def client(self, grant: bytes) -> tuple[str, str, float]:
-        found = self._checked(grant)
-        return found.operator, found.role, min(found.left_s, 10 * 365 * 86400.0)
-
-    def _checked(self, raw: bytes) -> grants.Grant:
-        """PeerError says what is wrong with a grant that somebody shows."""
-        grant = grants.from_bytes(raw)
-        if not self._public or not grants.is_issued(grant, self._public):
-            raise PeerError(FORBIDDEN, "it was not issued by this cluster")
-        if grant.expired:
-            raise PeerError(EXPIRED, "get a new one: `jupiter ctl token create`")
-        return grant
-
-    def export(self) -> bytes:
-        return self._secret
-
-    def public(self) -> bytes:
-        return self._public
-
-    def adopt(self, public: bytes, secret: bytes) -> bool:
-        if len(public) != 32 or fingerprint(public) != self.fingerprint:
-            return False
-        if secret and (len(secret) != 32 or bytes(SigningKey(secret).verify_key) != public):
-            return False
-        if public != self._public or (secret and secret != self._secret):
-            self._public, self._secret = public, secret or self._secret
-            if self._on_adopt is not None:
-                self._on_adopt(self._public, self._secret)
-        return True
-
-
-def _verify(public_key: bytes, data: bytes, signature: bytes) -> bool:
+def verify_signature(public_key: bytes, data: bytes, signature: bytes) -> bool:
     try:
         VerifyKey(public_key).verify(data, signature)
     except (CryptoError, ValueError, TypeError):
@@ -257,14 +175,19 @@ class Token:
         return f"Token({self.fingerprint.hex()}, {self.seeds})"
 
 
-def granted(own: Token, issuer_secret: bytes, role: str, expires_s: float) -> Token:
+def door_mark(access: AccessKeys) -> str:
+    """What a rotation of the ledger says of the new door."""
+    return hashlib.sha256(b"jupiter door" + door_of(access)).hexdigest()[:32]
+
+
+def granted(own: Token, issuer_secret: bytes, role: str, expires_s: float, uses: int = 0) -> Token:
     """A new token of this role for the cluster of `own`. UsageError where the issuer's key is not held."""
     if not issuer_secret:
         raise UsageError("this node cannot issue tokens", "ask a node of role admin")
     secret = os.urandom(SECRET_BYTES)
     expires_at = int(time.time() + expires_s) + 1 if expires_s else 0
     door = own.door or door_of(own.access())
-    grant = grants.to_bytes(grants.issue(issuer_secret, secret, role, expires_at))
+    grant = grants.to_bytes(grants.issue(issuer_secret, secret, role, expires_at, uses))
     return Token(own.fingerprint, b"", own.seeds, door, secret, grant)
 
 

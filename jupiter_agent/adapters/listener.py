@@ -49,6 +49,12 @@ class Listener:
         self._forget(session)
         self._hub.loop.call_later(1.0, self._shut, session.fd)
 
+    def expire(self, key: str) -> None:
+        """The sessions of this key end with the owner's next sweep."""
+        for known, session in self._sessions.values():
+            if known == key:
+                session.until = 0.0
+
     def drain(self, limit: int) -> bool:
         """Take up to `limit` frames; whether more may be waiting."""
         sock = self.socket

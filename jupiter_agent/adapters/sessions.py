@@ -169,6 +169,11 @@ class Directory:
         if len(self._clients) > MAX_CLIENTS:
             self._clients.popitem(last=False)
 
+    def change_operator(self, key: str) -> str:
+        """The owner has another key from now on; the one it had."""
+        was, self._operator_key = self._operator_key, key
+        return was
+
     def until(self, key: str) -> float:
         """Loop time at which a key ends: of an operator with its token, -inf for one that is not known."""
         return INF if key == self._operator_key or key in self._by_key else self._clients.get(key, ("", -INF))[1]

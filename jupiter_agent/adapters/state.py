@@ -23,7 +23,7 @@ import zmq
 
 from jupiter_agent.adapters.curve import CurvePair
 from jupiter_agent.adapters.disk import replace_file
-from jupiter_agent.adapters.keys import DOOR_BYTES, ClusterAuthority, ClusterKeys, NodeKeys, Token
+from jupiter_agent.adapters.keys import DOOR_BYTES, ClusterKeys, NodeKeys, Token, door_mark
 from jupiter_agent.errors import UsageError
 
 NODE_FILE, CLUSTER_FILE, BOOT_FILE, LOCK_FILE = "node.json", "cluster.json", "boot", "lock"
@@ -98,21 +98,30 @@ class StateDir:
                 "use another --state-dir, or start without --join to stay in that cluster",
             )
         else:
-            given = _joining(token)
-            found = replace(
-                given, seeds=token.seeds or known.seeds, issuer=known.issuer, issuer_secret=known.issuer_secret
-            )
+            found = self._given_again(known, token)
         if found != known:
             self._write(CLUSTER_FILE, _cluster_text(found))
         return found
 
-    def authority(self, keys: ClusterKeys) -> ClusterAuthority:
-        """The cluster's issuer; a key it adopts later is kept in this folder."""
+    def _given_again(self, known: ClusterKeys, token: Token) -> ClusterKeys:
+        """Another token for a node that has one. It may open a door that was changed meanwhile; it makes nobody less
+        than it was. UsageError."""
+        given = _joining(token)
+        if known.role == "admin" and given.role != "admin":
+            raise UsageError(
+                f"the node of {self.path} is of role admin, the token of role {given.role}",
+                f"start without --join to stay admin, or use another --state-dir for a node of role {given.role}",
+            )
+        seeds = token.seeds or known.seeds
+        if known.join_secret and (given.grant or given.join_secret == known.join_secret):
+            same_door = door_mark(given.access()) == door_mark(known.access())
+            if same_door:
+                return replace(known, seeds=seeds)
+        return replace(given, seeds=seeds, issuer=known.issuer, issuer_secret=known.issuer_secret)
 
-        def keep(public: bytes, secret: bytes) -> None:
-            self._write(CLUSTER_FILE, _cluster_text(replace(keys, issuer=public, issuer_secret=secret)))
-
-        return ClusterAuthority(keys.fingerprint, keys.issuer, keys.issuer_secret, keep, keys.own())
+    def keep_cluster(self, keys: ClusterKeys) -> None:
+        """The cluster's keys have changed."""
+        self._write(CLUSTER_FILE, _cluster_text(keys))
 
     def _load(self, name: str, parse: Callable[[Path], _T]) -> _T | None:
         path = self.path / name

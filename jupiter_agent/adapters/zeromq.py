@@ -64,6 +64,7 @@ class ZmqTransport:
         self, sink: AgentSink, pair: CurvePair, access: AccessKeys, bind: str, limits: Limits | None = None
     ) -> None:
         host, port = parse_address(bind)
+        self._host = host
         self._sink = sink
         self._public = pair.public
         self._access = access
@@ -114,6 +115,17 @@ class ZmqTransport:
         """Let an operator's key in for so long; its sessions are called `client:ROLE:...` and end with that time."""
         self._directory.admit_client(curve_key, role, for_s)
         self._gate.recheck()
+
+    def expire_client(self, curve_key: str) -> None:
+        """Whoever calls with this key calls no more: its sessions end within a second."""
+        self._directory.admit_client(curve_key, "", 0.0)
+        self._listener.expire(curve_key)
+
+    def rekey(self, access: AccessKeys) -> None:
+        """The join secret has changed: another owner's key, another door."""
+        self._access = access
+        self._listener.expire(self._directory.change_operator(access.operator.public))
+        self._join.rekey(access, self._host, self._listener.port)
 
     def forget(self, peer: str) -> None:
         self._kept.discard(peer)

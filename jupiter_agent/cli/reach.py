@@ -205,6 +205,7 @@ def open_client(where: Where) -> Caller:
             raise _unreachable(where, tried) from error
         origin_hint = f"the key is from {origin}; another one: --token-file FILE or --dir DIR"
         if isinstance(error, UnauthorisedError):
-            message = f"the agent at {' or '.join(tried)} refused our key"
+            why = error.message.partition("refused our key")[2]
+            message = f"the agent at {' or '.join(tried)} refused our key{why}"
             raise UnauthorisedError(message, f"{error.hint}; {origin_hint}".lstrip("; ")) from error
         raise UnauthorisedError(error.message, error.hint or origin_hint) from error

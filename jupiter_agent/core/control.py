@@ -18,6 +18,7 @@ from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
 from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.listing import app_of, chosen_rows, jobs_or_apps, link_of, resolve
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import HERE, Answer, Call, LogChunk
@@ -29,6 +30,8 @@ from jupiter_agent.core.relay import FORWARD_S, Relay, Then, late
 from jupiter_agent.core.submission import Submission, Submissions
 from jupiter_agent.core.submit_args import submit_args
 from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.token_verbs import Decide
+from jupiter_agent.core.trust import Trust
 from jupiter_agent.core.uploads import Uploads, accepted, refusal
 from jupiter_agent.core.views import Row, home_lost, is_row_of, job_row, stranded_row
 from jupiter_agent.errors import EXIT_UNREACHABLE, JupiterError, UsageError
@@ -65,7 +68,7 @@ class Control:
     """Calls in, answers out. `token` gives the join token to those who may ask."""
 
     def __init__(
-        self, around: Surroundings, jobs: Jobs, submissions: Submissions, nodes: Nodes, token: Callable[..., str]
+        self, around: Surroundings, jobs: Jobs, submissions: Submissions, nodes: Nodes, token: Callable[..., Issued]
     ) -> None:
         self.events: deque[Row] = deque(maxlen=2000)
         self.event_seq = 0
@@ -74,6 +77,9 @@ class Control:
         """set by the composition: hand this node's tasks over and take no others"""
         self.forget: Callable[[str], list[Effect]] = lambda peer: []
         """set by the composition: strike a member that is gone"""
+        self.trust: Trust
+        self.decide: Decide
+        """set by the composition, both: the ledger is read, and entered into"""
         self.relay = Relay(around, jobs.transfers)
         self.gather, self.forward = self.relay.gather, self.relay.forward
         self.now = 0.0

@@ -10,7 +10,7 @@ from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.listing import missing
 from jupiter_agent.core.messages.control import HERE, Call
 from jupiter_agent.core.paging import page, paged
-from jupiter_agent.core.trust import ROLES
+from jupiter_agent.core.token_verbs import token
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation
 from jupiter_agent.errors import UsageError
@@ -25,20 +25,6 @@ def _events(control: Control, src: str, call: Call, now: float) -> list[Effect]:
     shown = page(fresh)
     following = fresh[len(shown)]["seq"] if len(shown) < len(fresh) else control.event_seq
     return [accepted(src, call.seq, {"events": shown, "next": following, "more": len(shown) < len(fresh)})]
-
-
-def _token(control: Control, src: str, call: Call, now: float) -> list[Effect]:
-    """The cluster's own token or, with a role or an expiry, a new one that the issuer signs."""
-    role, expires_s = str(call.args.get("role") or ""), call.args.get("expires_s") or 0
-    if not isinstance(expires_s, int | float) or not 0 <= expires_s < 1e10:
-        raise UsageError("a token's life is a number of seconds")
-    if not role and not expires_s:
-        return [accepted(src, call.seq, {"token": control.token()})]
-    role = role or "admin"
-    if role not in ROLES:
-        raise UsageError(f"there is no role '{role}'", f"one of: {', '.join(ROLES)}")
-    body = {"token": control.token(role, float(expires_s)), "role": role, "expires_s": expires_s or None}
-    return [accepted(src, call.seq, body)]
 
 
 def _drain(control: Control, src: str, call: Call, now: float) -> list[Effect]:
@@ -121,7 +107,7 @@ def own_runs(control: Control, local: Any) -> list[Row]:
 
 NODE_VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {
     "events": _events,
-    "token": _token,
+    "token": token,
     "drain": _drain,
     "forget": _forget,
     "diagnose": _diagnose,

@@ -21,6 +21,7 @@ from jupiter_agent.core.control import Control
 from jupiter_agent.core.effects import Effect, Halt, Notice, Send
 from jupiter_agent.core.estimate import SELF, Links
 from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.membership import Delivered, MemberChanged, Membership, ProfileChanged
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
@@ -63,7 +64,7 @@ class Peer:
         membership: Membership,
         identity: Identity,
         rng: Random,
-        token: Callable[..., str],
+        token: Callable[..., Issued],
         settings: PeerSettings | None = None,
     ) -> None:
         settings = settings or PeerSettings()
@@ -81,6 +82,7 @@ class Peer:
         nodes = Nodes(self.me, membership, self.links_known, self.published)
         self.control = Control(self, self.jobs, self.submissions, nodes, token)
         self.control.drain, self.control.forget = self._drain, membership.forget
+        self.control.trust, self.control.decide = membership.trust, membership.decided
         self._machines = (membership, self.transfers, self.jobs, self.submissions, self.control)
         self.refused = 0
         """messages that broke a rule of a job machine"""

@@ -14,13 +14,14 @@ passes a record on, and could not check a signature over what it does not know.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import msgspec
 
 from jupiter_agent.core.ids import is_node_name, node_id
-from jupiter_agent.core.messages.membership import Claim, Join, Record, Value
+from jupiter_agent.core.ledger import Ledger
+from jupiter_agent.core.messages.membership import Claim, Entry, Join, Record, Value
 from jupiter_agent.errors import PeerError
 
 ROLES = ("admin", "submit", "worker", "observer")
@@ -67,6 +68,30 @@ class Authority(Protocol):
 
     def client(self, grant: bytes) -> tuple[str, str, float]:
         """(CURVE key, role, seconds from now) of the operator whose token this is. PeerError if it opens nothing."""
+
+    def signed_entry(self, kind: int, subject: str, number: int = 0, data: bytes = b"", by: str = "") -> Entry | None:
+        """A new entry of the ledger, or None where the issuer's secret key is not held."""
+
+    def verify_entry(self, entry: Entry) -> bool:
+        """Whether the issuer signed it or, of a use, whoever held the token."""
+
+    def use_of(self, request: Join) -> Entry | None:
+        """The entry to make when this request is granted; None where its token can be used any number of times."""
+
+    def described(self, grant: Entry) -> dict[str, Any]:
+        """What `token list` shows of a token."""
+
+    def new_secret(self) -> tuple[bytes, str]:
+        """(a new join secret, fingerprint of its door)"""
+
+    def hand_over(self, role: str) -> bytes:
+        """What opens the door today, for a member of this role: the join secret to admins, where it is held."""
+
+    def door(self) -> tuple[str, bool]:
+        """(fingerprint of the keys of the door in use, whether the join secret is held)"""
+
+    def take_over(self, secret: bytes, door: str) -> bool:
+        """Use this secret (as handed over) from now on; False, and nothing changed, unless it is of this door."""
 
 
 class Sealer(Protocol):
@@ -126,18 +151,26 @@ class Trust:
     authority: Authority
     sealer: Sealer | None = None
     """None: this node sends and takes nothing through others"""
+    ledger: Ledger = field(default_factory=Ledger)
 
     def signed(self, record: Record) -> Record:
         """The same record with this node's signature."""
         return msgspec.structs.replace(record, signature=self.identity.sign(record_bytes(record)))
 
     def verify(self, record: Record) -> None:
+        """PeerError for whoever is no member, or is one no longer."""
+        self._refuse_revoked(record)
         verify_record(record, self.identity, self.authority)
+
+    def _refuse_revoked(self, record: Record) -> None:
+        if self.ledger.is_revoked(record.id):
+            raise PeerError("record: the node was revoked")
 
     def signed_claim(self, claim: Claim) -> Claim:
         return msgspec.structs.replace(claim, signature=self.identity.sign(claim_bytes(claim)))
 
     def verify_claim(self, claim: Claim, by: Record) -> None:
+        self._refuse_revoked(by)
         if claim.by != by.id or not self.identity.verify(by.sign_key, claim_bytes(claim), claim.signature):
             raise PeerError("claim: bad signature")
 
@@ -145,5 +178,6 @@ class Trust:
         return msgspec.structs.replace(value, signature=self.identity.sign(value_bytes(value)))
 
     def verify_value(self, value: Value, owner: Record) -> None:
+        self._refuse_revoked(owner)
         if value.owner != owner.id or not self.identity.verify(owner.sign_key, value_bytes(value), value.signature):
             raise PeerError("value: bad signature")

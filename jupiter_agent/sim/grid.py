@@ -20,6 +20,7 @@ from jupiter_agent.core import events as ev
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.ids import CLIENT_PREFIX
+from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.membership import Membership, MembershipSettings
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Chunk, Missing, Obj
@@ -88,7 +89,7 @@ class Grid(Cluster[Peer]):
         def build(boot: int, rng: random.Random, now: float) -> Peer:
             record = msgspec.structs.replace(draft, boot=boot)
             membership = Membership(record, trust, MembershipSettings(), addresses, rng, now)
-            peer = Peer(membership, trust.identity, rng, lambda: "token", PeerSettings(wall_offset_s=WALL_OFFSET_S))
+            peer = Peer(membership, trust.identity, rng, lambda *_: Issued("token"), PeerSettings(wall_offset_s=WALL_OFFSET_S))
             self.network.after(0.0, lambda: self._started(name, peer, disk))
             return peer
 

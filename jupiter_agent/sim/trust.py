@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
 
 from jupiter_agent.core.ids import node_id
-from jupiter_agent.core.messages.membership import Join, Record
+from jupiter_agent.core.ledger import entry_bytes
+from jupiter_agent.core.messages.membership import Entry, Join, Record
 from jupiter_agent.core.trust import Trust, admission_bytes
 from jupiter_agent.errors import PeerError
 
@@ -42,6 +46,7 @@ class FakeAuthority:
     def __init__(self, cluster: str = "sim", admin: bool = True) -> None:
         self._public = hashlib.sha256(b"issuer:" + cluster.encode()).digest()
         self._secret = self._public if admin else b""
+        self._door = ""
 
     def issue(self, record: Record) -> bytes:
         return _mac(self._secret, admission_bytes(record)) if self._secret else b""
@@ -63,6 +68,35 @@ class FakeAuthority:
 
     def client(self, grant: bytes) -> tuple[str, str, float]:
         raise PeerError("no grants in simulations")
+
+    def signed_entry(self, kind: int, subject: str, number: int = 0, data: bytes = b"", by: str = "") -> Entry | None:
+        entry = Entry(kind, subject, number, data, 0, by)
+        return replace(entry, signature=_mac(self._secret, entry_bytes(entry))) if self._secret else None
+
+    def verify_entry(self, entry: Entry) -> bool:
+        return entry.signature == _mac(self._public, entry_bytes(entry))
+
+    def use_of(self, request: Join) -> Entry | None:
+        return None
+
+    def described(self, grant: Entry) -> dict[str, Any]:
+        return {"id": grant.subject}
+
+    def new_secret(self) -> tuple[bytes, str]:
+        secret = _mac(self._public, self._door.encode())
+        return secret, secret.hex()
+
+    def hand_over(self, role: str) -> bytes:
+        return bytes.fromhex(self._door)
+
+    def door(self) -> tuple[str, bool]:
+        return self._door, True
+
+    def take_over(self, secret: bytes, door: str) -> bool:
+        if secret.hex() != door:
+            return False
+        self._door = door
+        return True
 
     def adopt(self, public: bytes, secret: bytes) -> bool:
         if public != self._public or (secret and secret != self._public):

@@ -1,6 +1,6 @@
 """Membership and gossip: who is in the cluster, who of them is alive, and what each publishes about itself."""
 
-from jupiter_agent.core.membership.effects import Delivered, Joined, MemberChanged, ProfileChanged
+from jupiter_agent.core.membership.effects import Delivered, Joined, MemberChanged, ProfileChanged, Recorded, Rekeyed
 from jupiter_agent.core.membership.machine import Membership
 from jupiter_agent.core.membership.member import Member
 from jupiter_agent.core.membership.settings import PROFILES, MembershipSettings
@@ -14,4 +14,6 @@ __all__ = [
     "Membership",
     "MembershipSettings",
     "ProfileChanged",
+    "Recorded",
+    "Rekeyed",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages.membership import Entry
 
 
 class MemberChanged(Effect, frozen=True):
@@ -34,3 +35,13 @@ class Joined(Effect, frozen=True):
 
     boot: int
     admission: bytes
+
+
+class Recorded(Effect, frozen=True):
+    """The ledger has a new entry: keep it, and end the sessions of operators whose token it revokes."""
+
+    entry: Entry
+
+
+class Rekeyed(Effect, frozen=True):
+    """The keys of the door have changed: serve the join socket and know the owner by the new ones."""

@@ -115,6 +115,8 @@ class Gossip:
                 if accused and self._roster.refute(*version, now):
                     self._want(wants, line.id, True, [], now)
                 continue
+            if self._context.trust.ledger.is_revoked(line.id):
+                continue
             if link is not None and len(link.has) < HAS_MAX:
                 link.has[line.id, ""] = (*version, line.state)
                 for key, number in line.keys.items():

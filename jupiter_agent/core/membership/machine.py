@@ -26,14 +26,15 @@ from typing import Any
 
 from jupiter_agent.core import events
 from jupiter_agent.core.board import Board
-from jupiter_agent.core.effects import Disconnect, Effect, Forget, TestPort
+from jupiter_agent.core.effects import Effect, Forget, TestPort
 from jupiter_agent.core.events import Event, Hint
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import Delivered
 from jupiter_agent.core.membership.flood import Flood
 from jupiter_agent.core.membership.gossip import Gossip
-from jupiter_agent.core.membership.join import PROTOCOL, Joiner
+from jupiter_agent.core.membership.join import Joiner
 from jupiter_agent.core.membership.member import Member
+from jupiter_agent.core.membership.notary import Notary
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.probe import Prober
 from jupiter_agent.core.membership.relay import Relay
@@ -41,7 +42,8 @@ from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.membership.routes import Routes
 from jupiter_agent.core.membership.seeds import SeedSet
 from jupiter_agent.core.membership.settings import MembershipSettings
-from jupiter_agent.core.membership.sponsor import Sponsor, overlaps
+from jupiter_agent.core.membership.shunning import Shunning
+from jupiter_agent.core.membership.sponsor import Sponsor
 from jupiter_agent.core.membership.suspicion import Suspicions
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import membership as m
@@ -54,6 +56,7 @@ NOT_OPENED = frozenset({"refused", "timeout", "handshake"})
 our own tells (`TestPort`)."""
 
 ON_THE_WAY_ROUND = frozenset({m.Ping, m.Ack, m.Range, m.News, m.Data, m.Check, m.Checked, m.Buried})
+ON_THE_WAY_ROUND |= {m.LedgerDigest, m.LedgerKeys, m.Entries, m.SecretWanted, m.Secret}
 """What counts also when others carried it"""
 
 FROM_STRANGERS = frozenset({m.Hello, m.News, m.Buried, m.Refused})
@@ -82,7 +85,9 @@ class Membership:
         prober = self._prober = Prober(context, gossip)
         suspicions = self._suspicions = Suspicions(context, flood, roster, prober)
         self._joiner = Joiner(context, roster, self._overlay, now)
-        self._sponsor = Sponsor(context, prober)
+        self.notary = Notary(context, roster, now)
+        self._sponsor = Sponsor(context, prober, self.notary)
+        shunning = Shunning(context, gossip)
         self._routes = Routes(context, gossip, now)
         self._relay = Relay(context, self._routes, prober)
         prober.on_answer["bridge"] = lambda _, peer, alive, at: suspicions.on_bridge_answered(peer, alive, at)
@@ -102,7 +107,7 @@ class Membership:
             events.SeedsFound: self._joiner.on_found,
         }
         self._on_message: dict[type[Message], Callable[[str, Any, float], None]] = {
-            m.Hello: self._on_hello,
+            m.Hello: shunning.on_hello,
             m.Ping: prober.on_ping,
             m.Ack: prober.on_ack,
             m.Range: gossip.on_range,
@@ -111,8 +116,9 @@ class Membership:
             m.Check: prober.on_check,
             m.Checked: prober.on_checked,
             m.Buried: roster.on_buried,
-            m.Refused: self._on_refusal,
+            m.Refused: shunning.on_refusal,
             m.Relayed: self._on_relayed,
+            **self.notary.handlers,
         }
         for address in seeds:
             self.add_seed(address, "join")
@@ -134,6 +140,10 @@ class Membership:
     @property
     def seeds(self) -> SeedSet:
         return self._joiner.seeds
+
+    @property
+    def trust(self) -> Trust:
+        return self._context.trust
 
     @property
     def joined(self) -> bool:
@@ -189,6 +199,12 @@ class Membership:
         if peer in view.tombs:
             view.forget(peer)
             self._context.emit(Forget(peer))
+        return self._context.taken()
+
+    def decided(self, now: float, act: Callable[[Notary], object]) -> list[Effect]:
+        """Have the notary do something that an operator asked for."""
+        self._context.view.clock.now = now
+        act(self.notary)
         return self._context.taken()
 
     def leave(self, now: float) -> list[Effect]:
@@ -256,6 +272,7 @@ class Membership:
         self._gossip.on_tick(now)
         self._overlay.on_tick(now)
         self._sponsor.on_tick(now)
+        self.notary.on_tick(now)
         self._routes.on_tick(now)
         self._relay.on_tick(now)
         if now >= self._heal_at:
@@ -293,6 +310,7 @@ class Membership:
         link.next_ping = min(link.next_ping, now + 0.05)
         if context.joined:
             self._gossip.greet(link)
+            self.notary.greet(peer)
 
     def _on_down(self, event: events.SessionDown, now: float) -> None:
         context, peer = self._context, event.peer
@@ -355,45 +373,6 @@ class Membership:
                 handler(sender, inner, now)
             finally:
                 context.relayed = False
-
-    def _on_hello(self, src: str, message: m.Hello, now: float) -> None:
-        mine = self._context.view.record.protocol
-        if overlaps(message.protocol, mine):
-            if src in self._context.shunned:
-                self._context.shunned.discard(src)
-                self._context.view.dirty = True
-            self._gossip.on_hello(src, message, now)
-            return
-        if self._shares_protocol(src):
-            self._context.trust.verify(message.record)
-            if message.record.id != src or overlaps(message.record.protocol, mine):
-                raise PeerError("hello: a protocol that its record does not have")
-        hint = f"we speak {mine[0]} to {mine[1]}, you {message.protocol[0]} to {message.protocol[1]}"
-        self._context.send(src, m.Refused(PROTOCOL, hint))
-        self._shun(src, hint)
-
-    def _on_refusal(self, src: str, message: m.Refused, now: float) -> None:
-        """Nonsense of a member whose own record says that we understand each other: then it is ignored."""
-        if self._shares_protocol(src):
-            raise PeerError("refusal: for a protocol that we have in common")
-        self._shun(src, message.hint)
-
-    def _shares_protocol(self, peer: str) -> bool:
-        """As its own signed record says."""
-        member = self._context.view.members.get(peer)
-        return member is not None and overlaps(member.record.protocol, self._context.view.record.protocol)
-
-    def _shun(self, peer: str, hint: str) -> None:
-        """No common protocol: the session ends and none is wanted, until one of us is replaced."""
-        context = self._context
-        if peer not in context.shunned:
-            context.shunned.add(peer)
-            context.notice("error", "protocol refused", peer, hint=hint)
-        link = context.links.get(peer)
-        if link is not None:
-            link.want = link.kept = False
-        context.emit(Disconnect(peer))
-        context.view.dirty = True
 
     def _on_news(self, src: str, message: m.News, now: float) -> None:
         self._gossip.on_news(src, message, now)

@@ -39,6 +39,9 @@ class Roster:
         member = context.view.members.get(record.id)
         if record.id == context.me:
             return self._about_me(record, now)
+        if context.trust.ledger.is_revoked(record.id):
+            context.counters["revoked_records"] += 1
+            return False
         if member is not None and _order(record) <= _order(member.record):
             return False
         context.trust.verify(record)
@@ -163,7 +166,7 @@ class Roster:
 
     def tell(self, member: Member, version: tuple[int, int], now: float) -> None:
         """Tell a member that this version of it is held dead, here or elsewhere; once a second at most."""
-        if now - member.told_at >= TELL_S:
+        if now - member.told_at >= TELL_S and not self._context.trust.ledger.is_revoked(member.record.id):
             member.told_at = now
             self._context.send(member.record.id, Buried(*version, self._context.view.record))
 

@@ -11,21 +11,24 @@ from jupiter_agent.core.effects import AdmitClient, Forget, Learn, Send
 from jupiter_agent.core.events import JoinRequested
 from jupiter_agent.core.membership import join
 from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.notary import Notary
 from jupiter_agent.core.membership.probe import Prober
 from jupiter_agent.core.messages.membership import Iam, Join, Record, Refused, Welcome, Who
 from jupiter_agent.core.trust import check_self_signed
 from jupiter_agent.errors import PeerError
 
 RECORDS_MAX = 256
+REFERRED = 4
+"""So many admins are named to a joiner"""
 
 
 class Sponsor:
     """The answering side."""
 
-    def __init__(self, context: Context, prober: Prober) -> None:
-        self._context, self._prober = context, prober
-        self._waiting: dict[str, tuple[Record, str]] = {}
-        """asker -> its record, and the reason to refuse it should its rival be alive"""
+    def __init__(self, context: Context, prober: Prober, notary: Notary) -> None:
+        self._context, self._prober, self._notary = context, prober, notary
+        self._waiting: dict[str, tuple[Join, str]] = {}
+        """asker -> its request, and the reason to refuse it should its rival be alive"""
         self._guests: dict[str, float] = {}
         prober.on_answer["join"] = self._on_rival
 
@@ -35,7 +38,8 @@ class Sponsor:
         if isinstance(message, Who):
             if message.grant and not self._let_client_in(event.src, message):
                 return
-            iam = Iam(message.seq, mine.id, mine.name, mine.curve_key, mine.protocol, mine.version)
+            shown = (mine.sign_key, mine.role, mine.admission, context.trust.authority.public())
+            iam = Iam(message.seq, mine.id, mine.name, mine.curve_key, mine.protocol, mine.version, *shown)
             context.emit(Send(event.src, iam))
         elif isinstance(message, Join):
             try:
@@ -68,10 +72,10 @@ class Sponsor:
         elif (objection := context.trust.authority.objection(message))[0]:
             self._refuse(src, record, *objection)
         else:
-            self._check_rivals(src, record, now)
+            self._check_rivals(src, message, now)
 
-    def _check_rivals(self, src: str, record: Record, now: float) -> None:
-        context = self._context
+    def _check_rivals(self, src: str, request: Join, now: float) -> None:
+        context, record = self._context, request.record
         if record.name == context.view.record.name:
             self._refuse(src, record, join.NAME_TAKEN, context.view.record.address)
             return
@@ -79,25 +83,30 @@ class Sponsor:
             same_node = peer == record.id and member.record.address != record.address
             same_name = peer != record.id and member.record.name == record.name
             if member.present and (same_node or same_name):
-                self._waiting[src] = (record, join.ID_IN_USE if same_node else join.NAME_TAKEN)
+                self._waiting[src] = (request, join.ID_IN_USE if same_node else join.NAME_TAKEN)
                 self._prober.ask(peer, ("join", src), now)
                 return
-        self._welcome(src, record, now)
+        self._welcome(src, request, now)
 
     def _on_rival(self, src: str, peer: str, alive: bool, now: float) -> None:
-        record, reason = self._waiting.pop(src)
+        request, reason = self._waiting.pop(src)
         if alive:
             member = self._context.view.members.get(peer)
-            self._refuse(src, record, reason, member.record.address if member else "")
+            self._refuse(src, request.record, reason, member.record.address if member else "")
         else:
-            self._welcome(src, record, now)
+            self._welcome(src, request, now)
 
-    def _welcome(self, src: str, record: Record, now: float) -> None:
-        context, authority = self._context, self._context.trust.authority
+    def _welcome(self, src: str, request: Join, now: float) -> None:
+        context, authority, record = self._context, self._context.trust.authority, request.record
+        if (objection := authority.objection(request))[0]:  # its token may be used up since it asked
+            self._refuse(src, record, *objection)
+            return
         admission = authority.issue(record)
         if not admission:
             self._refuse(src, record, join.NO_ISSUER)
             return
+        if (use := authority.use_of(request)) is not None:
+            self._notary.enter(use, "", now)
         members = context.view.members
         known = members.get(record.id)
         others = [m.record for p, m in members.items() if m.present and p not in (context.me, record.id)]
@@ -114,11 +123,17 @@ class Sponsor:
     def _refuse(self, src: str, record: Record, reason: str, hint: str = "") -> None:
         context = self._context
         context.counters["joins_refused"] += 1
-        context.emit(Send(src, Refused(reason, hint)))
+        context.emit(Send(src, Refused(reason, hint, self._able() if reason == join.NO_ISSUER else [])))
         if reason not in join.PASSING:
             context.notice(
                 "warning", "join refused", joiner=record.name, address=record.address, reason=reason, hint=hint
             )
+
+    def _able(self) -> list[str]:
+        """Addresses of living admins: they can admit whom this node cannot."""
+        members = self._context.view.members.values()
+        able = [m.record.address for m in members if m.present and m.record.role == "admin" and m.record.address]
+        return self._context.rng.sample(able, min(len(able), REFERRED))
 
     def on_tick(self, now: float) -> None:
         for peer in [peer for peer, until in self._guests.items() if now >= until]:

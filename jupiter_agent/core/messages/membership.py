@@ -73,6 +73,11 @@ class Iam(Message, frozen=True, tag=2):
     curve_key: Short
     protocol: tuple[Count, Count]
     version: Short
+    sign_key: Key = b""
+    role: Short = ""
+    admission: Annotated[bytes, Meta(max_length=1024)] = b""
+    cluster_key: Key = b""
+    """the issuer's public key: with it the admission shows that a member answers, and with which key"""
 
 
 class Join(Message, frozen=True, tag=3):
@@ -102,6 +107,8 @@ class Refused(Message, frozen=True, tag=5):
 
     reason: Text
     hint: Annotated[str, Meta(max_length=1024)] = ""
+    ask: Annotated[list[Text], Meta(max_length=16)] = []
+    """addresses of members that can decide it"""
 
 
 class Held(Struct, frozen=True, array_like=True):
@@ -244,3 +251,59 @@ class Sealed(Struct, frozen=True, array_like=True):
     dst_boot: Boot
     seq: Count
     frame: bytes
+
+
+GRANT, TOKEN_REVOKED, NODE_REVOKED, ROTATION, USE = range(5)
+"""Kinds of `Entry`."""
+
+LEDGER_MAX = 16384
+"""So many entries are kept"""
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """One line of the cluster's ledger, signed by the issuer; a use is signed by the token that was used."""
+
+    kind: Annotated[int, Meta(ge=0, le=USE)]
+    subject: Short
+    """token id, node id, or of a rotation the fingerprint of the new door"""
+    number: Count
+    """uses a token allows (0: any number), or the number of a rotation"""
+    data: Annotated[bytes, Meta(max_length=1024)] = b""
+    at: Count = 0
+    """wall seconds"""
+    by: Short = ""
+    """node whose operator asked for it"""
+    signature: Key = b""
+
+
+class LedgerDigest(Message, frozen=True, tag=20):
+    """On a new session, and now and then: what all my entries come to. Answered by `LedgerKeys` by who holds others."""
+
+    digest: Key
+    count: Count
+
+
+class LedgerKeys(Message, frozen=True, tag=21):
+    """All entries I hold, by their keys of 8 bytes each. `ask`: tell me yours as well, if I hold some you lack."""
+
+    keys: Annotated[bytes, Meta(max_length=8 * LEDGER_MAX)]
+    ask: bool
+
+
+class Entries(Message, frozen=True, tag=22):
+    """Entries of the ledger: news, flooded on first sight, or what the receiver lacks."""
+
+    entries: Annotated[list[Entry], Meta(max_length=64)]
+
+
+class SecretWanted(Message, frozen=True, tag=23):
+    """I lack what opens the cluster's door since this rotation (0: I am an admin, and hold no join secret)."""
+
+    number: Count
+
+
+class Secret(Message, frozen=True, tag=24):
+    """Answer, to a member: the join secret (32 bytes, to admins), or the keys of the door."""
+
+    number: Count
+    secret: Annotated[bytes, Meta(max_length=96)]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from jupiter_agent.adapters import grants
-from jupiter_agent.adapters.grants import Pass
+from jupiter_agent.adapters.authority import ClusterAuthority
 from jupiter_agent.adapters.keys import (
-    ClusterAuthority,
     ClusterKeys,
     NodeIdentity,
     NodeKeys,
@@ -32,7 +32,7 @@ OWNER = Token(CLUSTER.fingerprint, CLUSTER.join_secret, ("10.0.0.1:7421",))
 
 
 def admin() -> ClusterAuthority:
-    return ClusterAuthority(CLUSTER.fingerprint, CLUSTER.issuer, CLUSTER.issuer_secret, None, CLUSTER.own())
+    return ClusterAuthority(CLUSTER)
 
 
 def token(role: str, expires_s: float = 0.0) -> Token:
@@ -43,13 +43,13 @@ def draft(role: str) -> tuple[Record, Trust]:
     keys = NodeKeys.new()
     identity = NodeIdentity(keys.seed)
     record = Record(identity.id, "n", "h:1", identity.public, keys.curve.public, role, 1, 0)
-    trust = Trust(identity, ClusterAuthority(CLUSTER.fingerprint))
+    trust = Trust(identity, ClusterAuthority(ClusterKeys(CLUSTER.fingerprint, b"")))
     return trust.signed(record), trust
 
 
 def request(given: Token, role: str) -> Join:
-    own = Pass(given.secret if given.grant else given.join_secret, given.grant)
-    return ClusterAuthority(CLUSTER.fingerprint, own=own).request(draft(role)[0])
+    keys = ClusterKeys(CLUSTER.fingerprint, given.join_secret, (), b"", b"", given.door, given.secret, given.grant)
+    return ClusterAuthority(keys).request(draft(role)[0])
 
 
 def test_a_token_with_a_role_survives_printing_and_hides_the_clusters_own_secret() -> None:
@@ -128,7 +128,7 @@ def test_an_admitted_node_needs_no_token_again_and_one_without_the_owners_secret
     assert admin().objection(Join(msgspec.structs.replace(admitted, role="admin")))[0] == FORBIDDEN
     given = token("admin")
     second = ClusterAuthority(
-        CLUSTER.fingerprint, CLUSTER.issuer, CLUSTER.issuer_secret, None, Pass(given.secret, given.grant)
+        replace(CLUSTER, join_secret=b"", door=given.door, token_secret=given.secret, grant=given.grant)
     )
     assert second.objection(request(OWNER, "worker"))[0] == NO_ISSUER
     assert second.objection(request(token("worker"), "worker")) == ("", "")

@@ -13,9 +13,9 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupiter_agent.adapters.authority import ClusterAuthority
 from jupiter_agent.adapters.keys import (
     TOKEN_PREFIX,
-    ClusterAuthority,
     ClusterKeys,
     NodeIdentity,
     NodeKeys,
@@ -60,8 +60,8 @@ def test_a_signature_holds_for_its_key_and_text_only_and_checking_never_raises()
 
 def test_only_a_holder_of_the_issuer_key_admits_and_everybody_can_check() -> None:
     cluster = ClusterKeys.found()
-    issuer = ClusterAuthority(cluster.fingerprint, cluster.issuer, cluster.issuer_secret)
-    worker = ClusterAuthority(cluster.fingerprint)
+    issuer = ClusterAuthority(cluster)
+    worker = ClusterAuthority(ClusterKeys(cluster.fingerprint, b""))
     identity = NodeIdentity(os.urandom(32))
     record = record_of(identity)
     assert worker.issue(record) == worker.export() == worker.public() == b""
@@ -79,8 +79,8 @@ def test_only_a_holder_of_the_issuer_key_admits_and_everybody_can_check() -> Non
 
 def test_an_authority_adopts_its_own_clusters_key_only() -> None:
     cluster, other = ClusterKeys.found(), ClusterKeys.found()
-    kept: list[tuple[bytes, bytes]] = []
-    authority = ClusterAuthority(cluster.fingerprint, on_adopt=lambda *keys: kept.append(keys))
+    kept: list[ClusterKeys] = []
+    authority = ClusterAuthority(ClusterKeys(cluster.fingerprint, b""), on_change=kept.append)
     for public, secret in (
         (other.issuer, b""), (b"", b""), (cluster.issuer, other.issuer_secret), (cluster.issuer, b"short"),
     ):  # fmt: skip
@@ -89,7 +89,7 @@ def test_an_authority_adopts_its_own_clusters_key_only() -> None:
     assert authority.adopt(cluster.issuer, cluster.issuer_secret)
     assert authority.adopt(cluster.issuer, b"")
     assert authority.export() == cluster.issuer_secret
-    assert kept == [(cluster.issuer, cluster.issuer_secret)]
+    assert [(keys.issuer, keys.issuer_secret) for keys in kept] == [(cluster.issuer, cluster.issuer_secret)]
 
 
 # --- derived keys and tokens -------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_an_issuer_key_handed_over_at_joining_is_kept(tmp_path: Path) -> None:
     founder = ClusterKeys.found()
     state = StateDir(tmp_path)
     cluster = state.cluster_keys(Token(founder.fingerprint, founder.join_secret))
-    assert state.authority(cluster).adopt(founder.issuer, founder.issuer_secret)
+    assert ClusterAuthority(cluster, on_change=state.keep_cluster).adopt(founder.issuer, founder.issuer_secret)
     assert state.cluster_keys() == founder
     state.close()
 

@@ -10,6 +10,7 @@ from jupiter_agent.core.effects import Effect, ReadLog
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.listing import resolve
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.messages.jobs import ChunkRequest, HomeVersion
@@ -44,7 +45,7 @@ class Rig:
         links = Links()
         nodes_view = Nodes(me, Empty(), links, Published(Board()))
         self.control = Control(
-            self.around, self.jobs, Submissions(self.around, self.jobs, links), nodes_view, lambda: "T"
+            self.around, self.jobs, Submissions(self.around, self.jobs, links), nodes_view, lambda *_: Issued("T")
         )
 
     def call(self, verb: str, src: str = CLIENT, seq: int = 9, now: float = 0.0, **args: Any) -> list[Effect]:

@@ -15,6 +15,7 @@ from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.job import decode_spec
 from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.messages.control import BlobWrite
 from jupiter_agent.core.messages.jobs import (
     CHUNK_BYTES,
@@ -169,7 +170,7 @@ class Rig:
         self.jobs.on_stored(ObjectStored(self.bundle, 10), 0.0)
         self.submissions = Submissions(self.around, self.jobs, Links())
         nodes = Nodes("n1", Nobody(), Links(), Published(Board()))
-        self.control = Control(self.around, self.jobs, self.submissions, nodes, lambda: "T")
+        self.control = Control(self.around, self.jobs, self.submissions, nodes, lambda *_: Issued("T"))
 
     def submit(self, **args: object) -> None:
         given = {"bundle": self.bundle.hex(), "size": 10, "app": "app", **args}

@@ -1,0 +1,74 @@
+"""What an agent holds of its cluster, kept in its state folder: keys, authority, ledger; and the tokens made of it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import msgspec
+
+from jupiter_agent.adapters.authority import ClusterAuthority
+from jupiter_agent.adapters.curve import AccessKeys
+from jupiter_agent.adapters.disk import replace_file
+from jupiter_agent.adapters.grants import from_bytes
+from jupiter_agent.adapters.keys import Token, encode_token, granted
+from jupiter_agent.adapters.state import StateDir
+from jupiter_agent.core.ledger import Issued, Ledger
+from jupiter_agent.core.messages.membership import GRANT, TOKEN_REVOKED, Entry
+from jupiter_agent.errors import PeerError, UsageError
+
+LEDGER_FILE = "ledger"
+_decoder = msgspec.msgpack.Decoder(list[Entry])
+
+
+class Keyring:
+    """Built before the network; UsageError for a folder that cannot be used."""
+
+    def __init__(self, state: StateDir, token: Token | None) -> None:
+        self._file = state.path / LEDGER_FILE
+        self.ledger = Ledger()
+        self.authority = ClusterAuthority(state.cluster_keys(token), self.ledger, state.keep_cluster)
+        self.ledger.load(entry for entry in _read(self._file) if self.authority.verify_entry(entry))
+
+    @property
+    def role(self) -> str:
+        return self.authority.keys.role
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        return self.authority.keys.seeds
+
+    def access(self) -> AccessKeys:
+        return self.authority.keys.access()
+
+    def token(self, seeds: tuple[str, ...], role: str = "", expires_s: float = 0.0, uses: int = 0) -> Issued:
+        """The token this node has itself or, with a role, a new one."""
+        keys = self.authority.keys
+        own = Token(keys.fingerprint, keys.join_secret, seeds, keys.door, keys.token_secret, keys.grant)
+        if not role:
+            return Issued(encode_token(own))
+        token = granted(own, keys.issuer_secret, role, expires_s, uses)
+        return Issued(encode_token(token), from_bytes(token.grant).id, token.grant)
+
+    def record(self, entry: Entry) -> str:
+        """Keep the ledger with this new entry. The CURVE key of an operator who may call no more, or ''."""
+        raw = msgspec.msgpack.encode(list(self.ledger.entries.values()))
+        replace_file(self._file, base64.b64encode(raw).decode(), sync=True)
+        if entry.kind != TOKEN_REVOKED:
+            return ""
+        grant = next((each for each in self.ledger.of_kind(GRANT) if each.subject == entry.subject), None)
+        try:
+            return from_bytes(grant.data).operator if grant else ""
+        except PeerError:
+            return ""
+
+
+def _read(path: Path) -> list[Entry]:
+    """The entries of an earlier run. UsageError: without them what was revoked would be let in."""
+    try:
+        return _decoder.decode(base64.b64decode(path.read_bytes()))
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
+        hint = "remove it: the others' ledger replaces it, but what only this node knew of revocations is lost"
+        raise UsageError(f"{path} is unreadable: {error}", hint) from error
