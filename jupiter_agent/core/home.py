@@ -297,7 +297,7 @@ class Home(Remembered):
 
     def _after_copies(self, now: float) -> list[Effect]:
         """Items that are safe now may enter the DAG."""
-        safe = [name for name, number in self._unsafe.items() if self.copies.safe(number)]
+        safe = self.copies.safe_among(self._unsafe)
         for name in safe:
             del self._unsafe[name]
         return self._admit(now) if safe else []

@@ -97,6 +97,14 @@ class Replication:
             return True
         return sum(stream.has(number) for stream in self._counting()) >= self._wanted
 
+    def safe_among(self, numbers: dict[str, int]) -> list[str]:
+        """The names whose change is safe; the deputies are looked at once for all."""
+        streams = [self._streams.get(node) for node in self.living()]
+        known = [stream for stream in streams if stream is not None]
+        if len(known) < len(streams):
+            return []
+        return [name for name, number in numbers.items() if all(stream.has(number) for stream in known)]
+
     def when(self, full: bool, then: Then, now: float) -> list[Effect]:
         """Do this once all changes so far are safe (or full)."""
         if self.safe(self.last, full):
