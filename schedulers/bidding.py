@@ -135,8 +135,9 @@ def shortlist(view: Outlook[K], inputs: Sequence[Input[K]], rng: Random, most: i
     """Whom to ask, each once: hosts of parents, the `most` nodes that look best, `EXPLORERS` drawn ones. O(N).
 
     An entry task, without inputs, is shown to one drawn node less. A node looks good where max(last parent done + all
-    inputs from here, free) + exec_s is least; a node that cannot be judged looks worst. The best is taken to get the task: `free_s` says so afterwards, and the next task of the
-    same deciding node is shown to others. Only nodes that may run the task are asked. Unplaceable without any.
+    inputs from here, free) + exec_s is least; a node that cannot be judged looks worst. The best is taken to get the
+    task: `free_s` says so afterwards, and the next task of the same deciding node is shown to others. Only nodes that
+    may run the task are asked. Unplaceable without any.
     """
     if not view.exec_s:
         raise Unplaceable(None, [])

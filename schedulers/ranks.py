@@ -32,13 +32,13 @@ def mean_times(p: Problem) -> list[float]:
     return [float(x) for x in np.where(usable > 0, total / np.maximum(usable, 1), p.times.mean(axis=1))]
 
 
-def upward_rank(p: Problem, comm: bool = True) -> list[float]:
+def upward_rank(p: Problem, comm: bool = True, times: Sequence[float] | None = None) -> list[float]:
     """(T,) seconds: rank_u(t) = w(t) + max over children v of (c(t, v) + rank_u(v)). O(T N + N**2 + E).
 
-    `comm=False` leaves the communication out: rank by computation alone.
+    `comm=False` leaves the communication out: rank by computation alone. `times` (T,) replace the mean times w(t).
     """
     latency, inv_rate, quadratic = mean_links(p)
-    rank = mean_times(p)
+    rank = mean_times(p) if times is None else list(times)
     for t in reversed(p.order):
         longest = 0.0
         for v, data in p.children[t]:

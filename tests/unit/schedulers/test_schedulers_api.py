@@ -10,7 +10,17 @@ import pytest
 import schedulers
 from schedulers.errors import Infeasible
 
-OURS = ["cpop", "heft", "heft-balanced", "peft", "wave-auction", "wave-greedy", "wave-greedy-v4", "wave-random"]
+OURS = [
+    "cpop",
+    "heft",
+    "heft-balanced",
+    "peft",
+    "portfolio",
+    "wave-auction",
+    "wave-greedy",
+    "wave-greedy-v4",
+    "wave-random",
+]
 
 
 def two_nodes() -> schedulers.Problem:
