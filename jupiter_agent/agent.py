@@ -128,7 +128,7 @@ class Agent:
         promises.mend()
         effects = self.machine.restore(promises.replay(), self._performer.objects.sizes(), self._loop.time())
         promises.compact(self.machine.records(), self.machine.transfers.needs)
-        self._performer.perform(effects)
+        self._performer.perform(effects + self.machine.membership.recall(self._remembered.records))
         self._spawn(self._sample())
         self._spawn(self._remember())
         if self._config.http:

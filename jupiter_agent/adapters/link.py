@@ -1,7 +1,8 @@
 """A blocking session with one agent, for programs without a loop: is anybody there, who is it, talk to it.
 
 Reachability is judged by a plain TCP connect before a key is used; a failing handshake afterwards means that the key is
-wrong. The agent's own key is learned from its join socket, which only holders of the same join secret can serve.
+wrong. The agent's own key is learned from its join socket, which holders of any token can serve, and believed when the
+cluster's issuer has signed it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 
 import zmq
 
+from jupiter_agent.adapters.authority import ClusterAuthority
 from jupiter_agent.adapters.curve import (
     HANDSHAKE_FAILED,
     Context,
@@ -19,10 +21,11 @@ from jupiter_agent.adapters.curve import (
     monitor_events,
     readable,
 )
-from jupiter_agent.adapters.keys import Token
+from jupiter_agent.adapters.keys import ClusterKeys, Token, fingerprint
 from jupiter_agent.adapters.ports import first_open, join_address
+from jupiter_agent.core.ids import node_id
 from jupiter_agent.core.messages import Message
-from jupiter_agent.core.messages.membership import PROTOCOL_MAX, PROTOCOL_MIN, Iam, Refused, Who
+from jupiter_agent.core.messages.membership import PROTOCOL_MAX, PROTOCOL_MIN, Iam, Record, Refused, Who
 from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import PeerError, UnauthorisedError, UnreachableError, UsageError
 
@@ -116,7 +119,21 @@ def ask_who(context: Context, address: str, token: Token, limit_s: float = HANDS
             f"this program {PROTOCOL_MIN} to {PROTOCOL_MAX}",
             "use the `jupiter` of the agent's version",
         )
+    _check_member(answer, address, token)
     return answer
+
+
+def _check_member(iam: Iam, address: str, token: Token) -> None:
+    """Whoever holds a token can serve the door; only a member of the token's cluster has the issuer's word for the key
+    that the session is opened with."""
+    if not iam.admission:
+        raise UnreachableError(f"the agent at {address} is not a member of its cluster yet", "try again in a moment")
+    keys = ClusterKeys(token.fingerprint, b"", issuer=iam.cluster_key)
+    record = Record(iam.id, iam.name, address, iam.sign_key, iam.curve_key, iam.role, 0, 0, admission=iam.admission)
+    ours = fingerprint(iam.cluster_key) == token.fingerprint and node_id(iam.sign_key) == iam.id
+    if not ours or not ClusterAuthority(keys).verify_admission(record):
+        hint = "somebody stands between you and the cluster, or the token is of another one: ask who runs that host"
+        raise UnauthorisedError(f"the agent at {address} does not prove to be a member of the cluster", hint)
 
 
 def first_reachable(addresses: list[str]) -> list[str]:

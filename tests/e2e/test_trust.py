@@ -62,3 +62,59 @@ def test_an_expired_token_joins_nobody_calls_nothing_and_ends_its_sessions(make_
     s.terminate()
     s.run()
     eventually(lambda: a.nodes()["s"]["state"] == "alive", "who was admitted stays a member")
+
+
+def test_a_token_for_one_use_admits_one_node_and_a_revoked_one_ends_its_sessions(
+    make_agent: Make, tmp_path: Path
+) -> None:
+    a = make_agent("a")
+    once = token_of(a, tmp_path / "once", "--role", "worker", "--uses", "1")
+    make_agent("w", JUPITER_TOKEN_FILE=str(once))
+    eventually(lambda: a.nodes().get("w", {}).get("state") == "alive", "the first comes in")
+    late = [JUPITER_AGENT, "run", "--name", "late", "--bind", "127.0.0.1:0", "--state-dir", tmp_path / "late"]
+    run(late, 20, JUPITER_TOKEN_FILE=str(once)).refused(5, "the token has been used up", "token create")
+
+    [row] = a.ctl("token", "list", "-o", "json").ok().json()["items"]
+    assert (row["role"], row["state"], row["used"], row["uses"]) == ("worker", "used up", 1, 1)
+
+    words = ("ctl", "--peer", a.address, "--token-file", once)
+    jupiter(*words, "get", "nodes").ok()
+    a.ctl("token", "revoke", row["id"][:6]).ok()
+    jupiter(*words, "get", "nodes").refused(5, "it was revoked", "token create")
+    assert a.terminate() == 0
+    a.run()
+    jupiter(*words, "get", "nodes").refused(5, "it was revoked")
+
+
+def test_an_expelled_node_is_out_everywhere_and_the_old_tokens_open_nothing(make_agent: Make, tmp_path: Path) -> None:
+    a = make_agent("a")
+    old = tmp_path / "old"
+    old.write_text(a.token_file.read_text())
+    second = token_of(a, tmp_path / "second", "--role", "admin")
+    b = make_agent("b", JUPITER_TOKEN_FILE=str(second))
+    c = make_agent("c", JUPITER_TOKEN_FILE=str(second))
+    bad = make_agent("bad", JUPITER_TOKEN_FILE=str(second))
+    eventually(lambda: all(len(each.nodes()) == 4 for each in (a, b, c)), "all see all")
+    founded = json.loads((a.folder / "cluster.json").read_text())["join_secret"]
+    eventually(
+        lambda: json.loads((b.folder / "cluster.json").read_text())["join_secret"] == founded,
+        "an admin that came with a token of that role holds what judges all tokens",
+    )
+    assert c.terminate() == 0
+
+    told = b.ctl("token", "revoke", "--node", "bad").ok()
+    assert "revoked bad" in told.out
+    for each in (a, b):
+        eventually(lambda each=each: each.nodes()["bad"]["state"] == "dead", "it is dead for all")
+    eventually(lambda: not bad.runs, "it was told, and ends")
+    eventually(lambda: a.token_file.read_text() in told.out, "a has the new secret")
+    ended = run([JUPITER, "ctl", "--peer", a.address, "--token-file", old, "get", "nodes"])
+    ended.refused(5, "refused our key")
+    again = [JUPITER_AGENT, "run", "--name", "bad", "--bind", "127.0.0.1:0", "--state-dir", bad.folder]
+    run(again, 30).refused(5)
+
+    c.env = {}
+    c.run()
+    eventually(lambda: c.token_file.read_text() in told.out, "who was away has the new secret as well")
+    eventually(lambda: c.nodes().get("bad", {}).get("state", "dead") == "dead", "and knows who is out")
+    assert {name for name, row in a.nodes().items() if row["state"] == "alive"} == {"a", "b", "c"}

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -16,15 +17,17 @@ import pytest
 import zmq
 
 from jupiter_agent.adapters import client as client_module
+from jupiter_agent.adapters.authority import ClusterAuthority
 from jupiter_agent.adapters.client import Client
-from jupiter_agent.adapters.keys import ClusterKeys, NodeKeys, Token, derive_access, encode_token
+from jupiter_agent.adapters.keys import ClusterKeys, NodeIdentity, NodeKeys, Token, derive_access, encode_token
 from jupiter_agent.adapters.link import Link, LostError
 from jupiter_agent.adapters.ports import format_address
 from jupiter_agent.adapters.zeromq import ZmqTransport
+from jupiter_agent.core.ids import node_id
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call
 from jupiter_agent.core.messages.jobs import Chunk, ChunkRequest, Missing
-from jupiter_agent.core.messages.membership import Iam, Who
+from jupiter_agent.core.messages.membership import Iam, Record, Who
 from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import (
     EXIT_TIMEOUT,
@@ -43,8 +46,10 @@ TOKEN = encode_token(Token(CLUSTER.fingerprint, CLUSTER.join_secret))
 class FakeAgent:
     """Answers `Who`, calls and blobs."""
 
-    def __init__(self, store: dict[bytes, bytes], protocol: tuple[int, int] = (1, 1)) -> None:
-        self.store, self.protocol = store, protocol
+    def __init__(
+        self, store: dict[bytes, bytes], protocol: tuple[int, int] = (1, 1), issuer: ClusterKeys = CLUSTER
+    ) -> None:
+        self.store, self.protocol, self.issuer = store, protocol, issuer
         self.calls: list[str] = []
         self._keys = NodeKeys.new()
         self._loop = asyncio.new_event_loop()
@@ -77,7 +82,10 @@ class FakeAgent:
     def on_join(self, src: str, frame: bytes) -> None:
         who = decode(frame)
         assert isinstance(who, Who)
-        self._say(src, Iam(who.seq, "x" * 16, "n1", self._keys.curve.public, self.protocol, "9.9"))
+        sign_key, curve_key = NodeIdentity(self._keys.seed).public, self._keys.curve.public
+        record = Record(node_id(sign_key), "n1", self.address, sign_key, curve_key, "admin", 1, 0)
+        shown = (sign_key, "admin", ClusterAuthority(self.issuer).issue(record), self.issuer.issuer)
+        self._say(src, Iam(who.seq, record.id, "n1", curve_key, self.protocol, "9.9", *shown))
 
     def on_frame(self, src: str, frame: bytes) -> None:
         assert src.startswith("client:")
@@ -248,6 +256,18 @@ def test_another_clusters_token_is_refused(start: Start) -> None:
     with pytest.raises(UnauthorisedError):
         Client.open([start().address, "127.0.0.1:9"], foreign)
     assert time.monotonic() - began < 2.0
+
+
+def test_who_serves_the_door_without_being_a_member_gets_no_session(start: Start) -> None:
+    other = ClusterKeys.found()
+    forged = replace(other, issuer=CLUSTER.issuer)
+    for issuer in (other, forged):
+        middle = start(issuer=issuer)
+        with pytest.raises(UnauthorisedError, match="does not prove to be a member"):
+            Client.open([middle.address], TOKEN)
+        assert middle.calls == []
+    with pytest.raises(UnreachableError, match="not a member of its cluster yet"):
+        Client.open([start(issuer=replace(CLUSTER, issuer_secret=b"")).address], TOKEN)
 
 
 def test_an_agent_that_dies_during_the_handshake_is_lost_and_has_refused_nobody() -> None:

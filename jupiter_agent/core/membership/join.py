@@ -44,6 +44,8 @@ in an earlier life is believed whatever it is."""
 STRAY_S = 30.0
 """How often the address of one of the dead is tried as if it were a seed: somebody else may have come up there"""
 
+REFERRED = 4
+"""So many addresses are taken from one who cannot let us in"""
 INTRODUCE_S = 0.15
 """for our record to reach everybody from the sponsor before others are called"""
 
@@ -165,6 +167,7 @@ class Joiner:
             seed.me = True
             return
         if refused.reason in PASSING:
+            self._referred(refused)
             return
         if context.view.size() == 1 and not (context.joined and refused.reason in UNAUTHORISED - {SECRET}):
             code = EXIT_UNAUTHORISED if refused.reason in UNAUTHORISED else EXIT_FAILED
@@ -172,6 +175,11 @@ class Joiner:
         if refused.reason != self._refusal:
             self._refusal = refused.reason
             context.notice("error", "join refused", address=seed.address, reason=refused.reason, hint=refused.hint)
+
+    def _referred(self, refused: Refused) -> None:
+        """A member that cannot let us in names some that can: they are tried in this round. Members need it not."""
+        if not self._context.joined:
+            self.seeds.add_strays(refused.ask[:REFERRED])
 
 
 def _advice(refused: Refused) -> str:

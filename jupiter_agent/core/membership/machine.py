@@ -37,6 +37,7 @@ from jupiter_agent.core.membership.member import Member
 from jupiter_agent.core.membership.notary import Notary
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.probe import Prober
+from jupiter_agent.core.membership.recall import Recall
 from jupiter_agent.core.membership.relay import Relay
 from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.membership.routes import Routes
@@ -84,6 +85,7 @@ class Membership:
         self._overlay = Overlay(context, gossip, now)
         prober = self._prober = Prober(context, gossip)
         suspicions = self._suspicions = Suspicions(context, flood, roster, prober)
+        self._recall = Recall(context)
         self._joiner = Joiner(context, roster, self._overlay, now)
         self.notary = Notary(context, roster, now)
         self._sponsor = Sponsor(context, prober, self.notary)
@@ -187,6 +189,11 @@ class Membership:
         """Another address to try: `found_by` says who named it (join, token, remembered; others post `SeedsFound`)."""
         self._joiner.add_seed(Hint(address, found_by), self._context.view.clock.now)
 
+    def recall(self, records: Iterable[Record]) -> list[Effect]:
+        """Members met in an earlier life: they may be spoken to without the cluster's door."""
+        self._recall.remember(records)
+        return self._context.taken()
+
     def publish(self, key: str, value: dict[str, object], now: float, every_s: float = 0.0) -> list[Effect]:
         """Put a value of this node on everybody's board. CapacityError over 2 kB; an unchanged value is no news.
         `every_s`: the newest of what changes all the time is said this often, or less often in a large cluster."""
@@ -273,6 +280,7 @@ class Membership:
         self._overlay.on_tick(now)
         self._sponsor.on_tick(now)
         self.notary.on_tick(now)
+        self._recall.on_tick(now)
         self._routes.on_tick(now)
         self._relay.on_tick(now)
         if now >= self._heal_at:

@@ -149,6 +149,8 @@ class Notary:
 
     def on_tick(self, now: float) -> None:
         context = self._context
+        if self._ledger.is_revoked(context.me):
+            self._expel(context.me, now)
         if now >= self._compare_at:
             self._compare_at = now + COMPARE_S * context.rng.uniform(0.7, 1.3)
             links = context.live_links()

@@ -152,6 +152,12 @@ class SeedSet:
         """Addresses of the dead that are tried as if they were seeds, instead of those before."""
         self._strays = {address: Seed(address, "remembered") for address in addresses}
 
+    def add_strays(self, addresses: Collection[str]) -> None:
+        """To be tried in this round as well."""
+        for address in addresses:
+            if address not in self._seeds and len(self._strays) < MOST:
+                self._strays.setdefault(address, Seed(address, GOSSIP))
+
     def next(self, addresses: Known, ids: Known) -> Seed | None:
         """One to try now that is none of these, which live; it counts as tried then."""
         shares: dict[str, list[Seed]] = {}
