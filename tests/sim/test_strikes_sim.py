@@ -36,7 +36,7 @@ def played(task: str, **args: object) -> tuple[Grid, str, list[str]]:
     Something starts them again after 3 s, as a service manager does; home may be among them.
     """
     grid = formed(5)
-    job = grid.submit(HOME, killer(task), GOOD | {"bad": b"bad"}, **args)["id"]
+    job = grid.submit(HOME, killer(task), GOOD | {"bad": b"bad"}, replicas=0, **args)["id"]
     ended: list[str] = []
     over = False
     while not over and grid.now < 120.0:
