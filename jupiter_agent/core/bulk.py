@@ -24,7 +24,7 @@ from jupiter_agent.core.messages.bulk import PART_BYTES, Ask, Gone, Heard, Knock
 LEAST_PART_BYTES = 32 * 1024
 PART_S = 0.010
 """A part is about what passes in this time"""
-QUEUE_S = 0.010
+QUEUE_S = 0.020
 """What waits beyond two parts at most, in time at the present rate"""
 WINDOW_BYTES = 4 * 1024 * 1024
 KNOCK_S = 1.0
