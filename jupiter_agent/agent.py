@@ -23,13 +23,16 @@ from typing import Any
 
 from jupiter_agent import __version__
 from jupiter_agent.adapters.bulk import BulkChannel
+from jupiter_agent.adapters.discovery import Discovery, Sources
 from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.keyring import Keyring
 from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, is_token
+from jupiter_agent.adapters.mdns import Announced
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
+from jupiter_agent.adapters.ports import numeric
 from jupiter_agent.adapters.remembered import Remembered
 from jupiter_agent.adapters.sandbox import BWRAP
 from jupiter_agent.adapters.sandbox import find as find_sandbox
@@ -37,8 +40,8 @@ from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
 from jupiter_agent.adapters.state import StateDir, has_cluster
 from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
-from jupiter_agent.config import Config, parse_address
-from jupiter_agent.core.effects import Effect, Halt
+from jupiter_agent.config import Config, beacon_group, parse_address, uses_mdns
+from jupiter_agent.core.effects import Browse, Effect, Halt, LookUp
 from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
 from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.membership import PROFILES, Joined, Membership, Recorded, Rekeyed
@@ -96,12 +99,19 @@ class Agent:
         self._started_at = time.time()
         rng = random.Random()
         trust = Trust(identity, keyring.authority, NodeSealer(keys.curve), keyring.ledger)
-        seeds = [address for address in addresses if address != self.address]
+        seeds = [address for address in addresses if numeric(address)]
         membership = Membership(record, trust, PROFILES[config.profile], seeds, rng, now)
         for seed in token.seeds if token else keyring.seeds:
             membership.add_seed(seed, "token")
         for address in self._remembered.addresses:
             membership.add_seed(address, "remembered")
+        for address in set(addresses) - set(seeds):
+            membership.seeds.add_name(address)
+        sources = Sources(uses_mdns(config, os.environ), beacon_group(config))
+        announced = Announced(identity.id, self.address, keyring.authority.keys.fingerprint.hex())
+        self._discovery = Discovery(sources, announced, access, lambda: self.machine.boot, self._post)
+        if self._discovery.listens:
+            membership.seeds.listen()
         settings = PeerSettings(slots=max(8, 4 * cpus()), wall_offset_s=self._started_at - now)
         self.machine = Peer(membership, identity, rng, self.token, settings)
         self.machine.transfers.bulk = True
@@ -135,6 +145,7 @@ class Agent:
             await self._serve_http()
         promises.on_crash = self._on_crash
         self._driver.start()
+        await self._discovery.start()
         self._write_agent_file()
         for notice in self._state.notices:
             log.warning("%s", notice)
@@ -153,6 +164,7 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         self._driver.stop()
+        await self._discovery.close()
         self._remembered.save(self.machine.membership)
         self._performer.forwards.close()
         await self._performer.runner.close()
@@ -202,8 +214,11 @@ class Agent:
         return self._loop.time() - self._driver.last_turn < HEALTHY_S
 
     def _metrics(self) -> str:
-        counters = {**self._network.counters(), **self._performer.counters, **self._bulk.counters}
-        return metrics_text(self.machine, counters, self._driver.backlog())
+        return metrics_text(self.machine, self._counters(), self._driver.backlog())
+
+    def _counters(self) -> dict[str, int]:
+        parts = (self._network.counters(), self._performer.counters, self._bulk.counters, self._discovery.counters())
+        return {name: count for part in parts for name, count in part.items()}
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -220,6 +235,8 @@ class Agent:
             self._driver.stop()
             if not self._halted.done():
                 self._halted.set_result(effect)
+        elif isinstance(effect, LookUp | Browse):
+            self._discovery.perform(effect)
         elif isinstance(effect, Joined):
             self._state.set_boot(effect.boot)
             self._remembered.admission = effect.admission
@@ -230,6 +247,7 @@ class Agent:
                 self._network.expire_client(key)
         elif isinstance(effect, Rekeyed):
             self._network.rekey(self._keyring.access())
+            self._discovery.rekey(self._keyring.access())
             self._write_file("token", self.token().text + "\n")
 
     def _on_crash(self, error: BaseException) -> None:
@@ -245,7 +263,7 @@ class Agent:
         """SIGUSR1: write diagnostics.json, what is loaded and counted in this process."""
         content = {
             "modules": sorted({name.partition(".")[0] for name in sys.modules}),
-            "counters": {**self._network.counters(), **self._performer.counters, **self._bulk.counters},
+            "counters": self._counters(),
             "membership": dict(self.machine.membership.counters),
             "backlog": self._driver.backlog(),
         }

@@ -7,6 +7,7 @@ $XDG_STATE_HOME/jupiter-agent, else ~/.local/state/jupiter-agent.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -23,6 +24,9 @@ DEFAULT_BIND = "0.0.0.0:7421"
 
 PROFILES = ("lan", "wan", "manet")
 ISOLATION = ("auto", "bwrap", "none")
+SWITCH = ("auto", "on", "off")
+DEFAULT_BEACON = "239.255.74.21:7423"
+"""A group of the range that networks keep to themselves"""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -92,6 +96,20 @@ def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
     return parse
 
 
+def _beacon(value: Any) -> str:
+    """GROUP:PORT, or one of `SWITCH`."""
+    if value in SWITCH:
+        return str(value)
+    host, _, port = parse_address(_text(value)).rpartition(":")
+    try:
+        multicast = ipaddress.IPv4Address(host).is_multicast
+    except ValueError:
+        multicast = False
+    if not multicast or not int(port):
+        raise ValueError(f"{value!r} is no IPv4 multicast group with a port, as {DEFAULT_BEACON}")
+    return str(value)
+
+
 def _setting(parse: Callable[[Any], Any], metavar: str, text: str, default: Any = "") -> Any:
     return field(default=default, metadata={"parse": parse, "metavar": metavar, "help": text})
 
@@ -116,6 +134,15 @@ class Config:
         "auto",
     )
     expose: tuple[Path, ...] = _setting(_folders, "DIR", "a folder tasks may read in a place hidden from them", ())
+    mdns: str = _setting(
+        _one_of(SWITCH), "|".join(SWITCH), "find agents nearby by mDNS (auto: not on loopback, in pods, manet)", "auto"
+    )
+    beacon: str = _setting(
+        _beacon,
+        "GROUP:PORT",
+        f"multicast beacon, on or off (default auto: {DEFAULT_BEACON} with --profile manet)",
+        "auto",
+    )
     log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
 
 
@@ -159,6 +186,29 @@ def load(flags: Mapping[str, Any], env: Mapping[str, str], config_file: Path | N
     values["name"] = values.get("name") or _host_name()
     values.setdefault("state_dir", default_state_dir(env))
     return Config(**values)
+
+
+def uses_mdns(config: Config, env: Mapping[str, str]) -> bool:
+    """Left alone: where others can be met and nothing better is there. A pod's cluster has DNS, manets have beacons."""
+    if config.mdns != "auto":
+        return config.mdns == "on"
+    return not (_is_loopback(config.bind) or "KUBERNETES_SERVICE_HOST" in env or config.profile == "manet")
+
+
+def beacon_group(config: Config) -> str:
+    """Where beacons go, or ''."""
+    wanted = config.beacon
+    if wanted == "auto":
+        wanted = "on" if config.profile == "manet" and not _is_loopback(config.bind) else "off"
+    return {"on": DEFAULT_BEACON, "off": ""}.get(wanted, wanted)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _host_name() -> str:

@@ -116,7 +116,7 @@ class Fleet:
 
     def _order(self, name: str) -> Order:
         token = self.folder / "token"
-        settings = {"bind": self.ground.address(name), "profile": self._profile}
+        settings = {"bind": self.ground.address(name), "profile": self._profile, "mdns": "off", "beacon": "off"}
         if token.exists():
             settings["token_file"] = str(token)
         folder = str(self.folder / name)

@@ -13,7 +13,7 @@ from jupiter_agent import __version__, config
 from jupiter_agent.cli.guard import guarded
 from jupiter_agent.errors import UsageError
 
-FLAGS = ("name", "bind", "advertise", "state_dir", "join", "profile", "http")
+FLAGS = ("name", "bind", "advertise", "state_dir", "join", "profile", "http", "mdns", "beacon")
 """Settings that have a flag; the others are set in the file or the environment."""
 
 

@@ -74,6 +74,7 @@ class Node:
         if token_file:
             environment["JUPITER_TOKEN_FILE"] = str(token_file)
         command = [*AGENT, "run", "--name", self.name, "--bind", self.bind, "--state-dir", str(self.folder)]
+        command += ["--mdns", "off", "--beacon", "off"]  # local clusters never meet
         if self.place.profile:
             command += ["--profile", self.place.profile]
         if self.place.netns:

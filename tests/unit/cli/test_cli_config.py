@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from jupiter_agent.cli import agent_main
-from jupiter_agent.config import Config, default_state_dir, load, parse_address
+from jupiter_agent.config import Config, beacon_group, default_state_dir, load, parse_address, uses_mdns
 from jupiter_agent.errors import JupiterError, UsageError
 
 
@@ -64,6 +64,31 @@ def test_addresses_have_a_host_and_a_port(text: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "mdns", "beacon"),
+    [
+        ({}, {}, True, ""),
+        ({"bind": "127.0.0.1:7000"}, {}, False, ""),
+        ({"bind": "[::1]:7000", "profile": "manet"}, {}, False, ""),
+        ({"bind": "127.0.0.1:7000", "mdns": "on", "beacon": "on"}, {}, True, "239.255.74.21:7423"),
+        ({"mdns": "off"}, {}, False, ""),
+        ({"profile": "manet"}, {}, False, "239.255.74.21:7423"),
+        ({"profile": "manet", "beacon": "off"}, {}, False, ""),
+        ({"beacon": "239.1.1.1:9"}, {}, True, "239.1.1.1:9"),
+        ({}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False, ""),
+    ],
+)
+def test_discovery_is_on_where_others_can_be_met(flags, env, mdns: bool, beacon: str) -> None:
+    config = load(flags, env)
+    assert (uses_mdns(config, env), beacon_group(config)) == (mdns, beacon)
+
+
+@pytest.mark.parametrize("beacon", ["maybe", "10.0.0.1:7", "239.1.1.1", "239.1.1.1:0", "[ff02::1]:7"])
+def test_a_beacon_needs_a_multicast_group_with_a_port(beacon: str) -> None:
+    with pytest.raises(UsageError, match="--beacon"):
+        load({"beacon": beacon}, {})
 
 
 def test_the_state_folder_of_a_user_is_in_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
