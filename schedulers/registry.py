@@ -23,6 +23,7 @@ BUILT_IN = {
     "heft-balanced": "schedulers.heft:heft_balanced",
     "peft": "schedulers.peft:peft",
     "portfolio": "schedulers.portfolio:portfolio",
+    "tp-heft": "schedulers.throughput:tp_heft",
     "wave-auction": "schedulers.auction:wave_auction",
     "wave-greedy": "schedulers.wave:wave_greedy",
     "wave-greedy-v4": "schedulers.wave:wave_greedy_v4",

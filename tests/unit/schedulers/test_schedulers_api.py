@@ -16,6 +16,7 @@ OURS = [
     "heft-balanced",
     "peft",
     "portfolio",
+    "tp-heft",
     "wave-auction",
     "wave-greedy",
     "wave-greedy-v4",
