@@ -45,7 +45,7 @@ class ClusterAuthority:
         self, keys: ClusterKeys, ledger: Ledger | None = None, on_change: Callable[[ClusterKeys], None] | None = None
     ) -> None:
         self.keys = keys
-        self.ledger = ledger or Ledger()
+        self.ledger = Ledger() if ledger is None else ledger
         self._on_change = on_change
 
     def _change(self, keys: ClusterKeys) -> None:

@@ -16,17 +16,19 @@ import zmq
 
 from jupiter_agent.adapters.keys import Token, decode_token
 from jupiter_agent.adapters.link import Link, LostError, first_reachable, open_link
-from jupiter_agent.core.messages.control import Answer, BlobWrite, Call
+from jupiter_agent.core.messages.control import ASK, Answer, BlobWrite, Call
 from jupiter_agent.core.messages.jobs import CHUNK_BYTES, Chunk, ChunkRequest, Missing
 from jupiter_agent.errors import (
     EXIT_OK,
     EXIT_TIMEOUT,
+    EXIT_UNAUTHORISED,
     CapacityError,
     JupiterError,
     UnauthorisedError,
     UnreachableError,
 )
 
+MOST_REFERRED = 4
 WINDOW = 4
 """Parts of an object under way at once: 1 MiB."""
 
@@ -39,6 +41,14 @@ IDEMPOTENT = frozenset(
 )
 
 _T = TypeVar("_T")
+
+
+class _ElsewhereError(UnauthorisedError):
+    """This agent's role does not allow what was asked, and nothing was done; these may do it."""
+
+    def __init__(self, answer: Answer, addresses: list[str]) -> None:
+        super().__init__(answer.error, answer.hint)
+        self.addresses = addresses
 
 
 class Client:
@@ -105,10 +115,17 @@ class Client:
 
     def _repeat(self, once: Callable[[Link], _T], verb: str, *, idempotent: bool) -> _T:
         """Do it; when the agent dies meanwhile and it may be repeated, do it again at the next, each address once."""
-        for left in reversed(range(max(2, len(self._addresses)))):
+        sent_on = False
+        for left in reversed(range(max(2, len(self._addresses)) + 1)):
             link = self._connected()
             try:
                 return once(link)
+            except _ElsewhereError as error:
+                if sent_on or not error.addresses:
+                    raise
+                sent_on = True
+                self._hang_up()
+                self._addresses = list(dict.fromkeys([*error.addresses, *self._addresses]))
             except LostError as error:
                 self._hang_up()
                 self._addresses.append(self._addresses.pop(0))
@@ -150,6 +167,9 @@ class Client:
                 raise JupiterError(late, "it may still be done; ask again later", EXIT_TIMEOUT)
             if isinstance(message, Answer) and message.seq in seqs:
                 if message.exit_code != EXIT_OK:
+                    body = message.body if isinstance(message.body, dict) else {}
+                    if isinstance(ask := body.get(ASK), list) and message.exit_code == EXIT_UNAUTHORISED:
+                        raise _ElsewhereError(message, [str(address) for address in ask[:MOST_REFERRED]])
                     raise JupiterError(message.error, message.hint, message.exit_code)
                 return message
 

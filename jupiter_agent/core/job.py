@@ -32,6 +32,9 @@ MEAN_LATENCY_S, MEAN_INV_RATE = 0.001, 1e-8
 WISH = 1000
 """So much a person's word adds to the basis of a register"""
 
+LEAP = 1 << 20
+"""No epoch gets so far ahead of what is known here: an untrue register of the highest epoch would stand for ever"""
+
 ACTIVE = ("mapping", "running", "waiting")
 """States of a job that is not over."""
 
@@ -132,13 +135,16 @@ class Job:
         return chain
 
     def merge(self, registers: list[Register]) -> list[Register]:
-        """Take in registers; the ones that won. Registers of unknown tasks are a peer's mistake and ignored."""
+        """Take in registers; the ones that won. Registers of unknown tasks, and leaps of epochs, are a peer's
+        mistake and ignored."""
         won = []
         for register in registers:
             if register.task not in self.tasks and register.task not in self.side:
                 continue
-            self._named[register.node] = None
             mine = self.registers.get(register.task)
+            if max(register.epoch, register.basis) > LEAP + (max(mine.epoch, mine.basis) if mine else 0):
+                continue
+            self._named[register.node] = None
             if mine is None or register.version() > mine.version():
                 self.registers[register.task] = register
                 won.append(register)
@@ -146,7 +152,7 @@ class Job:
         return won
 
     def merge_home(self, home: HomeVersion) -> bool:
-        if home <= self.home:
+        if home <= self.home or home.epoch > self.home.epoch + LEAP:
             return False
         self.home = home
         self._named[home.writer] = None

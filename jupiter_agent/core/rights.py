@@ -1,7 +1,8 @@
 """What each role may ask of an agent, and say to it: tables, judged where a message arrives.
 
 A call is judged by the role of who brings it: the role in a client's token, or the role of the member that passes it
-on. A member can therefore pass on no more than its own role allows.
+on. A member can therefore pass on no more than its own role allows: a client that may submit is sent on by a worker, to
+a node that may, with its own token in its hand.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.effects import Effect, Send
 from jupiter_agent.core.ids import CLIENT_PREFIX
 from jupiter_agent.core.membership import Member
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
-from jupiter_agent.core.messages.control import BlobWrite, Call
+from jupiter_agent.core.messages.control import ASK, Answer, BlobWrite, Call
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.trust import ROLES
 from jupiter_agent.core.uploads import refusal
-from jupiter_agent.errors import PeerError, UnauthorisedError
+from jupiter_agent.errors import EXIT_UNAUTHORISED, PeerError, UnauthorisedError
 
 READ = frozenset(
     {"get", "describe", "explain", "stats", "log", "logs", "read-log", "events", "results", "diagnose"}
@@ -34,6 +35,9 @@ MAY_SUBMIT = frozenset({"admin", "submit"})
 JOB_MESSAGES = frozenset(
     kind for kind in vars(jm).values() if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 )
+
+REFERRED = 4
+"""So many nodes are named that may do what this one may not"""
 
 FROM_OBSERVERS = frozenset({jm.ChunkRequest, jm.Chunk, jm.Missing, jm.Links, jm.LinksWanted})
 """Of the messages about jobs, what a member that runs nothing has to say."""
@@ -82,8 +86,9 @@ def forbidden(around: Members, src: str, message: Message) -> list[Effect] | Non
         if not may_call(mine.role, verb):
             able = [members[node].record for node in around.alive() if may_call(members[node].record.role, verb)]
             hint = f"ask {able[0].name}: --peer {able[0].address}" if able else "start one of role admin or submit"
-            error = UnauthorisedError(f"node {mine.name} is of role {mine.role} and may not {verb}", hint)
-            return [refusal(src, message.seq, error)]
+            error = f"node {mine.name} is of role {mine.role} and may not {verb}"
+            body = {ASK: [record.address for record in able[:REFERRED]]}
+            return [Send(src, Answer(message.seq, EXIT_UNAUTHORISED, body, error, hint))]
     exchanged = may_say(role, message) and may_say(mine.role, message)
     if type(message) in JOB_MESSAGES and member is not None and src != mine.id and not exchanged:
         raise PeerError(f"{type(message).__name__}: from role {role} to role {mine.role}")

@@ -18,7 +18,7 @@ from jupiter_agent.core import records
 from jupiter_agent.core.copies import Stream
 from jupiter_agent.core.effects import StoreInline
 from jupiter_agent.core.intake import Item
-from jupiter_agent.core.job import decode_spec
+from jupiter_agent.core.job import LEAP, decode_spec
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, JobSpec, Register, SignedSpec
 from jupiter_agent.core.records import Entry
 from jupiter_agent.core.transfer import Transfers
@@ -60,6 +60,8 @@ class Shelf:
     def learn(self, home: HomeVersion, deputies: Deputies, complete: bool) -> bool:
         """News of the register; True when it changed. With a new home everything is owed again."""
         if (home, deputies.n, complete) <= (self.home, self.deputies.n, self.complete):
+            return False
+        if home.epoch > self.home.epoch + LEAP:
             return False
         if home != self.home:
             self.owed, self.facts_owed, self.told_all, self.handing = set(self.items), True, False, None

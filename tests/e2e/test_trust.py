@@ -36,8 +36,10 @@ def test_a_worker_runs_tasks_and_neither_it_nor_its_token_can_submit(make_agent:
         jupiter(*worker, "submit", EXAMPLE, "--samples").refused(5, "role worker may not submit", "--role R")
         jupiter(*worker, "token", "create").refused(5, "role worker may not token")
         jupiter(*worker, "drain", "a").refused(5, "role worker may not drain")
-    owner = ("ctl", "--peer", w.address, "--token-file", a.token_file)
-    jupiter(*owner, "submit", EXAMPLE, "--samples").refused(5, "node w is of role worker", a.address)
+    submitter = token_of(a, tmp_path / "submit", "--role", "submit")
+    for file in (a.token_file, submitter):
+        words = ("ctl", "--peer", w.address, "--token-file", file, "-o", "json", "submit", EXAMPLE, "--samples")
+        assert jupiter(*words).ok().json()["home"] == "a", "who may submit is sent on to a node that takes the job"
     assert a.nodes()["w"]["state"] == "alive"
 
     assert w.terminate() == 0
@@ -108,7 +110,7 @@ def test_an_expelled_node_is_out_everywhere_and_the_old_tokens_open_nothing(make
         eventually(lambda each=each: each.nodes()["bad"]["state"] == "dead", "it is dead for all")
     eventually(lambda: not bad.runs, "it was told, and ends")
     eventually(lambda: a.token_file.read_text() in told.out, "a has the new secret")
-    ended = run([JUPITER, "ctl", "--peer", a.address, "--token-file", old, "get", "nodes"])
+    ended = jupiter("ctl", "--peer", a.address, "--token-file", old, "get", "nodes")
     ended.refused(5, "refused our key")
     again = [JUPITER_AGENT, "run", "--name", "bad", "--bind", "127.0.0.1:0", "--state-dir", bad.folder]
     run(again, 30).refused(5)

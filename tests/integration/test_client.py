@@ -31,6 +31,7 @@ from jupiter_agent.core.messages.membership import Iam, Record, Who
 from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import (
     EXIT_TIMEOUT,
+    EXIT_UNAUTHORISED,
     EXIT_UNPLACEABLE,
     CapacityError,
     JupiterError,
@@ -105,6 +106,8 @@ class FakeAgent:
         self.calls.append(call.verb)
         if call.verb == "refuse":
             self._say(src, Answer(call.seq, EXIT_UNPLACEABLE, None, "no node fits", "add one"))
+        elif call.args.get("ask") and self.address not in call.args["ask"]:
+            self._say(src, Answer(call.seq, EXIT_UNAUTHORISED, {"ask": call.args["ask"]}, "may not", "ask there"))
         elif call.args.get("die"):
             self._end()
         elif call.verb != "hang":
@@ -268,6 +271,19 @@ def test_who_serves_the_door_without_being_a_member_gets_no_session(start: Start
         assert middle.calls == []
     with pytest.raises(UnreachableError, match="not a member of its cluster yet"):
         Client.open([start(issuer=replace(CLUSTER, issuer_secret=b"")).address], TOKEN)
+
+
+def test_a_call_that_an_agent_may_not_answer_is_asked_where_it_says_and_no_further(start: Start) -> None:
+    worker, able = start(), start()
+    client = Client.open([worker.address], TOKEN)
+    assert client.call("submit", {"ask": [able.address]})["by"] == able.address
+    assert client.address == able.address
+    client.close()
+    client = Client.open([worker.address], TOKEN)
+    with pytest.raises(UnauthorisedError, match="may not"):
+        client.call("submit", {"ask": ["127.0.0.1:1"]})
+    client.close()
+    assert worker.calls == ["submit"] * 3
 
 
 def test_an_agent_that_dies_during_the_handshake_is_lost_and_has_refused_nobody() -> None:

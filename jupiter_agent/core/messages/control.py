@@ -18,6 +18,10 @@ class Call(Message, frozen=True, tag=60):
     args: dict[str, Any] = {}
 
 
+ASK = "ask"
+"""In the body of a refusal: addresses of nodes that may do it; the client asks there by itself"""
+
+
 class Answer(Message, frozen=True, tag=61):
     """`exit_code` 0: `body` is the JSON shape of DESIGN 10; else `error` and `hint` are for the user."""
 

@@ -22,8 +22,8 @@ from jupiter_agent.adapters.keys import (
     granted,
 )
 from jupiter_agent.adapters.state import StateDir
-from jupiter_agent.core.membership.join import EXPIRED, FORBIDDEN, NO_ISSUER
-from jupiter_agent.core.messages.membership import Join, Record
+from jupiter_agent.core.membership.join import EXPIRED, FORBIDDEN, NO_ISSUER, REVOKED, USED_UP
+from jupiter_agent.core.messages.membership import NODE_REVOKED, TOKEN_REVOKED, Join, Record
 from jupiter_agent.core.trust import Trust
 from jupiter_agent.errors import PeerError, UsageError
 
@@ -143,4 +143,108 @@ def test_a_state_folder_keeps_the_role_it_was_joined_with(tmp_path: Path) -> Non
     assert keys.access().operator.public == derive_access(CLUSTER.join_secret).operator.public
     assert keys.access().operator.secret == ""
     assert CLUSTER.join_secret.hex() not in (tmp_path / "cluster.json").read_text()
+    state.close()
+
+
+def test_a_token_of_two_uses_lets_two_nodes_in_again_and_again_and_no_third() -> None:
+    issuer = admin()
+    given = granted(OWNER, CLUSTER.issuer_secret, "worker", 0.0, 2)
+    asked = [request(given, "worker") for _ in range(3)]
+    for join in asked[:2]:
+        assert issuer.objection(join) == ("", "")
+        use = issuer.use_of(join)
+        assert use is not None
+        assert issuer.verify_entry(use)
+        assert issuer.ledger.add(use)
+    assert issuer.objection(asked[0]) == ("", "")
+    assert issuer.objection(asked[2])[0] == USED_UP
+
+
+def test_nobody_can_enter_a_use_of_a_token_that_is_not_in_its_hands() -> None:
+    issuer = admin()
+    given, other = (granted(OWNER, CLUSTER.issuer_secret, "worker", 0.0, 2) for _ in range(2))
+    mine, theirs = (issuer.use_of(request(token, "worker")) for token in (given, other))
+    assert mine is not None
+    assert theirs is not None
+    for forged in (
+        msgspec.structs.replace(mine, data=theirs.data),
+        msgspec.structs.replace(mine, number=1),
+        msgspec.structs.replace(mine, subject=theirs.subject),
+        msgspec.structs.replace(mine, data=b"\x90"),
+        msgspec.structs.replace(mine, signature=b""),
+    ):
+        assert not issuer.verify_entry(forged)
+    assert issuer.use_of(request(token("worker"), "worker")) is None
+
+
+def test_a_revoked_token_opens_nothing_and_a_revoked_node_needs_more_than_its_admission() -> None:
+    issuer = admin()
+    given = token("worker")
+    asked = request(given, "worker")
+    revoked = issuer.signed_entry(TOKEN_REVOKED, grants.from_bytes(given.grant).id)
+    expelled = issuer.signed_entry(NODE_REVOKED, asked.record.id)
+    assert revoked is not None
+    assert expelled is not None
+    issuer.ledger.load([revoked])
+    assert issuer.objection(asked)[0] == REVOKED
+    with pytest.raises(PeerError, match=REVOKED):
+        issuer.client(given.grant)
+    admitted = msgspec.structs.replace(asked.record, admission=issuer.issue(asked.record))
+    assert issuer.objection(Join(admitted)) == ("", "")
+    issuer.ledger.load([expelled])
+    assert issuer.objection(Join(admitted))[0] == REVOKED
+
+
+def test_entries_of_the_ledger_are_the_issuers_alone() -> None:
+    entry = admin().signed_entry(NODE_REVOKED, "n" * 16)
+    assert entry is not None
+    assert admin().verify_entry(entry)
+    assert not admin().verify_entry(msgspec.structs.replace(entry, subject="m" * 16))
+    assert ClusterAuthority(replace(CLUSTER, issuer_secret=b"")).signed_entry(NODE_REVOKED, "n") is None
+    foreign = ClusterAuthority(ClusterKeys.found()).signed_entry(NODE_REVOKED, "n")
+    assert foreign is not None
+    assert not admin().verify_entry(foreign)
+
+
+def test_an_admin_of_a_role_token_takes_the_join_secret_that_fits_its_door_and_judges_all_tokens() -> None:
+    given = token("admin")
+    second = ClusterAuthority(
+        replace(CLUSTER, join_secret=b"", door=given.door, token_secret=given.secret, grant=given.grant)
+    )
+    mark, whole = second.door()
+    assert (mark, whole) == (admin().door()[0], False)
+    for false in (b"x" * 32, b"", given.door):
+        assert not second.take_over(false, mark)
+    assert second.take_over(admin().hand_over("admin"), mark)
+    assert second.objection(request(OWNER, "worker")) == ("", "")
+    assert second.keys.own() == CLUSTER.own()
+
+
+def test_after_a_rotation_a_worker_takes_the_doors_keys_and_never_the_secret() -> None:
+    given = token("worker")
+    worker = ClusterAuthority(
+        ClusterKeys(CLUSTER.fingerprint, b"", (), b"", b"", given.door, given.secret, given.grant)
+    )
+    owner = admin()
+    secret, mark = owner.new_secret()
+    assert not worker.take_over(owner.hand_over("worker"), mark), "the old door does not fit"
+    assert owner.take_over(secret, mark)
+    assert not worker.take_over(owner.hand_over("admin"), mark)
+    assert worker.take_over(owner.hand_over("worker"), mark)
+    assert worker.keys.access().join_client == derive_access(secret).join_client
+    assert (worker.keys.join_secret, worker.keys.role) == (b"", "worker")
+
+
+def test_another_token_makes_an_admin_no_less_and_opens_a_door_that_was_changed(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    state.keep_cluster(CLUSTER)
+    with pytest.raises(UsageError, match="is of role admin, the token of role worker"):
+        state.cluster_keys(token("worker"))
+    assert state.cluster_keys(token("admin")).join_secret == CLUSTER.join_secret
+    rotated = Token(CLUSTER.fingerprint, b"r" * 32)
+    for after in (rotated, granted(rotated, CLUSTER.issuer_secret, "admin", 0.0)):
+        state.keep_cluster(CLUSTER)
+        kept = state.cluster_keys(after)
+        assert (kept.role, kept.issuer_secret) == ("admin", CLUSTER.issuer_secret)
+        assert kept.access().join_client == derive_access(b"r" * 32).join_client
     state.close()
