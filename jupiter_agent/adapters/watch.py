@@ -17,7 +17,8 @@ from pathlib import Path
 from jupiter_agent.adapters.limits import Allowed, size
 from jupiter_agent.adapters.proctree import reap_orphans, usage
 
-LOOK_S = 0.25
+LOOK_S, LOOK_SHARE = 0.25, 40.0
+"""least pause between two looks, and how much longer than the look itself it is: at most a fortieth of a core"""
 DISK_S, DISK_SHARE = 0.5, 20.0
 """least seconds between two looks at a folder, and how much longer than the look itself the pause is"""
 _INPUTS = "in"
@@ -64,10 +65,11 @@ class Watch:
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
+        took = 0.0
         while self._watched:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(max(LOOK_S, took * LOOK_SHARE))
             self._oom_kills = oom_kills()
-            found = await loop.run_in_executor(None, _look_at, list(self._watched.values()))
+            found, took = await loop.run_in_executor(None, _look_at, list(self._watched.values()))
             for watched, excess in found:
                 if self._watched.get(watched.pid) is watched:
                     self.drop(watched.pid)
@@ -83,9 +85,12 @@ def oom_kills() -> int:
         return 0
 
 
-def _look_at(every: list[Watched]) -> list[tuple[Watched, str]]:
+def _look_at(every: list[Watched]) -> tuple[list[tuple[Watched, str]], float]:
+    """Who exceeds what, and the CPU seconds it took to see it."""
+    began = time.thread_time()
     reap_orphans()
-    return [(watched, excess) for watched in every if (excess := _excess(watched))]
+    found = [(watched, excess) for watched in every if (excess := _excess(watched))]
+    return found, time.thread_time() - began
 
 
 def _excess(watched: Watched) -> str:
