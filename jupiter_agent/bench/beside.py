@@ -61,7 +61,8 @@ def main(layers, width, edges):
         for _ in range(5):
             began, above, last = time.perf_counter(), [], []
             for layer in range(layers):
-                last = [client.submit(pause, *[above[p] for p in edges[layer][i]], pure=False) for i in range(width)]
+                parents = [[above[p] for p in edges[layer][i]] if layer else [] for i in range(width)]
+                last = [client.submit(pause, *each, pure=False) for each in parents]
                 above = last
             client.gather(last)
             times.append(time.perf_counter() - began)
