@@ -20,6 +20,7 @@ from jupiter_agent.core.effects import Deliver, Effect, Notice, Send, StopTask, 
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.intake import Item, Parts
+from jupiter_agent.core.intervals import Number
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import (
     Copied,
@@ -28,7 +29,6 @@ from jupiter_agent.core.messages.jobs import (
     JobOver,
     Obj,
     Parcel,
-    RunStarted,
     TaskReport,
     clipped,
 )
@@ -177,9 +177,10 @@ class Home(Remembered):
     def _finish(self, name: str, now: float) -> list[Effect]:
         """FINISHED: nobody needs anything of the item any more, under whatever number."""
         item = self.items[name]
-        if not item.pending:
-            self._execution.finished.add(item.number)
-        for number in item.others:
+        return [] if item.pending else self._void([item.number, *item.others], now)
+
+    def _void(self, numbers: list[Number], now: float) -> list[Effect]:
+        for number in numbers:
             self._execution.finished.add(number)
         self._execution.on_finished(now)
         return self.telling.spread(now)
@@ -302,10 +303,10 @@ class Home(Remembered):
             del self._unsafe[name]
         return self._admit(now) if safe else []
 
-    def resume(self, now: float, patient_until: float = -inf, source: str = "") -> list[Effect]:
+    def resume(self, now: float, patient_until: float = 0.0, source: str = "") -> list[Effect]:
         """After the journal is replayed: keep the results, and put the unfinished items into the DAG again.
 
-        `patient_until`: after a restart; deputies not heard of until then are gone. What is not in the store is
+        `patient_until`: deputies not heard of by then are gone; -inf: another node was home. What is not in the store is
         fetched from the deputies, or from `source`, the home before this one, whose lost results are made again.
         """
         self.copies.start(self._deputies, patient_until)
@@ -362,6 +363,7 @@ class Home(Remembered):
         anew = item.pending and (mine is None or not mine.pending or not records.same_input(mine, theirs))
         if mine is not None and not records.same_input(mine, theirs):
             item.others, item.number = [*item.others, item.number], self.intake.next_number()
+            self._void(item.others, now)  # nothing of either may mix with what runs from now on
         effects = self._hold(records.kept(item), "", now)
         if mine is not None:
             self._transfers.release(records.kept(mine), now)
@@ -381,14 +383,6 @@ class Home(Remembered):
         """Another node is home: the home script ends, nothing waits here any more."""
         self.intake.stop()
         return [StopTask(self.job.id, HOME)] if self.job.spec.home_task else []
-
-    def on_own_run(self, message: RunStarted) -> list[Effect]:
-        """A run with strikes begins or ends on home's own node: if this agent ends now, its next life must know."""
-        item, run = self.items.get(message.item), (self._around.boot, message.task)
-        if item is None or message.over is (run not in item.inside):
-            return []
-        (item.inside.remove if message.over else item.inside.append)(run)
-        return [self._append("inside", (message.item, item.inside))]
 
     def abandon(self, now: float) -> None:
         """The job is refused after all: nothing of it was told to anybody, nothing of it stays."""

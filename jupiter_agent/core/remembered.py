@@ -16,7 +16,7 @@ from jupiter_agent.core.effects import Append, Effect
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.intake import Intake, Item
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, Obj, Register
+from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, Obj, Register, RunStarted
 from jupiter_agent.core.records import Entry, Record, home_record
 from jupiter_agent.core.replication import Replication, Then
 from jupiter_agent.core.surroundings import Surroundings
@@ -156,3 +156,11 @@ class Remembered:
         return self.job.over in ("completed", "failed") and any(
             item.pending and (item.name not in self.items or self.items[item.name].pending) for item in items
         )
+
+    def on_own_run(self, message: RunStarted) -> list[Effect]:
+        """A run with strikes begins or ends on home's own node: if this agent ends now, its next life must know."""
+        item, run = self.items.get(message.item), (self._around.boot, message.task)
+        if item is None or message.over is (run not in item.inside):
+            return []
+        (item.inside.remove if message.over else item.inside.append)(run)
+        return [self._append("inside", (message.item, item.inside))]

@@ -215,7 +215,7 @@ class Succession:
         local.job.involve([before.writer, *shelf.deputies.nodes])
         fields = {"job": job, "name": shelf.spec.name, "in_place_of": self._around.name(before.writer)}
         effects.append(Notice("warning", "home taken over", {**fields, "epoch": version.epoch}))
-        effects += home.resume(now, source=before.writer if before.writer != me else "")
+        effects += home.resume(now, -inf, before.writer if before.writer != me else "")
         self._release(shelf, now)
         self.promoted += 1
         self.on_promoted(now)
