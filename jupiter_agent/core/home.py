@@ -306,7 +306,7 @@ class Home(Remembered):
     def resume(self, now: float, patient_until: float = 0.0, source: str = "") -> list[Effect]:
         """After the journal is replayed: keep the results, and put the unfinished items into the DAG again.
 
-        `patient_until`: deputies not heard of by then are gone; -inf: another node was home. What is not in the store is
+        `patient_until`: deputies not heard of by then are gone; -inf: another was home. What is not in the store is
         fetched from the deputies, or from `source`, the home before this one, whose lost results are made again.
         """
         self.copies.start(self._deputies, patient_until)
