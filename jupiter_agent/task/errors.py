@@ -47,6 +47,8 @@ def last_line(error: BaseException, folder: str) -> str:
 def exceeded(error: BaseException) -> str:
     """The limit that the kernel refused to exceed; '' when it is none."""
     number = error.errno if isinstance(error, OSError) else 0
+    if isinstance(error, MemoryError) and limits.get("address_space"):
+        return f"limits: address space, {size(limits['address_space'])}"
     if isinstance(error, MemoryError) and limits.get("memory"):
         return f"limits: memory, {size(limits['memory'])}"
     if number == EMFILE and limits.get("nofile"):

@@ -214,7 +214,7 @@ def test_an_address_space_limit_is_a_memory_error_of_the_item(tmp_path: Path) ->
         bench.start(EVAL)
         failed = await bench.answer(bench.send(b"bytearray(1 << 30)"))
         assert isinstance(failed, RunFailed)
-        assert failed.error.endswith("MemoryError")
+        assert failed.error.endswith("MemoryError (limits: address space, 512 MiB)")
         assert isinstance(await bench.answer(bench.send(b"pass")), RunDone)
 
     on_bench(tmp_path, test, Limits(address_space_bytes=512 << 20))
