@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from jupiter_agent.core.messages.membership import GRANT, TOKEN_REVOKED, Entry
 from jupiter_agent.errors import PeerError, UsageError
 
 LEDGER_FILE = "ledger"
+log = logging.getLogger("jupiter")
 _decoder = msgspec.msgpack.Decoder(list[Entry])
 
 
@@ -51,9 +53,14 @@ class Keyring:
         return Issued(encode_token(token), from_bytes(token.grant).id, token.grant)
 
     def record(self, entry: Entry) -> str:
-        """Keep the ledger with this new entry. The CURVE key of an operator who may call no more, or ''."""
+        """Keep the ledger with this new entry. The CURVE key of an operator who may call no more, or ''.
+
+        A full disk costs only the entry here, after the next start: the others have it, and tell it again."""
         raw = msgspec.msgpack.encode(list(self.ledger.entries.values()))
-        replace_file(self._file, base64.b64encode(raw).decode(), sync=True)
+        try:
+            replace_file(self._file, base64.b64encode(raw).decode(), sync=True)
+        except OSError as error:
+            log.error("the ledger cannot be kept: %s", error.strerror)
         if entry.kind != TOKEN_REVOKED:
             return ""
         grant = next((each for each in self.ledger.of_kind(GRANT) if each.subject == entry.subject), None)

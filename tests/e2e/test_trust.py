@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from e2e_rig import EXAMPLE, JUPITER_AGENT, Agent, eventually, jupiter, run
 
+from jupiter_agent.adapters.keys import decode_token
+
 Make = Callable[..., Agent]
 
 
@@ -17,6 +19,11 @@ def token_of(agent: Agent, path: Path, *words: str) -> Path:
     """A file with a new token that this agent issues."""
     path.write_text(agent.ctl("token", "create", *words).ok().out)
     return path
+
+
+def secret_of(agent: Agent) -> bytes:
+    """The join secret in the token that this agent prints."""
+    return decode_token(agent.token_file.read_text()).join_secret
 
 
 def test_a_worker_runs_tasks_and_neither_it_nor_its_token_can_submit(make_agent: Make, tmp_path: Path) -> None:
@@ -97,11 +104,8 @@ def test_an_expelled_node_is_out_everywhere_and_the_old_tokens_open_nothing(make
     c = make_agent("c", JUPITER_TOKEN_FILE=str(second))
     bad = make_agent("bad", JUPITER_TOKEN_FILE=str(second))
     eventually(lambda: all(len(each.nodes()) == 4 for each in (a, b, c)), "all see all")
-    founded = json.loads((a.folder / "cluster.json").read_text())["join_secret"]
-    eventually(
-        lambda: json.loads((b.folder / "cluster.json").read_text())["join_secret"] == founded,
-        "an admin that came with a token of that role holds what judges all tokens",
-    )
+    founded = secret_of(a)
+    eventually(lambda: secret_of(b) == founded, "an admin that came with such a token holds what judges all tokens")
     assert c.terminate() == 0
 
     told = b.ctl("token", "revoke", "--node", "bad").ok()
@@ -109,7 +113,9 @@ def test_an_expelled_node_is_out_everywhere_and_the_old_tokens_open_nothing(make
     for each in (a, b):
         eventually(lambda each=each: each.nodes()["bad"]["state"] == "dead", "it is dead for all")
     eventually(lambda: not bad.runs, "it was told, and ends")
-    eventually(lambda: a.token_file.read_text() in told.out, "a has the new secret")
+    secret = decode_token(told.out.splitlines()[-1]).join_secret
+    assert secret != founded
+    eventually(lambda: secret_of(a) == secret, "a has the new secret")
     ended = jupiter("ctl", "--peer", a.address, "--token-file", old, "get", "nodes")
     ended.refused(5, "refused our key")
     again = [JUPITER_AGENT, "run", "--name", "bad", "--bind", "127.0.0.1:0", "--state-dir", bad.folder]
@@ -117,6 +123,6 @@ def test_an_expelled_node_is_out_everywhere_and_the_old_tokens_open_nothing(make
 
     c.env = {}
     c.run()
-    eventually(lambda: c.token_file.read_text() in told.out, "who was away has the new secret as well")
+    eventually(lambda: secret_of(c) == secret, "who was away has the new secret as well")
     eventually(lambda: c.nodes().get("bad", {}).get("state", "dead") == "dead", "and knows who is out")
     assert {name for name, row in a.nodes().items() if row["state"] == "alive"} == {"a", "b", "c"}

@@ -14,6 +14,7 @@ from typing import Any
 from jupiter_agent.core.effects import Forget, Halt
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import Recorded, Rekeyed
+from jupiter_agent.core.membership.member import NEVER
 from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.membership import (
@@ -31,6 +32,7 @@ from jupiter_agent.errors import EXIT_UNAUTHORISED, PeerError
 
 COMPARE_S = 30.0
 ASK_S = 2.0
+ANSWER_S = 1.0
 PER_MESSAGE = 32
 KEYS_BYTES = 8 * LEDGER_MAX
 
@@ -43,6 +45,8 @@ class Notary:
         self._ledger, self._authority = context.trust.ledger, context.trust.authority
         self._compare_at = now + COMPARE_S * context.rng.random()
         self._ask_at = now
+        self._answered: dict[str, float] = {}
+        """who was sent entries lately"""
         self.handlers: dict[type[Message], Callable[[str, Any, float], None]] = {
             LedgerDigest: self._on_digest,
             LedgerKeys: self._on_keys,
@@ -95,6 +99,11 @@ class Notary:
             self._context.send(src, LedgerKeys(self._ledger.keys()[:KEYS_BYTES], ask=True))
 
     def _on_keys(self, src: str, message: LedgerKeys, now: float) -> None:
+        """Small words with a large answer: each member gets one now and then."""
+        if now < self._answered.get(src, NEVER) + ANSWER_S:
+            raise PeerError("ledger: asked for again too soon")
+        self._answered = {peer: when for peer, when in self._answered.items() if now < when + ANSWER_S}
+        self._answered[src] = now
         lacking = self._ledger.beyond(message.keys)
         for at in range(0, len(lacking), PER_MESSAGE):
             self._context.send(src, Entries(lacking[at : at + PER_MESSAGE]))
