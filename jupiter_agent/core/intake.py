@@ -82,6 +82,8 @@ class Intake:
         self._waiting: deque[str] = deque()
         self._last_number = 0
         self._sent: dict[str, set[str]] = {}
+        self._unsent: dict[str, None] = {}
+        """items in the DAG of which some source has not been sent yet, in order"""
         self._seal_at: dict[str, float] = {}
 
     @property
@@ -241,18 +243,17 @@ class Intake:
         later = []
         while self._waiting and len(self.admitted) < self._job.spec.max_open:
             item = self.items[self._waiting.popleft()]
-            whole = item.produced or item.sealed or self._has_all(item)
             if not item.pending:
                 continue
-            if (self.open and not whole) or not ready(item):
+            if not ready(item) or (self.open and not (item.produced or item.sealed or self._has_all(item))):
                 later.append(item.name)
                 continue
             item.state = "running"
             self.admitted.add(item.name)
             self._sent[item.name] = set()
+            self._unsent[item.name] = None
         self._waiting.extendleft(reversed(later))
-        fresh = [name for name, sent in self._sent.items() if len(sent) < len(self._job.dag.sources)]
-        items = [item for item in map(self.items.__getitem__, fresh) if ready(item)]
+        items = [item for item in map(self.items.__getitem__, self._unsent) if ready(item)]
         return [parcel for item in items for parcel in self._parcels(item)]
 
     def _parcels(self, item: Item) -> list[Parcel]:
@@ -269,6 +270,8 @@ class Intake:
                 parcels.append(
                     Parcel(self._job.id, item.name, HOME, source, stamp, carried, objects, item.number, item.strikes)
                 )
+        if len(sent) == len(dag.sources):
+            del self._unsent[item.name]
         return parcels
 
     def _stamp(self, item: Item) -> bytes:
@@ -291,6 +294,7 @@ class Intake:
         """The item is done, failed or cancelled: it makes room."""
         self.admitted.discard(item.name)
         self._sent.pop(item.name, None)
+        self._unsent.pop(item.name, None)
         self._seal_at.pop(item.name, None)
 
     def stop(self) -> None:
