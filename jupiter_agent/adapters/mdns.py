@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +106,7 @@ class Mdns:
         from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
         host, port = parse_address(self._mine.address)
-        known = [host] if numeric(self._mine.address) else []
+        known = [host if numeric(self._mine.address) else socket.gethostbyname(host)]  # one without is passed over
         text = {"address": self._mine.address, "id": self._mine.node, "cluster": self._mine.cluster}
         name = f"{self._mine.node}.{SERVICE}"
         info = ServiceInfo(

@@ -35,6 +35,19 @@ for k in range(30):
     time.sleep(0.1)
 """
 
+FORGE = """
+import sys, time
+from zeroconf import IPVersion, ServiceInfo, Zeroconf
+z = Zeroconf(ip_version=IPVersion.V4Only)
+for number, cluster in enumerate((sys.argv[1], "ff" * 16)):
+    node = f"{number:016x}"
+    text = {"address": "10.77.0.2:9", "id": node, "cluster": cluster}
+    name, at = f"{node}._jupiter._tcp.local.", ["10.77.0.2"]
+    z.register_service(ServiceInfo("_jupiter._tcp.local.", name, port=9, properties=text, parsed_addresses=at))
+print("up", flush=True)
+time.sleep(60)
+"""
+
 
 def wait_for(ready: Callable[[], bool], what: Callable[[], str]) -> None:
     deadline = time.monotonic() + LIMIT_S
@@ -81,6 +94,9 @@ class Agents:
         wait_for(path.exists, lambda: self.log(name))
         counters: dict[str, int] = json.loads(path.read_text())["counters"]
         return counters
+
+    def is_running(self, name: str) -> bool:
+        return self._running[name].poll() is None
 
     def close(self) -> None:
         for process in self._running.values():
@@ -161,3 +177,22 @@ def test_garbage_for_the_beacons_is_counted_and_harms_nobody(agents: Agents, bri
     assert refused + counters["beacon_rate"] == 30
     assert counters["beacon_rate"] > 10, "one host may say ten at once, and two a second"
     assert "beacon_heard" not in counters
+
+
+@needs_namespaces
+def test_a_forged_announcement_costs_a_dial_and_nothing_else(agents: Agents, bridge: Callable[[str], str]) -> None:
+    agents.start("one", "10.77.0.1:7421", "--mdns", "on", "--beacon", "off", netns=bridge("one"))
+    cluster = read_cluster(agents.folder / "one").fingerprint.hex()
+    command = ["nsenter", f"--net=/run/netns/{bridge('two')}", "--", sys.executable, "-c", FORGE, cluster]
+    forger = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert forger.stdout is not None
+        assert forger.stdout.readline() == b"up\n"
+        wait_for(lambda: agents.counters("one").get("mdns_found", 0) > 0, lambda: agents.log("one"))
+        wait_for(lambda: agents.counters("one").get("mdns_foreign", 0) > 0, lambda: agents.log("one"))
+    finally:
+        forger.kill()
+        forger.communicate()
+    assert "WARNING" not in agents.log("one")
+    assert "ERROR" not in agents.log("one")
+    assert agents.is_running("one")

@@ -6,14 +6,15 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from jupiter_agent.adapters import beacon as b
 from jupiter_agent.adapters.discovery import Discovery, Sources
 from jupiter_agent.adapters.keys import ClusterKeys, Token, decode_token, door_of, encode_token, granted
-from jupiter_agent.adapters.mdns import Announced, to_hint
+from jupiter_agent.adapters.mdns import Announced, Mdns, to_hint
 from jupiter_agent.adapters.names import Names
 from jupiter_agent.core.effects import LookUp
 from jupiter_agent.core.events import Hint, SeedsFound
@@ -243,6 +244,146 @@ def test_an_announcement_without_an_address_of_its_own_is_at_its_host():
     text = {"cluster": CLUSTER.hex(), "id": OTHER}
     assert to_hint(text, ["10.0.0.2", "10.1.0.2"], 7421, MINE) == Hint("10.0.0.2:7421", "mdns", OTHER)
     assert to_hint(text, [], 7421, MINE) == "mdns_garbage"
+
+
+class FakeLibrary(ModuleType):
+    """Stands in for `zeroconf`: keeps what is announced, and lets a test speak as the network."""
+
+    class Error(Exception):
+        pass
+
+    class Zeroconf:
+        def __init__(self, ip_version: object) -> None:
+            FakeLibrary.last, self.services, self.closed = self, [], False
+            self.cache = SimpleNamespace(entries_with_name=lambda name: [name])
+
+        def register_service(self, info: SimpleNamespace) -> None:
+            if FakeLibrary.broken:
+                raise FakeLibrary.broken
+            self.services.append(info)
+
+        def get_service_info(self, kind: str, name: str, timeout: int) -> object:
+            return FakeLibrary.around.get(name)
+
+        def close(self) -> None:
+            self.closed = True
+
+    class ServiceBrowser:
+        def __init__(self, zeroconf: object, kind: str, handlers: list[Callable[..., None]]) -> None:
+            FakeLibrary.browsers.append(self)
+            self.zeroconf, self.kind, self.handlers, self.cancelled = zeroconf, kind, handlers, False
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+        def say(self, name: str, change: str = "Added") -> None:
+            self.handlers[0](self.zeroconf, self.kind, name, SimpleNamespace(name=change))
+
+    IPVersion = SimpleNamespace(All=0, V4Only=1)
+    broken: Exception | None = None
+    last: FakeLibrary.Zeroconf
+    browsers: list[FakeLibrary.ServiceBrowser] = []
+    around: dict[str, SimpleNamespace] = {}
+
+    @staticmethod
+    def ServiceInfo(kind: str, name: str, **fields: object) -> SimpleNamespace:
+        return SimpleNamespace(kind=kind, name=name, **fields)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> type[FakeLibrary]:
+    FakeLibrary.broken, FakeLibrary.browsers, FakeLibrary.around = None, [], {}
+    monkeypatch.setitem(sys.modules, "zeroconf", FakeLibrary("zeroconf"))
+    return FakeLibrary
+
+
+def announced(number: int) -> SimpleNamespace:
+    text = {"cluster": CLUSTER.hex(), "id": f"{number:016x}", "address": f"10.0.0.{number}:7421"}
+    return SimpleNamespace(decoded_properties=text, parsed_addresses=list, port=7421)
+
+
+def run_mdns(story: Callable[[Mdns, Callable[[], Awaitable[None]]], Awaitable[None]]) -> tuple[list[str], Mdns]:
+    """The addresses posted while the story went on; it awaits the second argument to let the thread catch up."""
+    posted: list[str] = []
+
+    async def run() -> Mdns:
+        mdns = Mdns(MINE, lambda found: posted.extend(hint.address for hint in found.hints))
+
+        async def settle() -> None:
+            await asyncio.get_running_loop().run_in_executor(mdns._thread, lambda: None)
+            await asyncio.sleep(0)
+
+        mdns.start()
+        await story(mdns, settle)
+        await mdns.close()
+        return mdns
+
+    return posted, asyncio.run(run())
+
+
+def test_an_agent_announces_where_it_is_and_what_cluster_it_is_of(library):
+    async def story(mdns, settle):
+        await settle()
+        (info,) = library.last.services
+        assert info.kind == "_jupiter._tcp.local."
+        assert (info.port, info.parsed_addresses) == (7421, ["10.0.0.1"])
+        assert info.properties == {"address": MINE.address, "id": ME, "cluster": CLUSTER.hex()}
+
+    run_mdns(story)
+    assert library.last.closed
+    assert library.browsers == [], "nobody asked to browse"
+
+
+def test_while_it_browses_an_agent_posts_what_others_announce_and_then_no_more(library):
+    library.around.update({"two": announced(2), "three": announced(3)})
+
+    async def story(mdns, settle):
+        mdns.browse(True)
+        await settle()
+        (browser,) = library.browsers
+        for name, change in (("two", "Added"), ("nobody", "Added"), ("three", "Removed")):
+            browser.say(name, change)
+        await settle()
+        mdns.browse(False)
+        await settle()
+        assert browser.cancelled
+        browser.say("three")
+        await settle()
+        mdns.browse(True)
+        await settle()
+        assert len(library.browsers) == 2
+
+    posted, mdns = run_mdns(story)
+    assert posted == ["10.0.0.2:7421"]
+    assert mdns.counters["mdns_garbage"] == 1
+
+
+def test_a_flood_of_announcements_is_looked_at_no_more_than_so_often(library):
+    library.around["two"] = announced(2)
+
+    async def story(mdns, settle):
+        mdns.browse(True)
+        await settle()
+        for _ in range(1000):
+            library.browsers[0].say("two")
+
+    _, mdns = run_mdns(story)
+    assert mdns.counters["mdns_rate"] > 800
+
+
+@pytest.mark.parametrize("error", [OSError("no multicast"), FakeLibrary.Error("name taken"), RuntimeError("loop gone")])
+def test_where_mdns_does_not_work_the_log_says_so_once_and_the_agent_goes_on(library, error, caplog):
+    library.broken = error
+
+    async def story(mdns, settle):
+        await settle()
+        library.broken = None
+        mdns.browse(True)
+        await settle()
+
+    with caplog.at_level("WARNING", "jupiter"):
+        _, mdns = run_mdns(story)
+    assert mdns.counters["mdns_failed"] == 1
 
 
 # --- together ---
