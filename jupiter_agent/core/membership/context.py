@@ -64,6 +64,8 @@ class Context:
         self.counters: Counter[str] = Counter()
         self.batch: list[Effect] = []
         self.joined = False
+        self.recall_until = NEVER
+        """members of an earlier life are being spoken to: a door that refuses us may have been changed"""
         self.grace_until = NEVER
         """after a pause of ours: nobody is accused before"""
         self.health = 0

@@ -169,6 +169,8 @@ class Joiner:
         if refused.reason in PASSING:
             self._referred(refused)
             return
+        if refused.reason == SECRET and context.joined and context.view.clock.now < context.recall_until:
+            return
         if context.view.size() == 1 and not (context.joined and refused.reason in UNAUTHORISED - {SECRET}):
             code = EXIT_UNAUTHORISED if refused.reason in UNAUTHORISED else EXIT_FAILED
             context.emit(Halt(f"{seed.address} refused us: {refused.reason}", _advice(refused), code))

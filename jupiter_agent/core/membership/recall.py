@@ -14,6 +14,8 @@ from jupiter_agent.core.messages.membership import Buried, Record
 from jupiter_agent.errors import PeerError
 
 RECALL_S = 2.0
+PATIENCE_S = 20.0
+"""So long no refusal at the door ends this node, if it is a member"""
 AT_ONCE = 3
 
 
@@ -34,6 +36,7 @@ class Recall:
                 continue
             if record.id != self._context.me:
                 self._records.append(record)
+                self._context.recall_until = self._context.view.clock.now + PATIENCE_S
                 self._context.emit(Learn(record.id, record.address, record.curve_key))
 
     def on_tick(self, now: float) -> None:
