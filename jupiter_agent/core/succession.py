@@ -246,7 +246,8 @@ class Succession:
     def reopen(self, local: Local, src: str, offer: Copy, now: float) -> list[Effect]:
         """The job has ended, but an item that `src` offers has not: go on with it, under the next home epoch.
 
-        Hosts that were told of the end believe a later home.
+        Hosts that were told of the end believe a later home. They have forgotten what they decided, and would decide
+        anew under the same versions; so this home writes all places again.
         """
         job, home = local.job, local.home
         assert home is not None
@@ -259,7 +260,10 @@ class Succession:
         for record in offer.records:
             effects += self.receiving.shelve(shelf, record, src, now) if record[0] == "item" else []
         effects.append(Notice("warning", "job goes on", {"job": job.id, "why": "items that another home accepted"}))
-        return effects + self._promote(job.id, shelf, now)
+        effects += self._promote(job.id, shelf, now)
+        again = self._jobs.local[job.id]
+        places = {task: register.node for task, register in again.job.registers.items()}
+        return self._jobs.settle(again, effects + again.wave.assign(places, "the job goes on", now), now)
 
     def _to_shelf(self, local: Local, home: HomeVersion) -> list[Effect]:
         before = local.home
