@@ -27,6 +27,8 @@ NEWS_AGAIN_S = 1.0
 NEWS_AGAIN_MAX_S = 8.0
 KNOW_S = 3.0
 """After a start: how long a deputy that nobody has heard of counts as living"""
+STREAMS = 1 << 20
+"""More than one home begins: who is home once more must not number its streams as before, or they pass for those"""
 Told = tuple[HomeVersion, int, bool]
 _NOTHING: Told = (HomeVersion(0, "", 0), 0, False)
 
@@ -151,7 +153,7 @@ class Replication:
     def _begin(self, node: str) -> None:
         self._begun += 1
         self._boots[node] = self._around.boot_of(node)
-        ident = (self._around.boot, self._begun)
+        ident = (self._around.boot, self._job.home.epoch * STREAMS + self._begun)
         self._streams[node] = Stream(self._job.id, node, ident, self._records(), self.last)
 
     # --- who -----------------------------------------------------------------------------------------------------
@@ -176,7 +178,8 @@ class Replication:
         nodes = [*staying, *fresh]
         if not fresh:
             return False
-        self.deputies = Deputies(self.deputies.n + 1, nodes)
+        unaware = [node for node in self.deputies.former if self._known.get(node, _NOTHING)[0] != self._job.home]
+        self.deputies = Deputies(self.deputies.n + 1, nodes, unaware)
         self._streams = {node: stream for node, stream in self._streams.items() if node in nodes}
         for node in fresh:
             self._begin(node)
@@ -211,13 +214,13 @@ class Replication:
         return HomeNews(self._job.id, self._job.home, self.deputies, self._truth()[2])
 
     def tell(self, now: float) -> list[Effect]:
-        """The register to every participant that has not confirmed it."""
+        """The register to every participant that has not confirmed it, and to former homes: they may act as home yet."""
         truth = self._truth()
         if self.deputies.n == 0 and self._job.home.epoch == 1:
             return []
         message = self.news()
         effects: list[Effect] = []
-        for node in dict.fromkeys([*self._job.participants(), *sorted(self.holders)]):
+        for node in dict.fromkeys([*self._job.participants(), *sorted(self.holders), *self.deputies.former]):
             if node == self._around.me:
                 continue
             if self._known.get(node) == truth or self._around.is_gone(node) or not self._around.knows(node):

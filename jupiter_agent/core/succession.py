@@ -48,6 +48,8 @@ PROBE_S = 2.0
 """Between questions to a home that has started again: are you still?"""
 HEIRS_AFTER = 2
 """turns that other holders of copies leave to the deputies"""
+FORMER_HOMES = 8
+"""Earlier homes that a register names, so that the next one tells them"""
 
 
 class Succession:
@@ -205,7 +207,8 @@ class Succession:
         before, me = shelf.home, self._around.me
         version = HomeVersion(before.epoch + 1, me, self._around.boot)
         others = [node for node in shelf.deputies.nodes if node != me and not self._around.is_gone(node)]
-        register = (version, Deputies(0, others))
+        former = [node for node in dict.fromkeys([*shelf.deputies.former, before.writer]) if node != me]
+        register = (version, Deputies(0, others, former[-FORMER_HOMES:]))
         effects: list[Effect] = [Append(copy_record(job, "promoted", register), sync=True)]
         local = self._become_home(job, shelf, version, now)
         home = local.home

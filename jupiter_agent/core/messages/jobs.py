@@ -76,6 +76,8 @@ class Deputies(Struct, frozen=True, array_like=True, order=True):
 
     n: Count = 0
     nodes: list[str] = []
+    former: list[str] = []
+    """homes of earlier epochs that may not have heard of this one"""
 
 
 StreamId = tuple[Boot, Count]
