@@ -14,11 +14,15 @@ import heapq
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from schedulers.errors import Unplaceable
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -119,6 +123,19 @@ class Problem:
         if self.placeable is None:
             return list(range(self.n_nodes))
         return [int(n) for n in np.flatnonzero(self.placeable[task])]
+
+    @classmethod
+    def from_networkx(cls, tasks: nx.DiGraph[Any], network: nx.Graph[Any]) -> Problem:
+        """The problem of a task graph and a network (`graphs.from_networkx` says which attributes they have)."""
+        from schedulers.graphs import from_networkx
+
+        return from_networkx(tasks, network)
+
+    def to_networkx(self) -> tuple[nx.DiGraph[Any], nx.DiGraph[Any]]:
+        """(tasks, network), labelled by index; `from_networkx` gives an equal problem back."""
+        from schedulers.graphs import to_networkx
+
+        return to_networkx(self)
 
     def require_placeable(self) -> None:
         """Raise Unplaceable for the first task, in topological order, that no node may run."""

@@ -22,6 +22,7 @@ BENCHES = {
     "flow": "jupiter_agent.bench.flow",
     "fleet": "jupiter_agent.bench.fleet",
     "fuzz": "jupiter_agent.bench.fuzz",
+    "mapping": "jupiter_agent.bench.mapping",
     "sim": "jupiter_agent.bench.sim",
 }
 """Name of a bench -> module with `run(**options) -> list[Figure]`; its parameters are the options it takes."""
@@ -42,6 +43,7 @@ def bench(
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=10, help="sim: figures of N members.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", min=1, help="fuzz: for so long in all.")] = None,
     mutations: Annotated[bool, typer.Option("--mutations", help="sim, chaos: is each planted bug caught?")] = False,
+    short: Annotated[bool, typer.Option("--short", help="mapping: a slice of it, for CI.")] = False,
     virtual: Annotated[bool, typer.Option("--virtual", help="chaos: simulated clusters only.")] = False,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
@@ -53,7 +55,9 @@ def bench(
     given: dict[str, Any] = {"nodes": nodes, "net": net, "rows": rows, "seeds": seeds, "seed": seed, "n": n}
     given |= {"seconds": seconds}
     options = {key: value for key, value in given.items() if value is not None}
-    options |= {key: True for key, wanted in (("mutations", mutations), ("virtual", virtual)) if wanted}
+    options |= {
+        key: True for key, wanted in (("mutations", mutations), ("virtual", virtual), ("short", short)) if wanted
+    }
     tables = {}
     missed = 0
     for each in wanted:

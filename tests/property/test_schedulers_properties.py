@@ -12,7 +12,6 @@ from scheduler_problems import problems
 from schedulers import Problem, Schedule, names, schedule
 from schedulers.errors import Infeasible
 from schedulers.exhaustive import optimum
-from schedulers.graphs import from_networkx, to_networkx
 from schedulers.local import controllers
 from schedulers.ranks import by_rank, upward_rank
 from schedulers.replay import replay
@@ -119,7 +118,7 @@ def test_network_cards_change_nothing_where_everything_is_on_one_node(p: Problem
 @settings(deadline=None, max_examples=30)
 @given(problems())
 def test_a_problem_comes_back_from_networkx_as_it_was(p: Problem) -> None:
-    again = from_networkx(*to_networkx(p))
+    again = Problem.from_networkx(*p.to_networkx())
     for name in ("times", "latency", "inv_rate", "ready_from"):
         assert np.array_equal(getattr(again, name), getattr(p, name))
     assert sorted(again.edges) == sorted(p.edges)
