@@ -214,7 +214,7 @@ class Replication:
         return HomeNews(self._job.id, self._job.home, self.deputies, self._truth()[2])
 
     def tell(self, now: float) -> list[Effect]:
-        """The register to every participant that has not confirmed it, and to former homes: they may act as home yet."""
+        """The register to every participant that has not confirmed it, and to former homes: they may act yet."""
         truth = self._truth()
         if self.deputies.n == 0 and self._job.home.epoch == 1:
             return []
