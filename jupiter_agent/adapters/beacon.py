@@ -45,7 +45,7 @@ MOST_INTERFACES = 16
 
 _MAGIC = b"JUB1"
 _HEAD = struct.Struct("!4s8s8sIIB")
-_MAC_BYTES = 16
+MAC_BYTES = 16
 _KEY_LABEL = b"jupiter 1 beacon"
 
 log = logging.getLogger("jupiter")
@@ -85,20 +85,20 @@ def encode(beacon: Beacon, seal: Seal) -> bytes:
         raise UsageError(f"{beacon.address} is too long for a beacon", f"--advertise one of {ADDRESS_BYTES} bytes")
     node, cluster = bytes.fromhex(beacon.node), seal.cluster[:8]
     head = _HEAD.pack(_MAGIC, cluster, node, beacon.boot & 0xFFFFFFFF, beacon.count & 0xFFFFFFFF, len(address))
-    return head + address + _mac(head + address, seal.key)
+    return _sealed(head + address, seal.key)
 
 
 def decode(datagram: bytes, seal: Seal) -> Beacon | None:
     """What it says; None when it is of another cluster. PeerError: "beacon: garbage" or "beacon: forged"."""
-    if not _HEAD.size + _MAC_BYTES < len(datagram) <= MAX_BYTES or not datagram.startswith(_MAGIC):
+    if not _HEAD.size + MAC_BYTES < len(datagram) <= MAX_BYTES or not datagram.startswith(_MAGIC):
         raise PeerError("beacon: garbage")
     _, cluster, node, boot, count, size = _HEAD.unpack_from(datagram)
-    if len(datagram) != _HEAD.size + size + _MAC_BYTES:
+    if len(datagram) != _HEAD.size + size + MAC_BYTES:
         raise PeerError("beacon: garbage")
     if cluster != seal.cluster[:8]:
         return None
-    body = datagram[:-_MAC_BYTES]
-    if not hmac.compare_digest(_mac(body, seal.key), datagram[-_MAC_BYTES:]):
+    body = datagram[:-MAC_BYTES]
+    if not hmac.compare_digest(_mac(body, seal.key), datagram[-MAC_BYTES:]):
         raise PeerError("beacon: forged")
     try:
         address = body[_HEAD.size :].decode("ascii")
@@ -110,8 +110,12 @@ def decode(datagram: bytes, seal: Seal) -> Beacon | None:
     return Beacon(node.hex(), address, boot, count)
 
 
+def _sealed(body: bytes, key: bytes) -> bytes:
+    return body + _mac(body, key)
+
+
 def _mac(body: bytes, key: bytes) -> bytes:
-    return hashlib.blake2b(body, key=key, digest_size=_MAC_BYTES).digest()
+    return hashlib.blake2b(body, key=key, digest_size=MAC_BYTES).digest()
 
 
 class Ear:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from jupiter_agent.adapters import answers, bundle, journal, keys, processes
+from jupiter_agent.adapters import answers, beacon, bundle, journal, keys, mdns, processes
 from jupiter_agent.bench.fuzz_apps import NAMES, SEPARATOR, apps
 from jupiter_agent.core import (
     app_edges,
@@ -313,6 +313,46 @@ def pipes() -> list[bytes]:
     return [b"\x05" + len(body).to_bytes(4, "big") + body for body in bodies] + [b"\x01" + b"\xff" * 8]
 
 
+SEAL = beacon.Seal(bytes(16), bytes(32))
+NEARBY = mdns.Announced("00" * 8, "10.0.0.1:7421", "00" * 16)
+
+
+def datagram(data: bytes) -> None:
+    """A datagram as it came; with `TRUE` in front, one with the right seal around these bytes."""
+    if data[:1] >= bytes([TRUE]):
+        data = beacon._sealed(data[1:], SEAL.key)
+    found = beacon.decode(data, SEAL)
+    assert found is None or (len(found.address) <= beacon.ADDRESS_BYTES and len(found.node) == 16)
+
+
+def datagrams() -> list[bytes]:
+    addresses = ("10.0.0.2:7421", "[fd00::2]:7421", "node:1", "", "x:y", "h:70000", "h:0")
+    whole = [beacon.encode(beacon.Beacon("01" * 8, address, 1, 1), SEAL) for address in addresses]
+    foreign = beacon.encode(beacon.Beacon("01" * 8, "h:1", 1, 1), beacon.Seal(b"x" * 16, bytes(32)))
+    return [
+        b"JUB1",
+        whole[0] + b"x",
+        *whole,
+        foreign,
+        *(bytes([TRUE]) + each[: -beacon.MAC_BYTES] for each in [*whole, foreign]),
+    ]
+
+
+def announcement(data: bytes) -> None:
+    """What the mDNS library makes of a record: texts, or none."""
+    parts = [part.decode("utf-8", "replace") for part in data.split(b"\0")]
+    names = ("cluster", "id", "address")
+    text = {name: part or None for name, part in zip(names, parts, strict=False)}
+    found = mdns.to_hint(text, parts[3:5], len(data), NEARBY)
+    assert isinstance(found, str) or len(found.address) <= mdns.MOST_TEXT
+
+
+def announcements() -> list[bytes]:
+    ours = NEARBY.cluster.encode()
+    rest = (b"01\0" + b"10.0.0.2:7421", b"01\0\0" + b"10.0.0.2", b"01\0\0" + b"fd00::2", b"01\0x:0", b"01", b"01\0:")
+    return [*(ours + b"\0" + each for each in rest), ours + b"\0" + NEARBY.node.encode(), b"ff\0" + rest[0]]
+
+
 def published(data: bytes) -> None:
     assert isinstance(board.from_data(data), dict)
 
@@ -338,6 +378,8 @@ TARGETS: dict[str, Target] = {
     "membership": Target(_Member(), (), lambda: [bytes([b]) + f for b in (0, 255) for f in frames()], (PeerError,)),
     "values": Target(published, (board.from_data,), values, (PeerError,)),
     "token": Target(token, (keys.decode_token, keys._seeds, keys.is_token), tokens, (UsageError,)),
+    "beacon": Target(datagram, (beacon.decode, beacon._mac), datagrams, (PeerError,)),
+    "mdns": Target(announcement, (mdns.to_hint,), announcements),
     "app": Target(app, PARSERS, apps, (UsageError,)),
     "bundle": Target(
         archive, (bundle.read_members, bundle._fields, bundle._Names, bundle._bytes), archives, (UsageError,)
