@@ -1,8 +1,8 @@
 import pytest
 from job_rig import CHAIN, DIAMOND, VERSION, Around, job_spec, make_job, place, reg, signed
 
-from jupiter_agent.core.job import decode_spec
-from jupiter_agent.core.messages.jobs import HomeVersion, SignedSpec
+from jupiter_agent.core.job import LEAP, decode_spec
+from jupiter_agent.core.messages.jobs import EPOCH_MAX, HomeVersion, SignedSpec
 from jupiter_agent.errors import PeerError
 
 
@@ -41,6 +41,16 @@ def test_registers_of_unknown_tasks_are_ignored():
     assert job.merge([reg("x", "n1")]) == []
     assert (job.registers, job.changes) == ({}, 0)
     job.check()
+
+
+def test_no_register_and_no_home_leaps_to_an_epoch_that_nobody_could_pass():
+    job = make_job(CHAIN)
+    job.merge([reg("a", "n1", epoch=5)])
+    assert job.merge([reg("a", "bad", epoch=EPOCH_MAX), reg("b", "bad", basis=EPOCH_MAX)]) == []
+    assert not job.merge_home(HomeVersion(EPOCH_MAX, "bad", 1))
+    assert (job.host("a"), job.host("b"), "bad" in job.participants()) == ("n1", None, False)
+    job.merge([reg("a", "bad", epoch=5 + LEAP)])
+    assert job.write("a", "n2", ("n1", 1), "").epoch == 6 + LEAP, "a smaller step is made good by the next writer"
 
 
 def test_what_is_written_wins_over_what_is_known_here():
