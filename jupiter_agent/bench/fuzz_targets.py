@@ -332,6 +332,7 @@ def datagrams() -> list[bytes]:
     return [
         b"JUB1",
         whole[0] + b"x",
+        whole[0][:-1] + b"x",
         *whole,
         foreign,
         *(bytes([TRUE]) + each[: -beacon.MAC_BYTES] for each in [*whole, foreign]),
