@@ -75,7 +75,7 @@ class _Run:
     """The nodes with their desks, the register of places that all share, and what was told last."""
 
     def __init__(self, p: Problem, gossip: Problem, contention: bool, sight: Sight) -> None:
-        self.p, self.gossip, self.contention, self.sight = p, gossip, contention, sight
+        self.p, self.gossip, self.sight = p, gossip, sight
         self.rank = dict(enumerate(upward_rank(gossip)))
         self.control = local.controllers(range(p.n_tasks), {t: [u for u, _ in p.parents[t]] for t in p.order})
         self.open = dict.fromkeys(p.order)
@@ -140,26 +140,21 @@ class _Run:
             self.messages[t] += 2 * (award.node != here)
             fresh = self._bid(award.node, t, inputs)
             if fresh is not None and bidding.accepts(fresh, award.limit_s):
-                self._settle(t, fresh, inputs)
+                self._settle(t, fresh)
                 self.grants[here].add(fresh)
                 return
             sale.refused(award.node, fresh)
             self.refusals += 1
         raise AssertionError(f"nobody bids for task {t}, which has a node")
 
-    def _settle(self, t: int, taken: Bid[int], inputs: list[Input[int]]) -> None:
+    def _settle(self, t: int, taken: Bid[int]) -> None:
         """The winner reserves; the hosts of the parents reserve their cards for sending."""
         n = taken.node
         bidding.reserve(self.desks[n], taken)
         self.node[t], self.start[t], self.finish[t] = n, taken.start_s, taken.finish_s
         del self.open[t]
-        if not self.contention:
-            return
-        for given in sorted(inputs, key=lambda i: i.done_s):
-            if given.host != n and given.data:
-                begin = max(given.done_s, self.sends[given.host])
-                link = _link(self.sight(self.p, given.host, t), given.host, n)
-                self.sends[given.host] = begin + link.busy_s(given.data)
+        for host, until in taken.sends:
+            self.sends[host] = max(self.sends[host], until)
 
 
 def _link(p: Problem, a: int, b: int) -> Link:

@@ -70,6 +70,7 @@ class Bid(NamedTuple, Generic[K]):
     start_s: float
     finish_s: float
     receives_s: float = 0.0  # until when the inputs keep the network card of the node busy
+    sends: tuple[tuple[K, float], ...] = ()  # and until when the cards of their hosts: for the winner to tell them
 
 
 @dataclass
@@ -108,7 +109,7 @@ def bid(desk: Desk[K], inputs: Sequence[Input[K]], exec_s: float | None) -> Bid[
             receives = sends[given.host] = begin + link.busy_s(given.data)
         arrived = max(arrived, begin + link.transfer_s(given.data))
     start = desk.timeline.earliest(arrived, exec_s)
-    return Bid(start + exec_s + desk.committed_s, desk.node, start, start + exec_s, receives)
+    return Bid(start + exec_s + desk.committed_s, desk.node, start, start + exec_s, receives, tuple(sends.items()))
 
 
 def accepts(fresh: Bid[K] | None, limit_s: float | None) -> bool:

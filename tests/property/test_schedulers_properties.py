@@ -15,6 +15,8 @@ from schedulers.exhaustive import optimum
 from schedulers.local import controllers
 from schedulers.ranks import by_rank, upward_rank
 from schedulers.replay import replay
+from schedulers.stream import Change, stream
+from schedulers.throughput import period
 from schedulers.timeline import Timeline
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -113,6 +115,24 @@ def test_network_cards_change_nothing_where_everything_is_on_one_node(p: Problem
     free, charged = replay(p, everything_on_one), replay(p, everything_on_one, contention=True)
     assert charged.makespan == free.makespan
     assert free.makespan <= p.ready_from[0] + p.times[:, 0].sum()
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems(), st.integers(1, 4), st.integers(0, 5), st.data())
+def test_a_stream_keeps_every_rule_that_can_be_read_off_its_end(
+    p: Problem, items: int, interval: int, data: st.DataObject
+) -> None:
+    node = [data.draw(st.sampled_from(p.nodes_for(t))) for t in range(p.n_tasks)]
+    one = stream(p, node, contention=False)
+    assert one.makespan == replay(p, node).makespan
+    seen = stream(p, node, items=items, interval_s=interval)
+    assert seen.makespan >= one.makespan
+    assert (seen.latency >= 0).all()
+    assert (seen.use() <= 1 + 1e-9).all()
+    assert seen.makespan >= items * period(p, node, contention=True) * (1 - 1e-9)
+    assert np.array_equal(
+        stream(p, node, items=items, interval_s=interval, changes=[Change(3, p)]).finished, seen.finished
+    )
 
 
 @settings(deadline=None, max_examples=30)

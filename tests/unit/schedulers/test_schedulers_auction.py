@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from schedulers import Problem, schedule
+from schedulers import Problem, bidding, schedule
 from schedulers.auction import HOME, simulate
 from schedulers.generate import fork_join, layered
 from schedulers.replay import replay
@@ -123,6 +123,22 @@ def test_a_few_bidders_suffice_but_none_do_not() -> None:
 def test_gossip_of_other_nodes_is_refused() -> None:
     with pytest.raises(ValueError, match="gossip is of"):
         simulate(layered(20, 5, 2), gossip=layered(20, 6, 2))
+
+
+@pytest.mark.parametrize("contention", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_asking_everybody_one_task_at_a_time_is_heft(
+    seed: int, contention: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bidding, "WINDOW", 0.0)
+    monkeypatch.setattr(bidding, "CROWDED_WINDOW", 0.0)
+    p = layered(40, 9, seed)
+    p = bent(p, seed) if seed % 2 else p
+    heft = schedule("heft", p, contention=contention)
+    outcome = simulate(p, bidders=9, contention=contention)
+    assert outcome.schedule.node.tolist() == heft.node.tolist()
+    assert outcome.schedule.start.tolist() == pytest.approx(heft.start.tolist())
+    assert outcome.refusals == 0
 
 
 def test_one_node_takes_everything() -> None:

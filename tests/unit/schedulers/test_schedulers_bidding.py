@@ -56,7 +56,7 @@ def test_inputs_take_turns_at_the_cards_of_both_ends_where_cards_are_charged() -
     links = {"a": Link(0.5, 0.1), "b": Link(0.5, 0.1)}
     free, charged = bid(desk(**links), inputs, 1.0), bid(desk(charged=True, **links), inputs, 1.0)
     assert free == Bid(4.5, "me", 3.5, 4.5)
-    assert charged == Bid(8.5, "me", 7.5, 8.5, receives_s=7.0)
+    assert charged == Bid(8.5, "me", 7.5, 8.5, receives_s=7.0, sends=(("b", 5.0), ("a", 7.0)))
     mine = desk(charged=True, **links)
     reserve(mine, charged)
     assert mine.receives_from == 7.0
