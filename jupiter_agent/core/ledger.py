@@ -129,6 +129,9 @@ class Ledger:
     def keys(self) -> bytes:
         return b"".join(self.entries)
 
+    def keys_of(self, kind: int) -> bytes:
+        return b"".join(key for key, entry in self.entries.items() if entry.kind == kind)
+
     def beyond(self, keys: bytes) -> list[Entry]:
         """What is here and not among these keys."""
         theirs = set(split(keys))

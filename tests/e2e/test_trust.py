@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from e2e_rig import EXAMPLE, JUPITER_AGENT, Agent, eventually, jupiter, run
 
-from jupiter_agent.adapters.keys import decode_token
+from jupiter_agent.adapters.keys import decode_token, encode_token
 
 Make = Callable[..., Agent]
 
@@ -43,6 +44,12 @@ def test_a_worker_runs_tasks_and_neither_it_nor_its_token_can_submit(make_agent:
         jupiter(*worker, "submit", EXAMPLE, "--samples").refused(5, "role worker may not submit", "--role R")
         jupiter(*worker, "token", "create").refused(5, "role worker may not token")
         jupiter(*worker, "drain", "a").refused(5, "role worker may not drain")
+    only_w = replace(decode_token(token.read_text()), seeds=(w.address,))
+    (tmp_path / "only-w").write_text(encode_token(only_w))
+    second = make_agent("second", JUPITER_TOKEN_FILE=str(tmp_path / "only-w"))
+    eventually(lambda: a.nodes().get("second", {}).get("state") == "alive", "who asks a worker is sent on to an admin")
+    assert second.terminate() == 0
+
     submitter = token_of(a, tmp_path / "submit", "--role", "submit")
     for file in (a.token_file, submitter):
         words = ("ctl", "--peer", w.address, "--token-file", file, "-o", "json", "submit", EXAMPLE, "--samples")

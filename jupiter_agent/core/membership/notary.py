@@ -35,6 +35,8 @@ ASK_S = 2.0
 ANSWER_S = 1.0
 PER_MESSAGE = 32
 KEYS_BYTES = 8 * LEDGER_MAX
+REVOKED_BYTES = 8 * 128
+"""So much a rotation says of the revocations before it, by their keys: the last 128"""
 
 
 class Notary:
@@ -120,12 +122,19 @@ class Notary:
         """A new join secret, in use here from now on. False where the issuer's key is not held."""
         secret, mark = self._authority.new_secret()
         last = self._ledger.rotation
-        entry = self._authority.signed_entry(ROTATION, mark, last.number + 1 if last else 1, b"", by)
+        out = self._ledger.keys_of(NODE_REVOKED)[-REVOKED_BYTES:]
+        entry = self._authority.signed_entry(ROTATION, mark, last.number + 1 if last else 1, out, by)
         if entry is None or not self._authority.take_over(secret, mark):
             return False
         self.enter(entry, "", now)
-        self._context.emit(Rekeyed())
+        self._rekeyed()
         return True
+
+    def _rekeyed(self) -> None:
+        """The neighbours need it, too."""
+        self._context.emit(Rekeyed())
+        for link in self._context.overlay_links():
+            self._hand_over(link.peer)
 
     def _wanted(self) -> SecretWanted | None:
         """What this node still has to ask for."""
@@ -137,24 +146,28 @@ class Notary:
 
     def _on_wanted(self, src: str, message: SecretWanted, now: float) -> None:
         """Only members have sessions; each gets what its admission says."""
-        member = self._context.view.members.get(src)
-        rotation = self._ledger.rotation
-        if member is None or self._ledger.is_revoked(src):
+        if src not in self._context.view.members or self._ledger.is_revoked(src):
             raise PeerError("secret: asked for by a stranger")
-        if rotation is not None and rotation.subject != self._authority.door()[0]:
+        self._hand_over(src)
+
+    def _hand_over(self, peer: str) -> None:
+        """Nothing while this node lacks the secret itself, or a revocation that the rotation was made after."""
+        member, rotation = self._context.view.members.get(peer), self._ledger.rotation
+        if member is None or self._ledger.is_revoked(peer):
+            return
+        if rotation and (rotation.subject != self._authority.door()[0] or self._ledger.lacks_any(rotation.data)):
             return
         secret = self._authority.hand_over(member.record.role)
         if secret:
-            self._context.send(src, Secret(rotation.number if rotation else 0, secret))
+            self._context.send(peer, Secret(rotation.number if rotation else 0, secret))
 
     def _on_secret(self, src: str, message: Secret, now: float) -> None:
         rotation = self._ledger.rotation
-        wanted = self._wanted()
-        if wanted is None:
+        if self._wanted() is None:
             return
         if not self._authority.take_over(message.secret, rotation.subject if rotation else self._authority.door()[0]):
             raise PeerError("secret: not what the issuer announced")
-        self._context.emit(Rekeyed())
+        self._rekeyed()
 
     def on_tick(self, now: float) -> None:
         context = self._context

@@ -91,6 +91,27 @@ def test_an_app_that_cannot_be_placed_exits_3(
     assert "hint: `jupiter ctl get nodes`" in ended.err
 
 
+def test_tokens_are_listed_revoked_and_the_secret_rotated(cluster: FakeCluster, run: Run) -> None:
+    row = {"id": "0123456789abcdef", "role": "worker", "state": "valid", "uses": 3, "used": 1, "created_by": "n1"}
+    cluster.answers["token"] = {"items": [row], "revoked_nodes": [{"name": "bad"}], "rotations": 1}
+    listed = run("ctl", "token", "list").out
+    assert listed == "0123456789abcdef  worker    valid     1 of 3 uses, made at n1\nnode bad was revoked\n"
+    cluster.answers["token"] = {"revoked": "0123456789abcdef"}
+    assert run("ctl", "token", "revoke", "0123").out == "revoked 0123456789abcdef\n"
+    cluster.answers["token"] = {"revoked": "bad", "node": "b" * 16, "token": "jup1.new", "rotations": 2}
+    assert run("ctl", "token", "revoke", "--node", "bad").out.endswith("\njup1.new\n")
+    cluster.answers["token"] = {"token": "jup1.new", "rotations": 2}
+    assert run("ctl", "token", "rotate").out == "jup1.new\n"
+    run("ctl", "token", "create", "--uses", "2", "--role", "submit")
+    assert cluster.calls == [
+        ("token", {"action": "list"}),
+        ("token", {"action": "revoke", "id": "0123"}),
+        ("token", {"action": "revoke", "node": "bad"}),
+        ("token", {"action": "rotate"}),
+        ("token", {"role": "submit", "uses": 2}),
+    ]
+
+
 def test_a_token_is_printed_alone(cluster: FakeCluster, run: Run) -> None:
     cluster.answers["token"] = {"token": "jup1-abc"}
     assert run("ctl", "token").out == run("ctl", "token", "create", "--role", "admin").out == "jup1-abc\n"

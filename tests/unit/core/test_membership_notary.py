@@ -7,6 +7,7 @@ from membership_rig import Peer, Rig
 
 from jupiter_agent.core import events
 from jupiter_agent.core.effects import Forget, Halt, Learn, SendJoin
+from jupiter_agent.core.ledger import key_of
 from jupiter_agent.core.membership import Recorded, Rekeyed
 from jupiter_agent.core.membership.join import NO_ISSUER
 from jupiter_agent.core.messages.membership import (
@@ -129,6 +130,22 @@ def test_after_a_rotation_a_member_asks_until_it_has_the_secret_that_was_announc
     assert rig.sent(SecretWanted) == []
     rig.receive(b, SecretWanted(1))
     assert rig.sent(Secret, b) == [Secret(1, secret)]
+
+
+def test_the_new_secret_goes_to_nobody_before_the_revocations_that_it_was_made_after_are_known() -> None:
+    rig, b, c = met("b", "c")
+    secret, mark = FakeAuthority().new_secret()
+    revoked = signed(NODE_REVOKED, c.id)
+    rotation = FakeAuthority().signed_entry(ROTATION, mark, 1, key_of(revoked))
+    assert rotation is not None
+    rig.receive(b, Entries([rotation]))
+    rig.receive(b, Secret(1, secret))
+    rig.receive(c, SecretWanted(1))
+    assert rig.sent(Secret) == []
+    rig.receive(b, Entries([revoked]))
+    rig.receive(c, SecretWanted(1))
+    rig.receive(b, SecretWanted(1))
+    assert (rig.sent(Secret, b), rig.sent(Secret, c)) == ([Secret(1, secret)], [])
 
 
 def test_who_has_not_heard_of_the_last_rotation_hands_out_nothing() -> None:
