@@ -34,7 +34,7 @@ EXPLORERS = 2  # nodes asked at random: they find what the view of the deciding 
 REFUSALS = 2
 WINDOW = 0.03  # share of the largest rank by which a task may be auctioned ahead of its turn
 CROWDED_WINDOW = 0.01  # the same where many tasks wait for few nodes: then the order decides
-CROWD = 0.2  # waiting tasks per node from which on it is crowded
+CROWD = 0.1  # waiting tasks per node from which on it is crowded
 
 
 class Link(NamedTuple):
