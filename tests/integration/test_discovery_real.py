@@ -170,11 +170,12 @@ def test_agents_without_any_address_find_each_other(
 @needs_namespaces
 def test_garbage_for_the_beacons_is_counted_and_harms_nobody(agents: Agents, bridge: Callable[[str], str]) -> None:
     agents.start("one", "10.77.0.1:7421", "--mdns", "off", "--beacon", "on", netns=bridge("one"))
+    wait_for(lambda: agents.counters("one").get("beacon_sent", 0) > 0, lambda: agents.log("one"))
     command = ["nsenter", f"--net=/run/netns/{bridge('two')}", "--", sys.executable, "-c", SHOUT, "10.77.0.2"]
     subprocess.run(command, check=True, timeout=60)
     counters = agents.counters("one")
     refused = counters.get("beacon_garbage", 0) + counters.get("beacon_forged", 0)
-    assert refused + counters["beacon_rate"] == 30
+    assert 25 <= refused + counters["beacon_rate"] <= 30, "datagrams may get lost, not uncounted"
     assert counters["beacon_rate"] > 10, "one host may say ten at once, and two a second"
     assert "beacon_heard" not in counters
 

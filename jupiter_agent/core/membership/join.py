@@ -82,6 +82,8 @@ class Joiner:
         if now >= self.seeds.due:
             for effect in self.seeds.begin_round(now):
                 context.emit(effect)
+            if self.seeds.dropped:
+                context.counters["seeds_dropped"] = self.seeds.dropped
             if now >= self._stray_at:
                 self._stray_at = now + STRAY_S
                 self._choose_stray()

@@ -169,6 +169,13 @@ def test_this_node_itself_is_no_seed_whatever_its_address_is_called():
     assert not rig.of(SendJoin)
 
 
+def test_hints_beyond_what_a_source_may_name_are_counted():
+    rig = Rig()
+    found(rig, *(Hint(f"10.0.0.{i}:7000", "mdns") for i in range(MOST + 7)))
+    rig.run_to(10.0)
+    assert rig.machine.counters["seeds_dropped"] == 7
+
+
 def test_a_name_is_looked_up_again_with_every_retry():
     rig = Rig()
     rig.machine.seeds.add_name("agents.default.svc:7421")
