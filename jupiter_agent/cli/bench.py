@@ -24,6 +24,7 @@ BENCHES = {
     "fuzz": "jupiter_agent.bench.fuzz",
     "mapping": "jupiter_agent.bench.mapping",
     "sim": "jupiter_agent.bench.sim",
+    "soak": "jupiter_agent.bench.soak",
 }
 """Name of a bench -> module with `run(**options) -> list[Figure]`; its parameters are the options it takes."""
 
@@ -41,7 +42,7 @@ def bench(
         int | None, typer.Option(metavar="S", min=0, help="sim, chaos: replay this one, with its story.")
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=10, help="sim: figures of N members.")] = None,
-    seconds: Annotated[float | None, typer.Option(metavar="S", min=1, help="fuzz: for so long in all.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", min=1, help="fuzz, soak: for so long in all.")] = None,
     mutations: Annotated[bool, typer.Option("--mutations", help="sim, chaos: is each planted bug caught?")] = False,
     short: Annotated[bool, typer.Option("--short", help="mapping: a slice of it, for CI.")] = False,
     virtual: Annotated[bool, typer.Option("--virtual", help="chaos: simulated clusters only.")] = False,

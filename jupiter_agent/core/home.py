@@ -191,7 +191,7 @@ class Home(Remembered):
         """End the job: what is not finished is cancelled, everywhere. Of a job that is over nothing changes."""
         if self.job.over == "cancelled":
             return []
-        for item in self.items.values():
+        for item in list(self.items.open()):
             if item.pending:
                 item.state, item.finished_at = "cancelled", self._around.wall(now)
                 self._let_go(item, now)
@@ -200,7 +200,7 @@ class Home(Remembered):
     def _end_if_over(self, now: float) -> list[Effect]:
         if self.intake.open or not self.intake.idle or self.job.over:
             return []
-        failed = any(item.state == "failed" for item in self.items.values())
+        failed = any(state == "failed" for _, state in self.items.states())
         return self._end("failed" if failed else "completed", now)
 
     def _end(self, state: str, now: float) -> list[Effect]:
@@ -312,7 +312,7 @@ class Home(Remembered):
         self.copies.start(self._deputies, patient_until)
         effects: list[Effect] = []
         again = patient_until > -inf
-        pending = [item for item in self.items.values() if item.pending]
+        pending = [item for item in self.items.open() if item.pending]
         struck = pending[: self.job.spec.max_open] if again else []
         for item in struck:  # this agent ended with them inside: a first strike, and what was announced (rule 11)
             item.strikes = 1 + len({boot for boot, _ in item.inside})
@@ -321,12 +321,13 @@ class Home(Remembered):
                 item.state = "cancelled"
             elif not again and item.state == "done" and not all(self.has(obj) for _, obj in item.results):
                 item.state, item.results, item.decided, item.finished_at = "queued", [], None, None
+            self.items[item.name] = item
             effects += self._hold(records.kept(item), source, now)
             if item.pending:
                 self._unsafe[item.name] = self.copies.last
                 if item.strikes < OUT:
                     self.intake.wait_again(item)
-        over = [name for name, item in self.items.items() if not item.pending]
+        over = [name for name, state in self.items.states() if state not in ("queued", "running")]
         effects += self.copies.when(True, lambda at: [e for name in over for e in self._finish(name, at)], now)
         effects += self.on_members(now)
         if self.job.over:

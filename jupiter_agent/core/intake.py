@@ -13,56 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from math import inf
-from typing import Any
-
-import msgspec
 
 from jupiter_agent.core.ids import HOME, is_item_name
+from jupiter_agent.core.intake_item import Item, Parts
 from jupiter_agent.core.intervals import Number
+from jupiter_agent.core.items import Items
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.manifest import STAMP_BYTES, source_stamp
-from jupiter_agent.core.messages.jobs import HomeVersion, Obj, Parcel
+from jupiter_agent.core.messages.jobs import Obj, Parcel
 from jupiter_agent.errors import UsageError
 
 SEAL_S = 1.0
 
-Parts = dict[str, list[Obj]]
-
-
-class Item(msgspec.Struct):
-    """One input on its way. `parts`: entry task -> its objects. `error`: what `describe` shows of a failed one."""
-
-    name: str
-    number: Number
-    parts: Parts
-    submitted_at: float
-    state: str = "queued"
-    """queued, running, done, failed, cancelled"""
-    attempts: int = 0
-    finished_at: float | None = None
-    results: list[tuple[str, Obj]] = []
-    """(sink task, object)"""
-    error: dict[str, Any] = {}
-    produced: bool = False
-    """by a home script or non-DAG task: its parts leave as they come"""
-    sealed: bool = False
-    """no more parts will come"""
-    inside: list[tuple[int, str]] = []
-    """(boot of home's node, task) of runs with strikes that began there and did not end (core/strikes.py)"""
-    strikes: int = 0
-    others: list[Number] = []
-    """numbers that other homes gave it: it is over under all of them"""
-    decided: HomeVersion | None = None
-    """the home version under which it was over"""
-    conflicts: list[dict[str, Any]] = []
-    """results or inputs of the same name that another home had and that gave way"""
-
-    @property
-    def pending(self) -> bool:
-        return self.state in ("queued", "running")
-
-    def objects(self) -> list[Obj]:
-        return [obj for parts in self.parts.values() for obj in parts]
+__all__ = ["Intake", "Item", "Parts", "join_key"]
 
 
 def join_key(name: str) -> str:
@@ -74,7 +37,7 @@ class Intake:
     """The items of one job at its home."""
 
     def __init__(self, job: Job) -> None:
-        self.items: dict[str, Item] = {}
+        self.items = Items()
         self.open = True
         self.admitted: set[str] = set()
         """items in the DAG now"""
@@ -292,6 +255,7 @@ class Intake:
 
     def over(self, item: Item) -> None:
         """The item is done, failed or cancelled: it makes room."""
+        self.items[item.name] = item
         self.admitted.discard(item.name)
         self._sent.pop(item.name, None)
         self._unsent.pop(item.name, None)
@@ -300,7 +264,7 @@ class Intake:
     def stop(self) -> None:
         """The job is over: nothing waits or leaves any more."""
         self.open = False
-        for item in self.items.values():
+        for item in list(self.items.open()):
             self.over(item)
         self._waiting.clear()
 

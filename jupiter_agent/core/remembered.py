@@ -15,6 +15,7 @@ from jupiter_agent.core import records
 from jupiter_agent.core.effects import Append, Effect
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.intake import Intake, Item
+from jupiter_agent.core.items import Items
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, Obj, Register, RunStarted
 from jupiter_agent.core.records import Entry, Record, home_record
@@ -41,7 +42,7 @@ class Remembered:
         """from the journal"""
 
     @property
-    def items(self) -> dict[str, Item]:
+    def items(self) -> Items:
         return self.intake.items
 
     def _record(self, kind: str, value: Any, now: float) -> list[Effect]:
@@ -75,13 +76,19 @@ class Remembered:
         """An item's state as clients see it: over when that is on every living deputy."""
         return "running" if item.name in self._unsafe and not item.pending else item.state
 
+    def states(self) -> list[str]:
+        """Of all items, as `shown`."""
+        return [
+            "running" if name in self._unsafe and state != "queued" else state for name, state in self.items.states()
+        ]
+
     def entries(self) -> Iterator[Entry]:
         """The whole state for a new copy: the job, then what is open, then what is over."""
         job = self.job
         yield records.entry("job", (job.signed, self.version))
         yield records.entry("registers", list(job.registers.values()))
         yield from self._facts()
-        for name in sorted(self.items, key=lambda name: not self.items[name].pending):
+        for name, _ in sorted(self.items.states(), key=lambda each: each[1] not in ("queued", "running")):
             yield records.item_entry(self.items[name])
 
     def _facts(self) -> Iterator[Entry]:
@@ -142,14 +149,15 @@ class Remembered:
 
     def failed_inputs(self, name: str) -> list[tuple[str, str, Obj]]:
         """(item, entry, object) of the failed items, or of this one: a failed item's input is kept for `retry`."""
-        failed = [item for item in self.items.values() if item.state == "failed" and name in ("", item.name)]
+        names = [each for each, state in self.items.states() if state == "failed" and name in ("", each)]
+        failed = [self.items[each] for each in names]
         return [(item.name, entry, obj) for item in failed for entry, objs in item.parts.items() for obj in objs]
 
     @property
     def makespan_s(self) -> float | None:
         """From submit to the last item that is over; None before the first."""
-        ends = [item.finished_at for item in self.items.values() if item.finished_at is not None]
-        return max(ends) - self.job.spec.submitted_at if ends else None
+        end = self.items.last_end
+        return end - self.job.spec.submitted_at if end is not None else None
 
     def too_late_for(self, items: list[Item]) -> bool:
         """The job has ended here, and one of these was accepted elsewhere and is open: it must come out."""

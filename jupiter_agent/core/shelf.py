@@ -18,6 +18,7 @@ from jupiter_agent.core import records
 from jupiter_agent.core.copies import Stream
 from jupiter_agent.core.effects import StoreInline
 from jupiter_agent.core.intake import Item
+from jupiter_agent.core.items import Items
 from jupiter_agent.core.job import LEAP, decode_spec
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, JobSpec, Register, SignedSpec
 from jupiter_agent.core.records import Entry
@@ -35,7 +36,7 @@ class Shelf:
         self.home, self.deputies = home, deputies
         self.complete = False
         """the acting home said that its deputies hold everything"""
-        self.items: dict[str, Item] = {}
+        self.items = Items()
         self.registers: dict[str, Register] = {}
         self.closed = False
         self.mapped_at: float | None = None

@@ -23,7 +23,7 @@ COUNTERS = ("queued", "running", "done", "failed", "restarts", "seconds")
 def job_row(home: Home, name: NameOf) -> Row:
     """One line of `get jobs`."""
     job = home.job
-    states = [home.shown(item) for item in home.items.values()]
+    states = home.states()
     return {
         "id": job.id,
         "name": job.spec.name,
@@ -108,7 +108,7 @@ def job_detail(home: Home, name: NameOf) -> Row:
         "edge_bytes": job.spec.edge_bytes,
         "tasks": task_rows(home, name),
         "registers": registers,
-        "errors": page([item.error for item in home.items.values() if item.state == FAILED]),
+        "errors": page([home.items[name].error for name, state in home.items.states() if state == FAILED]),
     }
 
 
