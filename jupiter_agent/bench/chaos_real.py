@@ -1,17 +1,16 @@
-"""Real agents that are killed while three jobs run: one native DAG with joins, routers and chance, one v4, one v5.
+"""Real agents that are killed while four jobs run: a native DAG with joins, routers and chance, a timed one, v4, v5.
 
-Between a quarter and three quarters of the items every node is killed in turn (-9) and started again, two at once
-where copies allow it, and some are stopped for a while as a cut link would. What comes out is compared, by item, sink
-and bytes, with what the same functions give without a cluster.
+Between a quarter and three quarters of the items every node is killed (-9) and started again, two at once, links are
+cut into halves and between home and its deputy, and a disk is filled. In the end home and a deputy are lost for good:
+there are two replicas. What comes out is compared, by item, sink and bytes, with what the same functions give without
+a cluster.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jupiter_agent.bench.cluster import BenchCluster
+from jupiter_agent.bench.chaos_field import BACK_S, ChaosField
+from jupiter_agent.bench.chaos_times import TIMED, Pauses
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.errors import JupiterError
 from jupiter_agent.sim.chaos import answer
@@ -28,7 +28,10 @@ from jupiter_agent.sim.chaos.apps import ChaosApp
 from jupiter_agent.sim.chaos.scenario import CONSTANT, FILTER, PLAIN, ROUTER, Scenario, Task
 
 NODES = 5
-ITEMS, SIDE_ITEMS = 48, 12
+ITEMS, SIDE_ITEMS, TIMED_ITEMS = 36, 8, 120
+JOBS = {"native": ITEMS, "v5": SIDE_ITEMS, "v4": SIDE_ITEMS}
+CUT_S, FULL_S = 7.0, 3.0
+"""Longer than agents wait before they take another for dead; how long a disk is full"""
 NONCES = 8
 """answers that a task by chance may give"""
 LIMIT_S = 150.0
@@ -84,6 +87,10 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
     kills: int = 0
     seconds: float = 0.0
+    worker_s: float = 0.0
+    """worker killed: from its detection until an item is finished elsewhere"""
+    home_s: float = 0.0
+    """home killed: from its detection until results flow again"""
     log: list[str] = field(default_factory=list)
 
     @property
@@ -112,11 +119,11 @@ def scenario(seed: int) -> Scenario:
 class RealChaos:
     """One seed on a fresh cluster in a temporary folder."""
 
-    def __init__(self, seed: int, lose_home: bool, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, seed: int, say: Callable[[str], None] = lambda line: None) -> None:
         self.rng = random.Random(seed)
         self.app = ChaosApp(scenario(seed))
         self.verdict = Verdict(seed)
-        self.lose_home = lose_home
+        self._killed: set[str] = set()
         self._say = say
         self._began = time.monotonic()
 
@@ -126,11 +133,12 @@ class RealChaos:
         self._say(line)
 
     def play(self) -> Verdict:
-        with BenchCluster(NODES) as self.cluster:
-            self._began = time.monotonic()
+        with ChaosField(NODES) as self.field:
+            self.note(f"{NODES} agents are up")
             jobs = self._submit()
+            self._pause_times(jobs["timed"])
             self._disturb(jobs)
-            for job in jobs:
+            for job in jobs.values():
                 self._until(lambda job=job: self.ctl("close", job), "close")  # type: ignore[misc]
             self._end(jobs)
         self.verdict.seconds = time.monotonic() - self._began
@@ -138,64 +146,134 @@ class RealChaos:
 
     # --- apps and items ------------------------------------------------------------------------------------------
 
-    def _submit(self) -> list[str]:
-        folder = self.cluster.folder
+    def _submit(self) -> dict[str, str]:
+        folder = self.field.folder
         write_native(folder / "native", self.app)
         write_v5(folder / "v5")
         write_v4(folder / "v4")
-        jobs = []
-        for name, count in (("native", ITEMS), ("v5", SIDE_ITEMS), ("v4", SIDE_ITEMS)):
+        write_timed(folder / "timed", self.field.names[1])
+        jobs = {}
+        for name, count in {**JOBS, "timed": TIMED_ITEMS}.items():
             items = folder / f"in-{name}"
             items.mkdir()
             for k in range(count):
                 (items / f"i{k}").write_bytes(f"{name} item {k}".encode())
-            first = [arg for k in range(count // 4) for arg in ("--input", str(items / f"i{k}"))]
-            args = ["submit", str(folder / name), "--keep-open", "--ep", "off", *first]
-            jobs.append(self.ctl(*args)["id"])
+            args = ["submit", str(folder / name), "--keep-open", "--ep", "off", "--replicas", "2"]
+            if name == "timed":
+                args += ["--mapping", str(folder / name / "mapping.json"), "--input", str(items)]
+            else:
+                args += [arg for k in range(count // 4) for arg in ("--input", str(items / f"i{k}"))]
+            jobs[name] = self.ctl(*args)["id"]
             self.verdict.items += count
         return jobs
 
-    def _put_rest(self, jobs: list[str], share: float) -> None:
-        """Items up to this share of all, at whoever answers."""
-        for job, name, count in zip(jobs, ("native", "v5", "v4"), (ITEMS, SIDE_ITEMS, SIDE_ITEMS), strict=True):
-            paths = [str(self.cluster.folder / f"in-{name}" / f"i{k}") for k in range(int(count * share))]
+    def _put_rest(self, jobs: dict[str, str], share: float) -> None:
+        """Items up to this share of all, at whoever answers; those of the small jobs in two parts."""
+        for name, count in JOBS.items():
+            if name != "native" and share not in (0.5, 1.0):
+                continue
+            job, folder = jobs[name], self.field.folder / f"in-{name}"
+            paths = [str(folder / f"i{k}") for k in range(int(count * share))]
             self._until(lambda job=job, paths=paths: self.ctl("put", job, *paths), "put")  # type: ignore[misc]
 
     # --- faults --------------------------------------------------------------------------------------------------
 
-    def _disturb(self, jobs: list[str]) -> None:
-        """Each node in turn, while the items come in."""
-        agents = {row["name"]: row for row in self.cluster.agents()}
-        order = self.rng.sample(sorted(agents), len(agents))
-        for step, name in enumerate(order):
-            self._put_rest(jobs, 0.25 + 0.75 * (step + 1) / len(order))
-            time.sleep(self.rng.uniform(0.0, 1.0))
-            if self.rng.random() < 0.3:
-                self._pause(self.rng.choice([other for other in order if other != name]))
-            self._kill(name, self.rng.choice([0.2, 1.0, 4.0, 8.0]))
+    def _pause_times(self, job: str) -> None:
+        """A worker and a home are killed, and watched from outside."""
+        pauses = Pauses(self.field, job, self.note)
+        self.verdict.worker_s = pauses.worker_s()
+        self._killed |= set(self.field.names) - set(self.field.running())
+        self._back()
+        self.verdict.home_s = pauses.home_s()
+        self._killed |= set(self.field.names) - set(self.field.running())
+        self._back()
+        self.verdict.kills += 2
+
+    def _disturb(self, jobs: dict[str, str]) -> None:
+        """Each fault once, each node killed at least once, while the items come in."""
+        rest = [name for name in self.field.names if name not in self._killed]
+        order = self.rng.sample(rest, len(rest))
+        faults: list[Callable[[], None]] = [
+            *(lambda name=name: self._kill(name) for name in order[:-2]),
+            lambda: self._kill(*order[-2:]),
+            self._halves,
+            lambda: self._deputy_cut(jobs["native"]),
+            self._disk,
+        ]
+        self.rng.shuffle(faults)
+        for step, fault in enumerate(faults, 1):
+            self._put_rest(jobs, 0.5 if step == len(faults) // 2 else 0.25 + 0.5 * step / len(faults))
+            fault()
+        self._lose(jobs["native"], list(jobs.values()))
         self._put_rest(jobs, 1.0)
 
-    def _kill(self, name: str, away_s: float) -> None:
-        self.note(f"kill -9 {name}, away for {away_s:g} s")
-        self.verdict.kills += 1
-        self.cluster.jupiter("local", "kill", name, "--dir", str(self.cluster.dir))
+    def _kill(self, *names: str) -> None:
+        away_s = self.rng.choice([0.2, 1.0, 4.0])
+        self.note(f"kill -9 {' and '.join(names)}, away for {away_s:g} s")
+        self.verdict.kills += len(names)
+        self.field.kill(*names)
         time.sleep(away_s)
-        self.cluster.jupiter("local", "start", name, "--dir", str(self.cluster.dir))
-        self.note(f"{name} is back")
+        self._back()
 
-    def _pause(self, name: str) -> None:
-        """As if its links were cut: it says nothing, and its port stays open."""
-        pid = next((row["pid"] for row in self.cluster.agents() if row["name"] == name), None)
-        if pid:
-            self.note(f"stop {name} for 3 s")
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(3.0)
-            os.kill(pid, signal.SIGCONT)
+    def _back(self) -> None:
+        """Who does not run and is not lost runs again."""
+        down = [name for name in self.field.names if name not in self.field.gone and not self.field.pid(name)]
+        self.field.start(*down)
+        if down:
+            self.note(f"{', '.join(down)} back")
+
+    def _halves(self) -> None:
+        side = self.rng.sample(self.field.names, 2)
+        self._cut(side, [name for name in self.field.names if name not in side])
+
+    def _cut(self, side: list[str], rest: list[str]) -> None:
+        self.note(f"cut {', '.join(side)} off {', '.join(rest)} for {CUT_S:g} s")
+        self.field.cut(side, rest)
+        time.sleep(CUT_S)
+        self.field.heal()
+
+    def _deputy_cut(self, job: str) -> None:
+        """The link between home and a deputy is cut; then home is killed."""
+        row = self._until(lambda: self.ctl("get", "jobs", job), "get jobs")["items"][0]
+        home, deputies = row["home"], row["deputies"]
+        self.note(f"cut home {home} off its deputy {deputies[0] if deputies else '(none)'}, then kill it")
+        self.field.cut([home], deputies[:1])
+        time.sleep(CUT_S / 2)
+        self.verdict.kills += 1
+        self.field.kill(home)
+        time.sleep(1.0)
+        self.field.heal()
+        self._back()
+
+    def _disk(self) -> None:
+        if not self.field.on_small_disk:
+            self.note("no disk is filled: that needs root")
+            return
+        self.note(f"fill the disk of {self.field.on_small_disk} for {FULL_S:g} s")
+        with self.field.full_disk():
+            time.sleep(FULL_S)
+        self._back()
+
+    def _lose(self, job: str, jobs: list[str]) -> None:
+        """Home and a deputy are lost for good, at once, when there are two whole copies beside home's."""
+        deadline = time.monotonic() + BACK_S
+        while True:
+            rows = {row["id"]: row for row in self._until(lambda: self.ctl("get", "jobs"), "get jobs")["items"]}
+            if all(each in rows and not rows[each]["degraded"] for each in jobs):
+                break
+            if time.monotonic() > deadline:
+                self.verdict.wrong.append(f"degraded for {BACK_S:g} s: {[rows.get(each) for each in jobs]}")
+                return
+            time.sleep(0.5)
+        lost = [rows[job]["home"], rows[job]["deputies"][0]]
+        self.note(f"lose home {lost[0]} and its deputy {lost[1]} for good")
+        self.verdict.kills += len(lost)
+        self.field.lose(*lost)
 
     # --- asking, patiently -----------------------------------------------------------------------------------------
 
     def ctl(self, *args: str) -> Any:
-        return self.cluster.ctl(*args)
+        return self.field.ctl(*args)
 
     def _until(self, ask: Callable[[], Any], what: str) -> Any:
         """Repeat a call until it is answered: agents are down, or just come back."""
@@ -210,21 +288,21 @@ class RealChaos:
 
     # --- the end -------------------------------------------------------------------------------------------------
 
-    def _end(self, jobs: list[str]) -> None:
-        for job, name in zip(jobs, ("native", "v5", "v4"), strict=True):
+    def _end(self, jobs: dict[str, str]) -> None:
+        for name, job in jobs.items():
             try:
                 self._until(lambda job=job: self.ctl("wait", job, "--timeout", "60"), "wait")  # type: ignore[misc]
             except JupiterError as error:
                 self.note(f"{name}: {error.message}")
             rows = self._until(lambda job=job: self.ctl("get", "items", job), "get items")["items"]  # type: ignore[misc]
-            out = self.cluster.folder / f"out-{name}"
+            out = self.field.folder / f"out-{name}"
             out.mkdir()
             self._until(lambda job=job, out=out: self.ctl("results", job, "--out", str(out)), "results")  # type: ignore[misc]
             self._judge(name, {row["name"]: row for row in rows}, out)
 
     def _judge(self, name: str, rows: dict[str, dict[str, Any]], out: Path) -> None:
         verdict = self.verdict
-        for path in sorted((self.cluster.folder / f"in-{name}").iterdir()):
+        for path in sorted((self.field.folder / f"in-{name}").iterdir()):
             item, row = f"{name}/{path.name}", rows.get(path.name)
             if row is None or row["state"] != "done":
                 verdict.lost.append(f"{item}: {row or 'unknown'}")
@@ -241,7 +319,7 @@ class RealChaos:
         """'' when the files by sink are what an item must give."""
         data = path.read_bytes()
         if name != "native":
-            expected = {"second": data + b"firstsecond"}
+            expected = {"a": data} if name == "timed" else {"second": data + b"firstsecond"}
             return "" if files == expected else f"{files} instead of {expected}"
         for task in self.app.tasks:
             self.app.drawn[name, path.name, task] = list(range(1, NONCES))
@@ -283,5 +361,14 @@ def write_v4(folder: Path) -> None:
     (folder / "scripts" / "step4.py").write_text(V4)
 
 
-def play_real(seed: int, lose_home: bool = False) -> Verdict:
-    return RealChaos(seed, lose_home, lambda line: print(line, file=sys.stderr, flush=True)).play()
+def write_timed(folder: Path, host: str) -> None:
+    folder.mkdir()
+    (folder / "app_config.yaml").write_text(
+        "application:\n  tasks:\n    dag_tasks:\n      - {name: a, base_script: timed.py, children: [home]}\n"
+    )
+    (folder / "timed.py").write_text(TIMED)
+    (folder / "mapping.json").write_text(json.dumps({"a": host}))
+
+
+def play_real(seed: int) -> Verdict:
+    return RealChaos(seed, lambda line: print(line, file=sys.stderr, flush=True)).play()
