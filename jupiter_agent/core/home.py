@@ -33,7 +33,7 @@ from jupiter_agent.core.messages.jobs import (
     clipped,
 )
 from jupiter_agent.core.remembered import Remembered
-from jupiter_agent.core.strikes import OUT, home_letter
+from jupiter_agent.core.strikes import poison_letter
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.telling import Telling
 from jupiter_agent.core.transfer import Transfers
@@ -286,7 +286,8 @@ class Home(Remembered):
         if self.copies.replace():
             self.job.involve(self.copies.deputies.nodes)
             effects += [self._append("register", self.copies.register), self.copies.notice()]
-        return effects + self.copies.on_deadline(now) + self._after_copies(now)
+        lost, out = self._lost_inside(now)
+        return effects + lost + self._give_up(out, now) + self.copies.on_deadline(now) + self._after_copies(now)
 
     def on_copied(self, src: str, message: Copied, now: float) -> list[Effect]:
         """A deputy confirms records."""
@@ -313,9 +314,9 @@ class Home(Remembered):
         effects: list[Effect] = []
         again = patient_until > -inf
         pending = [item for item in self.items.open() if item.pending]
-        struck = pending[: self.job.spec.max_open] if again else []
-        for item in struck:  # this agent ended with them inside: a first strike, and what was announced (rule 11)
-            item.strikes = 1 + len({boot for boot, _ in item.inside})
+        lost, out = self._lost_inside(now)
+        for item in pending[: self.job.spec.max_open]:  # home ended with them inside: a first strike, then others
+            item.strikes = 1 + len(item.ended)
         for item in self.items.values():
             if item.pending and self.job.over:
                 item.state = "cancelled"
@@ -325,7 +326,7 @@ class Home(Remembered):
             effects += self._hold(records.kept(item), source, now)
             if item.pending:
                 self._unsafe[item.name] = self.copies.last
-                if item.strikes < OUT:
+                if item not in out:
                     self.intake.wait_again(item)
         over = [name for name, state in self.items.states() if state not in ("queued", "running")]
         effects += self.copies.when(True, lambda at: [e for name in over for e in self._finish(name, at)], now)
@@ -333,10 +334,13 @@ class Home(Remembered):
         if self.job.over:
             self._over_known = True
             return effects + self._announce_end(now)
-        for item in struck:
-            if item.strikes >= OUT:
-                effects += self.on_failed(home_letter(self.job.id, item.name, self._around.me), now)
-        return effects + self._admit(now) + self._end_if_over(now)
+        return effects + lost + self._give_up(out, now) + self._admit(now) + self._end_if_over(now)
+
+    def _give_up(self, out: list[Item], now: float) -> list[Effect]:
+        """Dead letters, of items that ended too many agents."""
+        ids, name = (self.job.id, self._around.me), self._around.name
+        letters = [poison_letter(ids, item.name, item.ended, name) for item in out]
+        return [effect for letter in letters for effect in self.on_failed(letter, now)]
 
     # --- what other holders had ----------------------------------------------------------------------------------
 
@@ -372,6 +376,7 @@ class Home(Remembered):
         if anew or not item.pending:
             self.intake.over(item)
         self.intake.restore(item)
+        self._inside |= {item.name} if item.inside else set()
         if anew:
             self.intake.wait_again(item)
         if item.pending:

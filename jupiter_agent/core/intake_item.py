@@ -30,8 +30,8 @@ class Item(msgspec.Struct):
     """by a home script or non-DAG task: its parts leave as they come"""
     sealed: bool = False
     """no more parts will come"""
-    inside: list[tuple[int, str]] = []
-    """(boot of home's node, task) of runs with strikes that began there and did not end (core/strikes.py)"""
+    inside: list[tuple[str, int, str]] = []
+    """(node, its boot, task) of runs with strikes that began and did not end (core/strikes.py)"""
     strikes: int = 0
     others: list[Number] = []
     """numbers that other homes gave it: it is over under all of them"""
@@ -39,6 +39,8 @@ class Item(msgspec.Struct):
     """the home version under which it was over"""
     conflicts: list[dict[str, Any]] = []
     """results or inputs of the same name that another home had and that gave way"""
+    ended: list[tuple[str, int]] = []
+    """(node, its boot) of agents that were lost inside such a run"""
 
     @property
     def pending(self) -> bool:

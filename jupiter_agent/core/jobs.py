@@ -270,8 +270,8 @@ class Jobs:
         local = self.local.get(message.job)
         if local:
             local.execution.on_signal(src, message)
-            if local.home and isinstance(message, RunStarted) and src == self.around.me:
-                return local.home.on_own_run(message)
+            if local.home and isinstance(message, RunStarted):
+                return self.settle(local, local.home.on_run(src, message, now), now)
         return []
 
     def _on_finished(self, src: str, message: Finished, now: float) -> list[Effect]:

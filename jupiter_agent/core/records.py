@@ -1,12 +1,13 @@
 """Records of a job's home as they are journaled, copied to deputies, and merged when two homes meet (DESIGN.md 78, 80).
 
 A record is (kind, value), an upsert: `job` (spec and first home version), `register` (home version and deputies),
-`registers`, `item`, `mapped`, `close`, `over`. Any order of them that has the newest of each gives the same state.
-`merged` is commutative, associative and repeatable, so it does not matter who tells whom first.
+`registers`, `item`, `inside`, `mapped`, `close`, `over`. Any order of them that has the newest of each gives
+the same state. `merged` is commutative, associative and repeatable, so it does not matter who tells whom first.
 """
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,6 +82,16 @@ def to_item(value: Any) -> Item:
     return item
 
 
+def apply_inside(items: MutableMapping[str, Item], value: Any) -> None:
+    """The record of who runs an item that has strikes, and who ended with it. PeerError: it is none."""
+    try:
+        name, inside, ended = msgspec.convert(value, tuple[str, list[tuple[str, int, str]], list[tuple[str, int]]])
+    except msgspec.ValidationError as error:
+        raise PeerError(f"a copied record of runs does not decode: {error}") from None
+    if name in items:
+        items[name] = msgspec.structs.replace(items[name], inside=inside, ended=ended)
+
+
 def to_registers(value: Any) -> list[Register]:
     """PeerError for what is no list of registers."""
     try:
@@ -132,7 +143,7 @@ def merged(one: Item, other: Item) -> Item:
     conflicts += [each for each in lost if msgspec.msgpack.encode(each) not in told]
     return msgspec.structs.replace(
         first, parts=_all_parts(first, second), others=sorted(numbers), conflicts=sorted(conflicts, key=repr),
-        sealed=first.sealed or second.sealed,
+        sealed=first.sealed or second.sealed, ended=sorted({*first.ended, *second.ended}),
     )  # fmt: skip
 
 

@@ -18,8 +18,9 @@ from jupiter_agent.core.intake import Intake, Item
 from jupiter_agent.core.items import Items
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, Obj, Register, RunStarted
-from jupiter_agent.core.records import Entry, Record, home_record
+from jupiter_agent.core.records import Entry, Record, apply_inside, home_record
 from jupiter_agent.core.replication import Replication, Then
+from jupiter_agent.core.strikes import OUT
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 
@@ -38,6 +39,8 @@ class Remembered:
         self._execution, self._around, self._transfers = execution, around, transfers
         self._unsafe: dict[str, int] = {}
         """item -> number of its last change, while some living deputy lacks it"""
+        self._inside: set[str] = set()
+        """items that some run with strikes may be inside of"""
         self._deputies = Deputies()
         """from the journal"""
 
@@ -114,14 +117,15 @@ class Remembered:
         if kind == "item":
             item = msgspec.convert(value, Item)
             self.intake.restore(item)
+            self._inside |= {item.name} if item.inside else set()
         elif kind == "registers":
             self.job.merge(msgspec.convert(value, list[Register]))
         elif kind == "register":
             _, self._deputies = msgspec.convert(value, tuple[HomeVersion, Deputies])
             self.job.involve(self._deputies.nodes)
         elif kind == "inside":
-            name, inside = value
-            self.items[name].inside = [(boot, task) for boot, task in inside]
+            apply_inside(self.items, value)
+            self._inside.add(value[0])
         elif kind == "close":
             self.intake.open = False
         elif kind == "mapped":
@@ -165,10 +169,30 @@ class Remembered:
             item.pending and (item.name not in self.items or self.items[item.name].pending) for item in items
         )
 
-    def on_own_run(self, message: RunStarted) -> list[Effect]:
-        """A run with strikes begins or ends on home's own node: if this agent ends now, its next life must know."""
-        item, run = self.items.get(message.item), (self._around.boot, message.task)
-        if item is None or message.over is (run not in item.inside):
+    def on_run(self, src: str, message: RunStarted, now: float) -> list[Effect]:
+        """A run with strikes begins or ends: if its agent ends now, this home or the next one must know."""
+        item, run = self.items.get(message.item), (src, self._around.boot_of(src), message.task)
+        if item is None or not item.pending or message.over is (run not in item.inside):
             return []
-        (item.inside.remove if message.over else item.inside.append)(run)
-        return [self._append("inside", (message.item, item.inside))]
+        item.inside = [each for each in item.inside if each != run] + ([] if message.over else [run])
+        self._inside.add(item.name)
+        return self._record("inside", (item.name, item.inside, item.ended), now)
+
+    def _lost_inside(self, now: float) -> tuple[list[Effect], list[Item]]:
+        """Agents that ended inside of runs are struck off, and counted; with the items that they make dead letters."""
+        effects, out = list[Effect](), []
+        watched = [item for name in sorted(self._inside) if (item := self.items.get(name)) and item.pending]
+        self._inside = {item.name for item in watched if item.inside}
+        for item in watched:
+            lost = [(node, boot) for node, boot, _ in item.inside if self._has_ended(node, boot)]
+            if not lost:
+                continue
+            item.ended = list(dict.fromkeys([*item.ended, *lost]))
+            item.inside = [run for run in item.inside if run[:2] not in lost]
+            effects += self._record("inside", (item.name, item.inside, item.ended), now)
+            if 1 + len(item.ended) >= OUT:
+                out.append(item)
+        return effects, out
+
+    def _has_ended(self, node: str, boot: int) -> bool:
+        return self._around.is_gone(node) or self._around.boot_of(node) > boot

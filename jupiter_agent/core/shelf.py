@@ -89,6 +89,8 @@ class Shelf:
                 known = self.registers.get(register.task)
                 if known is None or register.version() > known.version():
                     self.registers[register.task] = register
+        elif kind == "inside":
+            records.apply_inside(self.items, value)
         elif kind == "close":
             self.closed = True
         elif kind == "mapped" and isinstance(value, float | int):

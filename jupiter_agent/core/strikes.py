@@ -4,7 +4,8 @@ The sender of a parcel counts. A host that is lost, or starts again, with a parc
 strike: cheap, and unjust to what only waited there. From then on the parcel says so, the host announces its run to
 the senders a moment before it starts, and only a run that was announced is struck again. With two strikes a run has
 no other of its job beside it on the node. With three the item is a dead letter: home keeps its inputs, `get items`
-says why, `retry` tries again. What a run with strikes puts out has them, too: its sender may die with it.
+says why, `retry` tries again. Home hears of all announced runs, and keeps them in the item's record, so that the next
+home counts on. What a run with strikes puts out has them, too: its sender may die with it.
 """
 
 from __future__ import annotations
@@ -39,9 +40,13 @@ def announcement(run: tuple[str, str, str], to: Iterable[str], over: bool = Fals
     return [Send(node, RunStarted(job, item, task, over)) for node in to]
 
 
-def home_letter(job: str, item: str, home: str) -> ItemFailed:
-    """Of an item that was in the DAG each time when home's own agent ended."""
-    error = f"given up: the agent of home ended {OUT} times while '{item}' ran there"
+def poison_letter(
+    ids: tuple[str, str], item: str, ended: list[tuple[str, int]], name: Callable[[str], str]
+) -> ItemFailed:
+    """Of an item that home knows to have ended the agents `ended` (node, boot), after a first one. `ids`: job, home."""
+    job, home = ids
+    hosts = ", ".join(name(node) for node, _ in ended)
+    error = f"given up after {1 + len(ended)} agents ended while '{item}' ran there, the last {hosts}"
     return ItemFailed(job, item, "", home, OUT, POISON, error)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from job_apps import CHAIN, make
-from job_grid import finish, formed, home_of, left_behind
+from job_grid import acting, finish, formed, has_home, home_of, left_behind
 
 from jupiter_agent.sim.grid import AgentEndedError, Grid, SimApp
 
@@ -14,8 +14,8 @@ HOME = "node4"
 GOOD = {f"good{i}": b"good%d" % i for i in range(10)}
 
 
-def killer(task: str) -> SimApp:
-    """A chain that passes its input on, in which one task ends its agent over the item `bad`."""
+def killer(task: str, ended: list[None] | None = None) -> SimApp:
+    """A chain that passes its input on, in which one task ends its agent over the item `bad`: `ended` counts."""
     app, _ = make(CHAIN, seconds=0.05, name=f"killer-{task}")
 
     def passes(inputs: dict[str, bytes]) -> bytes:
@@ -23,6 +23,8 @@ def killer(task: str) -> SimApp:
 
     def ends(inputs: dict[str, bytes]) -> bytes:
         if b"bad" in inputs.values():
+            if ended is not None:
+                ended.append(None)
             raise AgentEndedError
         return passes(inputs)
 
@@ -102,3 +104,31 @@ def test_items_that_were_only_there_when_agents_ended_are_no_dead_letters():
     assert finish(grid, HOME, job, 120.0) in ("completed", "failed")
     failed = [item.name for item in home_of(grid, HOME, job).items.values() if item.state == "failed"]
     assert len(failed) <= 1, "at most the one that ran each time"
+
+
+@pytest.mark.parametrize("how", ["stay away", "come back"])
+def test_an_item_that_ends_one_home_after_the_other_ends_three_agents(how):
+    """Each home runs the tasks itself; the next one knows of the strikes."""
+    grid = formed(7)
+    ended: list[None] = []
+    app = killer("b", ended)
+    job = grid.submit(HOME, app, GOOD | {"bad": b"bad"}, replicas=2, mapping=dict.fromkeys("abc", HOME))["id"]
+    over = ""
+    while not over and grid.now < 200.0:
+        grid.run(0.1)
+        if how == "come back" and len(grid.running()) < 7:
+            grid.run(8.0)
+            for name in [name for name, node in grid.nodes.items() if not node.running]:
+                grid.start(name)
+        if grid.run_until(lambda: has_home(grid, job), 30.0, 0.01) is None:
+            continue
+        home = acting(grid, job)
+        local = grid.nodes[home].machine.jobs.local[job]
+        over = local.job.over
+        if not over and len(ended) < 3:
+            for task in [task for task, register in local.job.registers.items() if register.node != grid.id(home)]:
+                grid.call(home, "remap", job=job, task=task, node=home)
+    assert over == "failed"
+    assert len(ended) == 3
+    states = Counter(item.state for item in home_of(grid, HOME, job).items.values())
+    assert states == {"done": 10, "failed": 1}

@@ -10,7 +10,7 @@ from jupiter_agent.core.effects import Effect, StoreInline
 from jupiter_agent.core.intake import Item
 from jupiter_agent.core.messages.jobs import Copied, Copy, Deputies, HomeKnown, HomeNews, HomeVersion, Obj
 from jupiter_agent.core.records import Entry, merged
-from jupiter_agent.core.replication import Replication
+from jupiter_agent.core.replication import STREAMS, Replication
 
 HOME = HomeVersion(1, "home1", 1)
 REGISTER = (HOME, Deputies(1, ["n1"]))
@@ -120,7 +120,7 @@ class Rig:
 
     def confirm(self, node: str, upto: int) -> None:
         number = list(self.copies._streams).index(node) + 1
-        self.copies.on_copied(node, Copied("job1", HOME, self.copies.deputies.n, (1, number), upto), 1.5)
+        self.copies.on_copied(node, Copied("job1", HOME, self.copies.deputies.n, (1, STREAMS + number), upto), 1.5)
 
 
 def test_what_waits_is_done_when_every_living_deputy_has_it():
