@@ -29,8 +29,11 @@ class Keyring:
     def __init__(self, state: StateDir, token: Token | None) -> None:
         self._file = state.path / LEDGER_FILE
         self.ledger = Ledger()
-        self.authority = ClusterAuthority(state.cluster_keys(token), self.ledger, state.keep_cluster)
-        self.ledger.load(entry for entry in _read(self._file) if self.authority.verify_entry(entry))
+        kept = Ledger()
+        kept.load(_read(self._file))
+        newest = kept.rotation.subject if kept.rotation else ""
+        self.authority = ClusterAuthority(state.cluster_keys(token, newest), self.ledger, state.keep_cluster)
+        self.ledger.load(entry for entry in kept.entries.values() if self.authority.verify_entry(entry))
 
     @property
     def role(self) -> str:

@@ -85,8 +85,9 @@ class StateDir:
             self._write(NODE_FILE, _node_text(keys))
         return keys
 
-    def cluster_keys(self, token: Token | None = None) -> ClusterKeys:
-        """The cluster this folder belongs to; on the first start the token's, or without one a new cluster."""
+    def cluster_keys(self, token: Token | None = None, newest: str = "") -> ClusterKeys:
+        """The cluster this folder belongs to; on the first start the token's, or without one a new cluster. `newest`:
+        the door of the last rotation known here, which no older token replaces."""
         known = self._load(CLUSTER_FILE, _cluster_from)
         if known is None:
             found = _joining(token) if token else ClusterKeys.found()
@@ -98,12 +99,12 @@ class StateDir:
                 "use another --state-dir, or start without --join to stay in that cluster",
             )
         else:
-            found = self._given_again(known, token)
+            found = self._given_again(known, token, newest)
         if found != known:
             self._write(CLUSTER_FILE, _cluster_text(found))
         return found
 
-    def _given_again(self, known: ClusterKeys, token: Token) -> ClusterKeys:
+    def _given_again(self, known: ClusterKeys, token: Token, newest: str) -> ClusterKeys:
         """Another token for a node that has one. It may open a door that was changed meanwhile; it makes nobody less
         than it was. UsageError."""
         given = _joining(token)
@@ -113,10 +114,9 @@ class StateDir:
                 f"start without --join to stay admin, or use another --state-dir for a node of role {given.role}",
             )
         seeds = token.seeds or known.seeds
-        if known.join_secret and (given.grant or given.join_secret == known.join_secret):
-            same_door = door_mark(given.access()) == door_mark(known.access())
-            if same_door:
-                return replace(known, seeds=seeds)
+        mark, mine = door_mark(given.access()), door_mark(known.access())
+        if (mine == newest and mark != newest) or (known.join_secret and mark == mine):
+            return replace(known, seeds=seeds)
         return replace(given, seeds=seeds, issuer=known.issuer, issuer_secret=known.issuer_secret)
 
     def keep_cluster(self, keys: ClusterKeys) -> None:

@@ -124,14 +124,21 @@ def _key_files(where: Where) -> Iterator[Path]:
     if where.token_file:
         yield where.token_file
     elif where.dir:
-        yield where.dir / "token"
+        yield _newest(where.dir)
     else:
         if env.get("JUPITER_TOKEN_FILE"):
             yield Path(env["JUPITER_TOKEN_FILE"])
         if folder := _env_folder(env):
             yield folder / "token"
-        yield LOCAL_DIR / "token"
+        yield _newest(LOCAL_DIR)
         yield _machine_folder(env) / "token"
+
+
+def _newest(folder: Path) -> Path:
+    """The token of a local cluster. After its join secret was changed a node of it has a newer one."""
+    changed = [path.with_name("token") for path in folder.glob("*/ledger")]
+    found = [path for path in (folder / "token", *changed) if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime) if found and changed else folder / "token"
 
 
 def find_token(where: Where) -> tuple[str, Path | None]:

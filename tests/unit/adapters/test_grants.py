@@ -18,6 +18,7 @@ from jupiter_agent.adapters.keys import (
     Token,
     decode_token,
     derive_access,
+    door_mark,
     encode_token,
     granted,
 )
@@ -247,4 +248,7 @@ def test_another_token_makes_an_admin_no_less_and_opens_a_door_that_was_changed(
         kept = state.cluster_keys(after)
         assert (kept.role, kept.issuer_secret) == ("admin", CLUSTER.issuer_secret)
         assert kept.access().join_client == derive_access(b"r" * 32).join_client
+    newest = door_mark(derive_access(b"r" * 32))
+    state.keep_cluster(replace(CLUSTER, join_secret=b"r" * 32))
+    assert state.cluster_keys(OWNER, newest).join_secret == b"r" * 32, "an older token takes nothing back"
     state.close()

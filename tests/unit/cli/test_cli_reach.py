@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,18 @@ def test_a_refused_key_names_the_address_that_was_typed_and_where_the_key_is_fro
         open_client(Where(peers=("cam.local:7421",), dir=tmp_path, env=env))
     assert caught.value.message == "the agent at cam.local:7421 refused our key"
     assert f"the token is old; the key is from {tmp_path}/token;" in caught.value.hint
+
+
+def test_after_a_rotation_a_local_cluster_is_called_with_the_token_of_a_node_that_knows_it(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    (tmp_path / "token").write_text("old")
+    (tmp_path / "node1").mkdir()
+    (tmp_path / "node1" / "token").write_text("new")
+    os.utime(tmp_path / "token", (1.0, 1.0))
+    assert find_token(Where(dir=tmp_path, env=env)) == ("old", tmp_path / "token")
+    (tmp_path / "node1" / "ledger").write_text("")
+    assert find_token(Where(dir=tmp_path, env=env)) == ("new", tmp_path / "node1" / "token")
 
 
 def test_a_named_token_file_must_be_there(tmp_path: Path, env: dict[str, str]) -> None:
