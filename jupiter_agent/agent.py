@@ -40,7 +40,7 @@ from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
 from jupiter_agent.adapters.state import StateDir, has_cluster
 from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
-from jupiter_agent.config import Config, beacon_group, parse_address, uses_mdns
+from jupiter_agent.config import Config, beacon_group, parse_address, parse_reserve, uses_mdns
 from jupiter_agent.core.effects import Browse, Effect, Halt, LookUp
 from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
 from jupiter_agent.core.ledger import Issued
@@ -143,7 +143,7 @@ class Agent:
         self._spawn(self._remember())
         if self._config.http:
             await self._serve_http()
-        promises.on_crash = self._on_crash
+        promises.on_crash, promises.on_full = self._on_crash, self._on_full
         self._driver.start()
         await self._discovery.start()
         self._write_agent_file()
@@ -156,6 +156,10 @@ class Agent:
             await self._close()
 
     def _stop(self) -> None:
+        if self._performer.promises.full:
+            log.info("asked to stop: at once, as nothing can be written")
+            self._on_effect(Halt())
+            return
         log.info("asked to stop: draining")
         self._post(Stopping())
 
@@ -180,7 +184,7 @@ class Agent:
     async def _sample(self) -> None:
         """Read the sensors every `SAMPLE_S`; the speed index is measured once, off the loop."""
         speed = await asyncio.to_thread(speed_index)
-        sensors = Sensors(str(self._state.path), speed)
+        sensors = Sensors(str(self._state.path), speed, parse_reserve(self._config.disk_reserve))
         isolation = await self._isolation()
         while True:
             self._post(Sampled({**sensors.read(), "isolation": isolation}, time.time() - self._loop.time()))
@@ -211,7 +215,8 @@ class Agent:
         self._http = await serve(self._config.http, checks, self._config.http_token)
 
     def _healthy(self) -> bool:
-        return self._loop.time() - self._driver.last_turn < HEALTHY_S
+        """It moves, or waits for room on its disk, which a restart would not make."""
+        return bool(self._performer.promises.full) or self._loop.time() - self._driver.last_turn < HEALTHY_S
 
     def _metrics(self) -> str:
         return metrics_text(self.machine, self._counters(), self._driver.backlog())
@@ -249,6 +254,13 @@ class Agent:
             self._network.rekey(self._keyring.access())
             self._discovery.rekey(self._keyring.access())
             self._write_file("token", self.token().text + "\n")
+
+    def _on_full(self, why: str) -> None:
+        """Stand still while the disk takes nothing."""
+        self._driver.pause(bool(why))
+        log.log(
+            *((logging.ERROR, "%s; the agent waits for room", why) if why else (logging.INFO, "there is room again"))
+        )
 
     def _on_crash(self, error: BaseException) -> None:
         """A broken invariant: leave a dump, and end rather than go on with a state nobody can trust."""

@@ -87,6 +87,23 @@ def _folders(value: Any) -> tuple[Path, ...]:
     return tuple(map(_folder, _list(value)))
 
 
+def parse_reserve(text: Any) -> int | float | None:
+    """Disk to be kept free: '512M' or '2G' as bytes, '5%' as a share, '' as None. ValueError for anything else."""
+    if not text:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([KMG%]|)", str(text).strip().removesuffix("iB"))
+    if match is None or (match[2] == "%" and float(match[1]) > 90):
+        raise ValueError(f"{text!r} is neither a size as 512M nor a share as 5%")
+    if match[2] == "%":
+        return float(match[1]) / 100
+    return int(float(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[match[2]])
+
+
+def _reserve(value: Any) -> str:
+    parse_reserve(value)
+    return str(value)
+
+
 def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in known:
@@ -142,6 +159,11 @@ class Config:
         "GROUP:PORT",
         f"multicast beacon, on or off (default auto: {DEFAULT_BEACON} with --profile manet)",
         "auto",
+    )
+    disk_reserve: str = _setting(
+        _reserve,
+        "SIZE|SHARE%",
+        "with less free disk no tasks and no input are taken (default: 5%, at most 512M)",
     )
     log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
 

@@ -44,7 +44,7 @@ class Driver:
         self._inbox: deque[Event] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
-        self._stopped = False
+        self._stopped = self._paused = False
         self._due: float | None = None
         """the machine's next deadline as of the last turn: only turns change it, and asking costs"""
         self._armed_for = float("inf")
@@ -66,22 +66,30 @@ class Driver:
         self._inbox.clear()
         self._disarm()
 
+    def pause(self, paused: bool) -> None:
+        """Leave the machine alone for a while; what is posted waits."""
+        self._paused = paused
+        if not paused:
+            self._schedule()
+
     def backlog(self) -> int:
         return len(self._inbox)
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._stopped:
+        if not (self._scheduled or self._stopped or self._paused):
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
+        if self._paused:
+            return
         try:
             self._serve()
         except Exception as error:  # noqa: BLE001  # whatever it is, the machine's state is no longer to be trusted
             self.stop()
             self._on_crash(error)
-        if not self._stopped:
+        if not (self._stopped or self._paused):
             self._rearm()
 
     def _serve(self) -> None:
@@ -89,7 +97,7 @@ class Driver:
         if (self._machine.next_deadline() if self._due is None else self._due) <= now:
             self._act(self._machine.on_deadline(now))
         for _ in range(min(BATCH, len(self._inbox))):
-            if not self._stopped:  # perform may have stopped us, and cleared the inbox
+            if self._inbox and not self._paused:  # perform may have stopped us, and cleared the inbox
                 self._act(self._machine.on_event(self._inbox.popleft(), self._loop.time()))
 
     def _act(self, effects: list[Effect]) -> None:

@@ -5,19 +5,43 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from jupiter_agent.adapters.answers import FOREIGN, Made, ObjectStore, forged, ingest
 from jupiter_agent.core.messages.jobs import Obj
+from jupiter_agent.errors import CapacityError
+
+AGAIN_S = 1.0
+"""Between two tries to store an output on a full disk"""
+
+Taken = list[tuple[list[str], Obj]]
+
+
+async def when_there_is_room(work: Callable[[], Taken], gives_up: Callable[[], bool]) -> Taken:
+    """Store outputs in a thread; on a full disk wait: the run is done, and must not fail for that."""
+    while True:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, work)
+        except CapacityError:
+            if gives_up():
+                raise
+            await asyncio.sleep(AGAIN_S)
 
 
 class MadeQueue:
     """Of one process. `report` is given child and object."""
 
     def __init__(
-        self, objects: ObjectStore, out: Path, report: Callable[[str, Obj], None], refuse: Callable[[str], None]
+        self,
+        objects: ObjectStore,
+        out: Path,
+        report: Callable[[str, Obj], None],
+        refuse: Callable[[str], None],
+        gives_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self._objects, self._out, self._report, self._refuse = objects, out, report, refuse
+        self._gives_up = gives_up
         self._waiting: deque[Made] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -40,11 +64,10 @@ class MadeQueue:
             self._hand_over(ingest(self._objects, self._out, self._waiting.popleft()))
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             made = self._waiting[0]
             try:
-                taken = await loop.run_in_executor(None, ingest, self._objects, self._out, made)
+                taken = await when_there_is_room(partial(ingest, self._objects, self._out, made), self._gives_up)
             except FOREIGN as error:
                 self._refuse(f"an output could not be stored: {error}")
                 taken = []

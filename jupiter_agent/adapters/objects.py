@@ -206,6 +206,11 @@ class ObjectStore:
             self._unsynced.discard(sha256)
             return needed
 
+    def unsettle(self, digests: Iterable[bytes]) -> None:
+        """Their bytes are not kept elsewhere after all."""
+        with self._lock:
+            self._unsynced.update(digest for digest in digests if digest in self._sizes)
+
     def drop(self, sha256: bytes) -> None:
         """Forget an object or its partial. Idempotent."""
         with self._lock:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from jupiter_agent.adapters.answers import FOREIGN, Done, Failed, Made, forged, ingest, inline
 from jupiter_agent.adapters.logs import TaskLog
-from jupiter_agent.adapters.made import MadeQueue
+from jupiter_agent.adapters.made import MadeQueue, when_there_is_room
 from jupiter_agent.adapters.surroundings import Surroundings
 from jupiter_agent.core.effects import StartRun, StartTask
 from jupiter_agent.core.events import Event, Produced, RunDone, RunFailed
@@ -33,7 +34,7 @@ class Outcomes:
     def begin(self, work: Path) -> None:
         """A new process, with its private folder."""
         self._out = work / "out"
-        self._made = MadeQueue(self._around.objects, self._out, self._produced, self._log.note)
+        self._made = MadeQueue(self._around.objects, self._out, self._produced, self._log.note, lambda: self.silent)
 
     def post(self, event: Event) -> None:
         if not self.silent:
@@ -82,9 +83,10 @@ class Outcomes:
         self.post(Produced(self._job, self._task, child, obj))
 
     async def _store(self, answer: Done) -> None:
-        loop, sync = asyncio.get_running_loop(), HOME in self._children
+        sync = HOME in self._children
+        work = partial(ingest, self._around.objects, self._out, answer, sync)
         try:
-            objects = await loop.run_in_executor(None, ingest, self._around.objects, self._out, answer, sync)
+            objects = await when_there_is_room(work, lambda: self.silent)
         except FOREIGN as error:
             self.failed(answer.run, ("exit", f"an output could not be stored: {error}"))
             return

@@ -5,7 +5,8 @@ before anything else of the batch is done. Only small objects are stored even be
 record names are synced first: a record that outlived the bytes it names would promise a result that nobody has.
 
 When the disk takes a record or an object no more, the machine has applied what no restart would find again. Nothing of
-that batch leaves then: its calls are told that the disk is full, and the agent halts; its last word on disk is true.
+that batch leaves then, nor of what follows: the agent stands still until there is room, and then goes on where it was.
+To others it is like a node that does not answer; who calls it hears why.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from jupiter_agent.core import events as ev
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.bulk import BulkAt
-from jupiter_agent.core.messages.control import Answer, LogChunk
+from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import SINK, Chunk, Missing
 from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerError
@@ -125,9 +126,13 @@ class Performer:
                 self.network.send(dst, encode(Answer(message.seq, *fields)))
 
     def on_frame(self, src: str, frame: bytes) -> None:
-        """A frame from a peer or client: an event, or a counted mistake."""
+        """A frame from a peer or client: an event, or a counted mistake. On a full disk it is as if it got lost."""
         try:
-            self._post(ev.Received(src, decode(frame)))
+            message = decode(frame)
+            if not self.promises.full:
+                self._post(ev.Received(src, message))
+            elif isinstance(message, Call):
+                self._answer_full(src, message)
         except PeerError as error:
             self._refused(src, error)
 
@@ -136,6 +141,10 @@ class Performer:
             self._post(ev.JoinRequested(src, decode(frame)))
         except PeerError as error:
             self._refused(src, error)
+
+    def _answer_full(self, src: str, call: Call) -> None:
+        what, hint = f"the agent waits for room on its disk: {self.promises.full}", "free space, or ask another agent"
+        self.send(src, Answer(call.seq, EXIT_FAILED, None, what, hint))
 
     def _refused(self, src: str, error: PeerError) -> None:
         self.counters["frames_refused"] += 1

@@ -23,6 +23,8 @@ from jupiter_agent.core.effects import Append, Effect, StoreInline
 from jupiter_agent.errors import CapacityError
 
 DIGEST_BYTES = 32
+AGAIN_S = 1.0
+"""Between two tries to write to a full disk"""
 BESIDE_BYTES = 4096
 """Objects up to this size go into the journal beside their records"""
 BLOB = "blob"
@@ -40,6 +42,11 @@ class Promises:
         self.on_crash: Callable[[BaseException], None] | None = None
         """set: syncs happen apart, and what went wrong there (a broken disk) is told; None: the caller waits for them
         """
+        self.on_full: Callable[[str], None] | None = None
+        """set: a batch that the disk does not take is kept and tried again until it does; told why when that begins,
+        and '' when it is over. None: it is refused"""
+        self.full = ""
+        """why nothing can be promised now"""
         self._journal, self._objects, self._act, self._refuse = journal, objects, act, refuse
         self._thread = ThreadPoolExecutor(1, "disk")
         self._writing = False
@@ -52,22 +59,19 @@ class Promises:
         if self._writing:
             self._held += effects
         elif self.on_crash is not None and any(isinstance(each, Append) and each.sync for each in effects):
-            self._writing = True
-            future = self._thread.submit(self._write, effects)
-            loop = asyncio.get_running_loop()
-            future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._written, effects, done))
+            self._write_apart(effects)
         else:
             try:
                 self._write(effects)
             except CapacityError as error:
-                self._refuse(effects, error)
+                self._no_room(effects, error)
             else:
                 self._act(effects)
 
     async def drain(self) -> None:
         """Until nothing is being written, or waits for that; a disk that hangs is not waited for for ever."""
         for _ in range(2000):
-            if not self._writing:
+            if not self._writing or self.full:
                 return
             await asyncio.sleep(0.005)
 
@@ -102,16 +106,39 @@ class Promises:
 
     # --- running ---------------------------------------------------------------------------------------------------
 
+    def _write_apart(self, effects: Batch) -> None:
+        self._writing = True
+        future = self._thread.submit(self._write, effects)
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._written, effects, done))
+
+    def _no_room(self, effects: Batch, error: CapacityError) -> None:
+        """Nothing of it happens: never, or until there is room. What comes meanwhile waits behind it."""
+        if self.on_full is None:
+            self._refuse(effects, error)
+            return
+        self._writing = True
+        if not self.full:
+            self.full = error.message
+            self.on_full(error.message)
+        asyncio.get_running_loop().call_later(AGAIN_S, self._write_apart, effects)
+
     def _written(self, effects: Batch, done: Future[None]) -> None:
+        error = done.exception()
+        if isinstance(error, CapacityError) and self.on_full is not None:
+            self._no_room(effects, error)
+            return
         self._writing = False
         held, self._held = self._held, []
-        error = done.exception()
         if isinstance(error, CapacityError):
             self._refuse(effects + held, error)
         elif error is not None:
             assert self.on_crash is not None
             self.on_crash(error)
         else:
+            if self.full and self.on_full is not None:
+                self.full = ""
+                self.on_full("")
             self._act(effects)
             if held:
                 self.perform(held)
@@ -131,7 +158,11 @@ class Promises:
         records = [each.record for each in appends]
         if sync:
             self._objects.sync(_digests(records))
-        self._journal.append([*beside, *records], sync)
+        try:
+            self._journal.append([*beside, *records], sync)
+        except CapacityError:  # if it is tried again, their bytes must still go with the record
+            self._objects.unsettle(blob[1] for blob in beside)
+            raise
 
 
 def _is_blob(record: Any) -> bool:

@@ -14,8 +14,11 @@ import psutil
 
 SPEED_BLOCK = bytes(64 * 1024)
 SPEED_ROUNDS = 40
-FULL_BYTES = 32 * 1024 * 1024
-"""With less free disk a node takes no more tasks"""
+RESERVE_BYTES = 512 * 1024 * 1024
+RESERVE_SHARE = 0.05
+"""With less free disk than the smaller of these a node takes no more tasks and no more input"""
+ROOM_AGAIN = 1.25
+"""... until so many times that is free"""
 
 SPEED_REFERENCE_S = 0.004
 """What the benchmark takes on a node of speed index 1"""
@@ -48,8 +51,10 @@ def cpus() -> int:
 class Sensors:
     """Readings of this node. `speed` is measured once, by the caller's leave, off the loop."""
 
-    def __init__(self, folder: str, speed: float) -> None:
+    def __init__(self, folder: str, speed: float, reserve: int | float | None = None) -> None:
+        """`reserve`: bytes (int), or a share of the disk (float), to be kept free; None: as above."""
         self._folder = folder
+        self._reserve, self._full = reserve, False
         self._speed = speed
         self._load = 0.0
         psutil.cpu_percent(None)
@@ -66,5 +71,15 @@ class Sensors:
             "memory_bytes": memory.total,
             "memory_used": round(memory.percent / 5) * 0.05,
             "disk_used": round(disk.percent / 5) * 0.05,
-            "full": disk.free < FULL_BYTES,
+            "full": self._is_full(disk.free, disk.total),
         }
+
+    def _is_full(self, free: int, total: int) -> bool:
+        """With hysteresis: a disk at its edge must not make the node come and go."""
+        reserve = self._reserve
+        if reserve is None:
+            reserve = min(RESERVE_BYTES, RESERVE_SHARE * total)
+        elif isinstance(reserve, float):
+            reserve *= total
+        self._full = free < reserve * (ROOM_AGAIN if self._full else 1.0)
+        return self._full

@@ -44,7 +44,7 @@ def _pair(first: str, separator: str, second: str) -> Callable[[Row], str]:
 
 
 def _state(row: Row) -> str:
-    marks = [mark for mark in ("degraded", "conflict", "draining") if row.get(mark)]
+    marks = [mark for mark in ("degraded", "conflict", "draining", "full") if row.get(mark)]
     if row.get("reachable") is False and row.get("state") == "alive":
         marks.append("unreachable")
     elif isinstance(row.get("reachable"), str):

@@ -16,7 +16,7 @@ from jupiter_agent.core.call_shapes import check_args
 from jupiter_agent.core.effects import Effect, ReadLog
 from jupiter_agent.core.events import ObjectStored
 from jupiter_agent.core.home import Home
-from jupiter_agent.core.job_verbs import JOB_VERBS, Asked
+from jupiter_agent.core.job_verbs import JOB_VERBS, Asked, check_room
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.listing import app_of, chosen_rows, jobs_or_apps, link_of, resolve
@@ -150,6 +150,8 @@ class Control:
         return self._at_home(src, call, ref, now)
 
     def _submit(self, src: str, call: Call, now: float) -> list[Effect]:
+        if call.verb != "plan":
+            check_room(self.around)
         given = {**self.uploads.with_bytes(call.args), "plan": call.verb == "plan", "retry": []}
         return self.submit(src, call.seq, given, now)
 

@@ -14,9 +14,10 @@ from jupiter_agent.core.node_verbs import own_runs
 from jupiter_agent.core.paging import paged
 from jupiter_agent.core.stats import statistics
 from jupiter_agent.core.submit_args import to_input
+from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation, item_row, job_detail, job_row, results, task_rows
-from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
+from jupiter_agent.errors import EXIT_UNPLACEABLE, CapacityError, JupiterError, UsageError
 
 if TYPE_CHECKING:
     from jupiter_agent.core.control import Control
@@ -46,6 +47,12 @@ class Asked:
             raise UsageError(f"job {job.id} has no task '{self.task}'", f"tasks: {', '.join(job.processes)}")
 
 
+def check_room(around: Surroundings) -> None:
+    """CapacityError while this node's disk is nearly full: what it accepts it must be able to keep."""
+    if around.profile(around.me).full:
+        raise CapacityError(f"the disk of {around.name(around.me)} is nearly full", "free space there, and try again")
+
+
 def _rows(control: Control, asked: Asked) -> list[Row]:
     name = control.around.name
     if asked.kind == "job":
@@ -70,6 +77,7 @@ def _describe(control: Control, asked: Asked, now: float) -> list[Effect]:
 
 def _put(control: Control, asked: Asked, now: float) -> list[Effect]:
     """Take items in; bytes that only the asked agent has are fetched from it first."""
+    check_room(control.around)
     entries = asked.call.args.get("inputs") or []
     transfers = control.jobs.transfers
     wanted = {bytes.fromhex(str(e.get("sha256", ""))): int(e.get("size", 0)) for e in entries if e.get("data") is None}

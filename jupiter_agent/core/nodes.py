@@ -40,6 +40,7 @@ class Nodes:
                     "id": node,
                     "state": str(member.state),
                     "draining": bool(resources.get("draining")),
+                    "full": bool(resources.get("full")),
                     "reachable": self._reach(node),
                     "address": member.record.address,
                     "found_by": "self" if node == self._me else member.found_by,

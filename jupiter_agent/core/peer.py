@@ -239,9 +239,14 @@ class Peer:
 
     def _on_sampled(self, event: ev.Sampled, now: float) -> list[Effect]:
         self._wall_offset_s = event.wall_offset_s
+        was, full = bool(self._resources.get("full")), bool(event.values.get("full"))
         self._resources = event.values
         self._publish(now)
-        return []
+        if was == full:
+            return []
+        free = {"used": event.values.get("disk_used")}
+        return [Notice("error", "disk full: no tasks and no input are taken", free) if full else
+                Notice("info", "disk has room again", free)]  # fmt: skip
 
     def _on_stopping(self, event: ev.Stopping, now: float) -> list[Effect]:
         """Take nothing new, let what runs end (for a while), then leave."""
@@ -278,7 +283,7 @@ class Peer:
             was = self._published.get(key, {})
             if was != value:
                 self._published[key] = value
-                urgent = was.get("draining") != value.get("draining")
+                urgent = any(was.get(mark) != value.get(mark) for mark in ("draining", "full"))
                 self.membership.publish(key, value, now, 0.0 if urgent else EVERY_S.get(key, 0.0))
 
     def _best_links(self) -> dict[str, tuple[float, float]]:

@@ -208,3 +208,18 @@ def test_it_says_when_the_machine_was_last_served(rig: Rig) -> None:
     rig.loop.turn()
     rig.loop.advance(104.0)
     assert rig.driver.last_turn == 104.0
+
+
+def test_a_paused_machine_is_left_alone_and_then_served_in_order(rig: Rig) -> None:
+    rig.on_effect = lambda name: rig.driver.pause(True) if name == "b" else None
+    rig.post("a", "b", "c")
+    for _ in range(4):
+        rig.loop.turn()
+    rig.post("d")
+    for _ in range(4):
+        rig.loop.turn()
+    assert (rig.machine.log, rig.driver.backlog()) == (["a", "b"], 2)
+    rig.driver.pause(False)
+    for _ in range(4):
+        rig.loop.turn()
+    assert rig.machine.log == ["a", "b", "c", "d"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jupiter_agent.adapters import promises
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.objects import ObjectStore
 from jupiter_agent.adapters.promises import BESIDE_BYTES, Promises
@@ -104,6 +105,51 @@ def test_a_full_disk_refuses_the_batch_and_all_that_waited(rig: Rig) -> None:
     asyncio.run(run())
     assert rig.done == []
     assert rig.refused == [Append(("a",), sync=True), Forget("2")]
+
+
+def test_a_batch_that_a_full_disk_does_not_take_is_kept_and_done_in_order_when_there_is_room(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promises, "AGAIN_S", 0.001)
+    told: list[str] = []
+
+    async def run() -> None:
+        rig.promises.on_full = told.append
+        rig.journal.error = CapacityError("full")
+        rig.journal.let.set()
+        first, later = [Append(("a",), sync=True), Forget("1")], [Append(("b",)), Forget("2")]
+        rig.promises.perform(first)
+        rig.promises.perform(later)
+        while not told:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        assert (told, rig.promises.full, rig.done, rig.refused) == (["full"], "full", [], [])
+        rig.journal.error = None
+        while rig.promises.full:
+            await asyncio.sleep(0.001)
+        await rig.promises.drain()
+        assert (told, rig.done, rig.refused) == (["full", ""], first + later, [])
+
+    asyncio.run(run())
+    assert rig.journal.batches == [[("a",)], [("b",)]]
+
+
+def test_the_bytes_beside_a_record_go_with_it_at_the_second_try_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promises, "AGAIN_S", 0.001)
+
+    async def run() -> None:
+        rig.promises.on_full = lambda why: None
+        rig.journal.error = CapacityError("full")
+        rig.journal.let.set()
+        rig.promises.perform([StoreInline(digest(b"result"), b"result"), Append(("a",), sync=True)])
+        while not rig.promises.full:
+            await asyncio.sleep(0.001)
+        rig.journal.error = None
+        while rig.promises.full:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(run())
+    assert rig.journal.batches == [[("blob", digest(b"result"), b"result"), ("a",)]]
 
 
 def test_a_broken_disk_is_told_and_nothing_is_done(rig: Rig) -> None:
