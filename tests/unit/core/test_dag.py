@@ -210,9 +210,9 @@ def test_two_hundred_tasks_take_less_than_fifty_milliseconds(degree: int) -> Non
 
 
 def _timed(tasks: list[TaskSpec]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     Dag(tasks)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_a_chain_of_five_thousand_tasks_is_no_recursion() -> None:
