@@ -45,7 +45,7 @@ class Notary:
     def __init__(self, context: Context, roster: Roster, now: float) -> None:
         self._context, self._roster = context, roster
         self._ledger, self._authority = context.trust.ledger, context.trust.authority
-        self._compare_at = now + COMPARE_S * context.rng.random()
+        self._compare_at = now + COMPARE_S
         self._ask_at = now
         self._answered: dict[str, float] = {}
         """who was sent entries lately"""
@@ -173,16 +173,14 @@ class Notary:
         context = self._context
         if self._ledger.is_revoked(context.me):
             self._expel(context.me, now)
-        if now >= self._compare_at:
+        if now >= self._compare_at and len(self._ledger):
             self._compare_at = now + COMPARE_S * context.rng.uniform(0.7, 1.3)
             links = context.live_links()
             if links:
                 self.greet(context.rng.choice(links).peer)
-        if now >= self._ask_at:
+        if now >= self._ask_at and (wanted := self._wanted()) is not None:
             self._ask_at = now + ASK_S * context.rng.uniform(0.7, 1.3)
-            wanted = self._wanted()
-            peers = self._holders() if wanted else []
-            if wanted and peers:
+            if peers := self._holders():
                 context.send(context.rng.choice(peers), wanted)
 
     def _holders(self) -> list[str]:
