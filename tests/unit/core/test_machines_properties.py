@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from job_rig import VERSION, Host, make_job, of_type, parcel, place, reg, sent, small
@@ -13,6 +13,7 @@ from jupiter_agent.core.effects import Effect, StartRun
 from jupiter_agent.core.events import RunDone, RunFailed
 from jupiter_agent.core.messages.jobs import ItemFailed, Parcel, ParcelReceived, Register
 
+PHASES = [phase for phase in Phase if phase is not Phase.explain]  # tracing every line takes minutes
 JOIN: dict[str, list[str]] = {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": ["e"], "e": []}
 NODES = ["n1", "n2", "n3"]
 ITEMS = ["i", "j"]
@@ -115,7 +116,8 @@ class Executor(RuleBasedStateMachine):
             key = (run.item, self.stamp(run))
             assert self.arrived[key] == {"b", "c"}, "a join waits for all its edges"
             self.ran[key] = self.ran.get(key, 0) + 1
-            assert self.ran[key] == 1, "an agreeing set runs once"
+            tries = 1 + self.failures.get(key, 0)  # one that failed may start again with whatever comes next
+            assert self.ran[key] <= tries, "an agreeing set runs once"
         self.take(effects)
 
     @precondition(lambda self: self.running)
@@ -172,6 +174,6 @@ class Executor(RuleBasedStateMachine):
 
 
 RegistersTest = Registers.TestCase
-RegistersTest.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+RegistersTest.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, phases=PHASES)
 ExecutorTest = Executor.TestCase
-ExecutorTest.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+ExecutorTest.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, phases=PHASES)
