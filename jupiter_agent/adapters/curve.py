@@ -61,6 +61,12 @@ class AccessKeys:
     operator: CurvePair
 
 
+def connect_timeout_s(patience: float) -> float:
+    """How long a TCP connect may take: where packets get lost the kernel has to send the first one anew, after 1 and
+    3 s."""
+    return CONNECT_TIMEOUT_S * max(1.0, patience / 2)
+
+
 def curve_socket(
     context: Context, kind: int, pair: CurvePair, max_bytes: int = MAX_FRAME_BYTES, patience: float = 1.0
 ) -> Socket:
@@ -69,17 +75,18 @@ def curve_socket(
     sock = context.socket(kind)
     ms = 1000
     stalled = int(STALLED_S * patience * ms)
+    heartbeat = int(HEARTBEAT_S * patience * max(1.0, patience / 2) * ms)
     for option, value in (
         (zmq.LINGER, 0),
         (zmq.SNDHWM, QUEUE_FRAMES),
         (zmq.RCVHWM, QUEUE_FRAMES),
         (zmq.MAXMSGSIZE, max_bytes + CURVE_OVERHEAD_BYTES),
         (zmq.RECONNECT_IVL, -1),
-        (zmq.CONNECT_TIMEOUT, int(CONNECT_TIMEOUT_S * ms)),
+        (zmq.CONNECT_TIMEOUT, int(connect_timeout_s(patience) * ms)),
         (zmq.TCP_MAXRT, max(5 * ms, stalled)),
-        (zmq.HEARTBEAT_IVL, int(HEARTBEAT_S * patience * ms)),
+        (zmq.HEARTBEAT_IVL, heartbeat),
         (zmq.HEARTBEAT_TIMEOUT, stalled),
-        (zmq.HEARTBEAT_TTL, 2 * stalled),
+        (zmq.HEARTBEAT_TTL, 2 * max(stalled, heartbeat)),
         (zmq.BACKLOG, 256),
         (zmq.IPV6, 1),
     ):

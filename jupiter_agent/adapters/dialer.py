@@ -10,9 +10,9 @@ from __future__ import annotations
 import zmq
 
 from jupiter_agent.adapters.curve import (
-    CONNECT_TIMEOUT_S,
     HANDSHAKE_FAILED,
     CurvePair,
+    connect_timeout_s,
     curve_socket,
     monitor_events,
     readable,
@@ -134,7 +134,7 @@ class Dialer:
             self._is_up(session)
         elif event == zmq.EVENT_CLOSED:
             if session.fd < 0:
-                fast = self._hub.loop.time() - session.opened < CONNECT_TIMEOUT_S * 0.9
+                fast = self._hub.loop.time() - session.opened < connect_timeout_s(self._hub.patience) * 0.9
                 self._give_up(session, "refused" if fast else "timeout")
         elif event == zmq.EVENT_DISCONNECTED and session.fd not in (-1, fd):
             return  # an earlier session to the same endpoint

@@ -25,6 +25,11 @@ MAX_CLIENTS = 256
 INF = float("inf")
 
 KNOCKS, KNOCK_WINDOW_S, BAN_S = 3, 10.0, 30.0
+_send = zmq.backend.Socket.send
+"""Without pyzmq's conversions of arguments, which cost more than the sending."""
+_LAST = int(zmq.NOBLOCK)
+_MORE = _LAST | int(zmq.SNDMORE)
+
 SOUND_S = 2.0
 """A session that lived this long, or delivered a frame, shows that its peer is not in a loop of broken sessions."""
 
@@ -86,6 +91,7 @@ class Hub:
         self._reports: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._turn: Callable[[], None] = lambda: None
         self._due = False
+        self._in_turn = False
 
     def run_turns_with(self, turn: Callable[[], None]) -> None:
         """`turn` looks at every data socket; it runs once after any number of `touch`."""
@@ -100,12 +106,18 @@ class Hub:
     def turn(self) -> None:
         self._due = False
         if not self.closed:
-            self._turn()
+            self._in_turn = True
+            try:
+                self._turn()
+            finally:
+                self._in_turn = False
 
     def send(self, sock: Socket, parts: list[bytes], on_lost: Callable[[], None]) -> bool:
         """Send on a ROUTER without waiting; what does not leave is counted, and a lost session told soon."""
         try:
-            sock.send_multipart(parts, zmq.NOBLOCK)
+            for part in parts[:-1]:
+                _send(sock, part, _MORE)
+            _send(sock, parts[-1], _LAST)
         except zmq.ZMQError as error:
             full = error.errno == zmq.EAGAIN
             self.counts["dropped_full" if full else "dropped_lost"] += 1
@@ -118,7 +130,8 @@ class Hub:
     def report(self, callback: Callable[..., None], *args: Any) -> None:
         """Have the sink told on a later turn, in the order of the calls."""
         self._reports.append((callback, args))
-        self.touch()
+        if not self._in_turn:  # a turn ends with telling them
+            self.touch()
 
     def flush(self) -> None:
         """Tell what was due when this was called; what comes up meanwhile waits for the next turn."""

@@ -53,8 +53,9 @@ class Limits:
     """how slow the network may be: a factor on the times after which a silent session or a handshake is given up"""
 
 
-PROFILE_LIMITS = {"lan": Limits(), "wan": Limits(patience=2.0), "manet": Limits(patience=6.0)}
-"""`manet`: heartbeats are a third of what an idle node sends with the defaults"""
+PROFILE_LIMITS = {"lan": Limits(), "wan": Limits(patience=2.0), "manet": Limits(idle_s=60.0, patience=6.0)}
+"""`manet`: a handshake is a dozen packets, each of which crosses several lossy hops; it is waited for, and what was
+opened is kept"""
 
 
 class ZmqTransport:
@@ -246,7 +247,7 @@ class ZmqTransport:
         self._remove(peer, session)
         if session.outgoing and not session.up:
             peer.failures += 1
-        peer.not_before = self._hub.loop.time() + min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(peer.failures, 8))
+        peer.not_before = self._hub.loop.time() + self._back_off_s(peer)
         if not peer.is_up():
             if peer.out is None:
                 self._drop_backlog(peer, reason)
@@ -295,8 +296,7 @@ class ZmqTransport:
 
     def _dial(self, peer: Peer) -> None:
         session = peer.out = self._dialer.new(peer.id)
-        patience = min(2.0, self._limits.patience)
-        handshake_s = min(MAX_HANDSHAKE_S, HANDSHAKE_S * (1 + peer.failures)) * patience
+        handshake_s = min(MAX_HANDSHAKE_S, HANDSHAKE_S * (1 + peer.failures)) * self._limits.patience
         address = numeric(peer.address)
         if address is not None:
             self._dialer.dial(session, address, peer.key, handshake_s)
@@ -312,6 +312,9 @@ class ZmqTransport:
                 self._dialer.dial(session, found[peer.failures % len(found)], peer.key, handshake_s)
 
         self._spawn(resolve_and_dial())
+
+    def _back_off_s(self, peer: Peer) -> float:
+        return min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(peer.failures, 8)) * self._limits.patience
 
     # --- ending --------------------------------------------------------------------------------------------------
 

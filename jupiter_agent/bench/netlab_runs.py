@@ -30,6 +30,7 @@ CUT_S = 30.0
 CUT_CITIES = ("blr", "sin")
 STOP_S, WATCH_S = 3.0, 20.0
 MANET_SETTLE_S, MANET_IDLE_S = 50.0, 60.0
+LOOK_S = 5.0
 TOGETHER_S = 30.0
 """A death is false when the two were connected for so long before it"""
 BULK_S = 180.0
@@ -164,12 +165,37 @@ def manet(nodes: int, rows: str) -> list[Figure]:
         fleet.wait(lambda: _converged(fleet, lab.parts()), LIMIT_S)
         figures += told([Figure("views converged after start", time.monotonic() - began, "s")])
         fleet.pass_time(max(0.0, MANET_SETTLE_S - lab.now()))
-        sent, at = lab.totals()["bytes"], time.monotonic()
-        fleet.pass_time(MANET_IDLE_S)
-        rate = (lab.totals()["bytes"] - sent) * 8 / 1000 / (time.monotonic() - at) / len(fleet.running)
-        figures += told([Figure("bytes per node, headers and forwarding included", rate, "kbit/s", 16.0)])
+        figures += told(_manet_idle(fleet, lab))
         figures += told(_manet_faults(fleet, ground, began))
         return figures
+
+
+def _manet_idle(fleet: Fleet, lab: Lab) -> list[Figure]:
+    """What a node says itself, and what the air carries: there every packet is sent once more by each who forwards."""
+    parts, looked, converged = float(len(fleet.running)) * MANET_IDLE_S * 1000 / 8, 0, 0
+    own, air, at = _own_bytes(lab), lab.totals()["bytes"], time.monotonic()
+    while time.monotonic() - at < MANET_IDLE_S:
+        fleet.pass_time(LOOK_S)
+        looked += 1
+        converged += _converged(fleet, lab.parts())
+    longer = (time.monotonic() - at) / MANET_IDLE_S
+    return [
+        Figure("sent by each node, headers included", (_own_bytes(lab) - own) / parts / longer, "kbit/s", 16.0),
+        Figure("the same with forwarding", (lab.totals()["bytes"] - air) / parts / longer, "kbit/s"),
+        Figure(f"views equal in each component, share of {looked} looks", converged / looked, ""),
+    ]
+
+
+def _own_bytes(lab: Lab) -> int:
+    """What all nodes gave to their network device, with IP and TCP headers, and what the kernel sent anew."""
+    total = 0
+    for name in lab.names:
+        enter = ["nsenter", f"--net={lab.netns_path(name)}", "--"]
+        read = [*enter, "cat", "/proc/net/dev"]
+        lines = subprocess.run(read, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()[2:]
+        devices = {line.partition(":")[0].strip(): line.partition(":")[2].split() for line in lines}
+        total += sum(int(fields[8]) for device, fields in devices.items() if device != "lo")
+    return total
 
 
 def _manet_faults(fleet: Fleet, ground: Roaming, began: float) -> list[Figure]:

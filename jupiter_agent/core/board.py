@@ -57,6 +57,14 @@ class Board:
         known = self._boots.get(owner, 0)
         return boot > known or (boot == known and version > self._versions.get(owner, _NONE).get(key, 0))
 
+    def lacking(self, owner: str, boot: int, versions: Mapping[str, int]) -> list[str]:
+        """Those of an owner's keys whose versions would be news, at once for a line of a digest."""
+        known = self._boots.get(owner, 0)
+        if boot != known:
+            return list(versions) if boot > known else []
+        mine = self._versions.get(owner, _NONE)
+        return [key for key, version in versions.items() if version > mine.get(key, 0)]
+
     def put(self, value: Value) -> None:
         """Take a verified value that is news. PeerError, and nothing changed, if it is no small dict."""
         plain = from_data(value.data)

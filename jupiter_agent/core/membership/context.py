@@ -170,6 +170,10 @@ class Context:
             self.emit(Joined(record.boot, record.admission))
         return record
 
+    def pull_s(self) -> float:
+        """How long an answer is waited for: longer while this node, or the machine it shares, is starved."""
+        return self.settings.pull_s * (1 + self.health)
+
     def worse(self) -> None:
         self.health = min(HEALTH_MAX, self.health + 1)
 

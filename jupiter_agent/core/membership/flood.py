@@ -1,8 +1,11 @@
-"""Flooding: records and claims go to every neighbour on first sight, gathered for 20 ms."""
+"""Flooding: records and claims go to every neighbour on first sight, gathered for 20 ms, records for longer while
+there are many (a cluster that starts): of two neighbours then only the one that speaks first tells the other."""
 
 from __future__ import annotations
 
 from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.link import Link
+from jupiter_agent.core.membership.member import NEVER
 from jupiter_agent.core.messages.membership import Claim, News, Record
 
 PER_MESSAGE = 40
@@ -16,17 +19,23 @@ class Flood:
         self._records: dict[str, tuple[Record, str]] = {}
         self._claims: dict[tuple[int, str, str], tuple[Claim, str]] = {}
         self.due = float("inf")
+        self._record_at = NEVER
+        """when there was last a record to spread"""
 
     def record(self, record: Record, src: str, now: float) -> None:
+        """News. A record that contradicts a suspicion (its incarnation was raised) is not kept waiting."""
         self._records[record.id] = (record, src)
-        self._wake(now)
+        settings = self._context.settings
+        crowded = now - self._record_at < settings.crowded_s and not record.incarnation and not record.left
+        self._record_at = now
+        self._wake(now + (settings.gather_s if crowded else settings.coalesce_s))
 
     def claim(self, claim: Claim, src: str, now: float) -> None:
         self._claims[claim.kind, claim.subject, claim.by] = (claim, src)
-        self._wake(now)
+        self._wake(now + self._context.settings.coalesce_s)
 
-    def _wake(self, now: float) -> None:
-        self.due = min(self.due, now + self._context.settings.coalesce_s)
+    def _wake(self, at: float) -> None:
+        self.due = min(self.due, at)
 
     def flush(self) -> None:
         """Nobody is told what it told us, nor its own record. What is sent may be lost: the digest of the next ping
@@ -38,8 +47,14 @@ class Flood:
             return
         for link in self._context.overlay_links():
             peer = link.peer
-            records = [record for record, src in queued if peer not in (src, record.id)]
+            records = [r for r, src in queued if peer not in (src, r.id) and not _holds(link, r)]
             claims = [claim for claim, src in claimed if peer not in (src, claim.by)]
             for start in range(0, max(len(records), len(claims)), PER_MESSAGE):
                 end = start + PER_MESSAGE
                 self._context.send(peer, News(records[start:end], claims[start:end]))
+
+
+def _holds(link: Link, record: Record) -> bool:
+    """The peer has said that it has this version."""
+    known = link.has.get((record.id, ""))
+    return known is not None and known[:2] >= (record.boot, record.incarnation) and not record.left

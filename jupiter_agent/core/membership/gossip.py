@@ -129,14 +129,14 @@ class Gossip:
                     newer = True
                 elif line.state == DEAD and line.id != src:
                     self._roster.contest(member, now)
-            keys = [key for key, number in line.keys.items() if board.lacks(line.id, key, line.boot_of_keys, number)]
+            keys = board.lacking(line.id, line.boot_of_keys, line.keys) if line.keys else []
             if newer or keys:
                 self._want(wants, line.id, newer, keys, now)
         return wants
 
     def _want(self, wants: list[Want], peer: str, record: bool, keys: list[str], now: float) -> None:
         """Ask, unless the same was asked within the last second."""
-        limit = now - self._context.settings.pull_s
+        limit = now - self._context.pull_s()
         ask = [key for key in ([""] if record else []) + keys if self._pulls.get((peer, key), (limit, 0))[0] <= limit]
         if not ask or len(self._pulls) >= PULLS_MAX:
             return
@@ -253,6 +253,9 @@ class Gossip:
             view.board.put(context.trust.signed_value(Value(context.me, key, boot, number, self._own[key])))
             view.touch(context.me, key)
             context.emit(ProfileChanged(context.me, key))
+            if not self._paces[key][0]:
+                for link in context.links.values():
+                    link.next_ping = min(link.next_ping, now)  # what is said at once is not kept until the next ping
 
     # --- time ---
 
@@ -273,7 +276,7 @@ class Gossip:
     def _repeat_pulls(self, now: float) -> None:
         """A pull or its answer was lost: ask another neighbour that has it."""
         context = self._context
-        limit = now - context.settings.pull_s
+        limit = now - context.pull_s()
         late = [entry for entry, (asked, _) in self._pulls.items() if asked <= limit][:PULLS_PER_TICK]
         for peer, key in late:
             mine = context.view.version(peer, key) if peer in context.view.members else (0, 0)

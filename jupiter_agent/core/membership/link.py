@@ -43,6 +43,9 @@ class Link:
 
     confirmed: int = 0
     """the place of my log the peer has confirmed"""
+    told: int = 0
+    told_at: float = NEVER
+    """the place of my log the last digest went up to, and when"""
     seen: int = 0
     """the place of its log I have seen"""
     has: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
@@ -52,7 +55,7 @@ class Link:
         """A new session: nothing said on an earlier one counts."""
         self.up, self.waiting, self.misses, self.asked_at, self.vouch_seq = True, False, 0, None, None
         self.last_ack = self.heard_at = self.reopened_at = now
-        self.confirmed = self.seen = 0
+        self.confirmed = self.seen = self.told = 0
         self.has.clear()
 
     def answered(self, now: float) -> None:

@@ -95,7 +95,7 @@ class Prober:
         link.seq += 1
         link.pinged_at, link.waiting = now, True
         link.next_ping = now + settings.probe_s * context.rng.uniform(0.95, 1.05) * (1 + context.health / 4)
-        upto, held = context.view.news(link, settings.digest_lines)
+        upto, held = context.view.news(link, settings.digest_lines, settings.ack_timeout_s)
         answered = now - link.acked_at < 2.2 * settings.probe_s
         context.send(link.peer, Ping(link.seq, answered, link.want, upto, link.seen, held))
 
@@ -108,7 +108,7 @@ class Prober:
             context.send(src, Ack(message.seq, 0, 0, [], wants))
             return
         self._gossip.confirm(link, message.upto, message.seen)
-        upto, held = context.view.news(link, context.settings.digest_lines)
+        upto, held = context.view.news(link, context.settings.digest_lines, context.settings.ack_timeout_s)
         context.send(src, Ack(message.seq, upto, link.seen, held, wants))
         if message.want:
             link.peer_want_at = now

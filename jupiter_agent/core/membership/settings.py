@@ -65,10 +65,13 @@ class MembershipSettings:
     grace_s: float = 1.5
 
     coalesce_s: float = 0.02
+    crowded_s: float = 1.0
+    """after a record, those of the next second are gathered for longer: a cluster is starting, or healing"""
+    gather_s: float = 0.1
     pull_s: float = 1.0
     audit_s: float = 10.0
     heal_s: float = 3.0
-    key_bps: float = 4000.0
+    key_bps: float = 2000.0
     """bytes per second that the paced versions of one key of all members may cost each of them"""
     digest_lines: int = 100
     range_ids: int = 128
@@ -104,34 +107,34 @@ PROFILES = {
         suspicion_log_s=5.0,
         last_checks=1,
         wanted_s=24.0,
-        key_bps=2000.0,
+        key_bps=1500.0,
         audit_s=20.0,
         relay_bps=float(1 << 18),
     ),
     "manet": MembershipSettings(
-        rings=3,
-        random_link_s=120.0,
-        probe_s=4.0,
-        ack_timeout_s=2.0,
+        rings=2,
+        random_link_s=600.0,
+        probe_s=8.0,
+        ack_timeout_s=2.5,
         misses=(4, 8),
-        silent_s=10.0,
-        stalled_s=10.0,
+        silent_s=20.0,
+        stalled_s=20.0,
         check_s=3.0,
         ask_s=4.0,
         bad_edge_s=(60.0, 600.0),
         suspicion_min_s=10.0,
         suspicion_log_s=6.0,
         last_checks=3,
-        wanted_s=40.0,
+        wanted_s=60.0,
         hold_s=3.0,
         contest_s=6.0,
         shut_s=(15.0, 300.0),
         quiet_s=240.0,
         near_s=15.0,
         relay_bps=float(1 << 14),
-        key_bps=400.0,
-        pull_s=2.0,
-        audit_s=30.0,
+        key_bps=100.0,
+        pull_s=5.0,
+        audit_s=60.0,
         heal_s=10.0,
         digest_lines=40,
         seed_s=(2.0, 15.0),

@@ -114,20 +114,30 @@ class View:
         member = self.members[peer]
         return (member.record.boot, member.record.incarnation, member.rank)
 
-    def news(self, link: Link, limit: int) -> tuple[int, list[Held]]:
+    def news(self, link: Link, limit: int, again_s: float) -> tuple[int, list[Held]]:
         """What changed since the link's peer confirmed, oldest first, without what it is known to hold; and the place
-        of the log that this covers."""
+        of the log that this covers. What was said less than `again_s` ago is not repeated yet: a peer that is slow to
+        confirm is not helped by more to read."""
+        confirmed, now = link.confirmed, self.clock.now
+        if confirmed >= self.place:
+            return self.place, []
+        on_its_way = link.told > confirmed and now - link.told_at < again_s
+        floor = link.told if on_its_way else confirmed
         entries: list[tuple[str, str]] = []
-        for entry in reversed(self.log):
-            if self.log[entry] <= link.confirmed:
+        for entry, place in reversed(self.log.items()):
+            if place <= floor:
                 break
             entries.append(entry)
         lines: dict[str, dict[str, int]] = {}
-        covered, known = self.place, link.has
+        covered, known, of_key = self.place, link.has, self.board.version
         for entry in reversed(entries):
             peer, key = entry
-            version = self.version(peer, key)
-            if known.get(entry) == version or peer == link.peer:
+            if peer == link.peer:
+                continue
+            version = of_key(peer, key) if key else self.version(peer, "")
+            if known.get(entry) == version:
+                if not lines and not on_its_way:
+                    link.confirmed = self.log[entry]  # nothing before it is left to say
                 continue
             if peer not in lines:
                 if len(lines) >= limit:
@@ -136,7 +146,9 @@ class View:
                 lines[peer] = {}
             if key:
                 lines[peer][key] = version[1]
-        return covered, [self._line(peer, keys) for peer, keys in lines.items()]
+        if lines:
+            link.told, link.told_at = covered, link.told_at if on_its_way else now
+        return confirmed if on_its_way else covered, [self._line(peer, keys) for peer, keys in lines.items()]
 
     def range(self, start: int, count: int) -> tuple[str, str, list[Held]]:
         """`count` ids from position `start`: (lo, hi, lines); the first range starts at '', the last ends at ''."""

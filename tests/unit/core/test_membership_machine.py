@@ -219,8 +219,11 @@ def test_what_changed_is_repeated_until_the_other_end_has_confirmed_it():
     rig.clear()
     for _ in range(2):
         rig.receive(one, Ping(1, True, True, 0, 0))
-    first, again = rig.sent(Ack, one)
+    rig.run_to(rig.now + 0.6)
+    rig.receive(one, Ping(1, True, True, 0, 0))
+    first, at_once, again = rig.sent(Ack, one)
     assert first.held == again.held != []
+    assert (at_once.upto, at_once.held) == (0, [])  # on its way: neither repeated nor taken for confirmed
     rig.clear()
     rig.receive(one, Ping(2, True, True, 0, first.upto))
     assert rig.sent(Ack, one)[0].held == []
