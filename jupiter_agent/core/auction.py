@@ -144,7 +144,7 @@ class Auction:
         self.key, self.inputs, self.asked = key, tuple(inputs), list(asked)
         self.won: Bid[str] | None = None
         self.failed = False
-        self.due = 0.0
+        self.due = self._called = 0.0
         self._silent = set(asked)
         self._sale: Sale[str] | None = None
         self._bids: list[Bid[str]] = []
@@ -158,7 +158,7 @@ class Auction:
 
     def start(self, now: float) -> list[Letter]:
         """Call for bids."""
-        self.due = now + OFFERS_S
+        self._called, self.due = now, now + OFFERS_S
         if not self.asked:
             self.failed = True
         return [(node, Call(self.key, moved(self.inputs, -now))) for node in self.asked]
@@ -241,5 +241,6 @@ class Auction:
             self.failed = True
             return []
         self.due = now + REPLY_S
-        limit = None if self._granted.limit_s is None else self._granted.limit_s - now
+        # From the call on, not from now: an idle node's offer moves with the clock, and so does the runner-up's.
+        limit = None if self._granted.limit_s is None else self._granted.limit_s - self._called
         return [(self._granted.node, Grant(self.key, moved(self.inputs, -now), limit))]

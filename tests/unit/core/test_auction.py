@@ -178,6 +178,16 @@ def test_a_bidder_refuses_what_it_can_no_longer_keep():
     assert mine.on_grant(Grant(other, (), None), 2.0, 10.0).taken
 
 
+def test_two_idle_nodes_with_equal_offers_do_not_refuse_because_letters_take_time():
+    auction, first = Auction(KEY, [], ["a", "b"]), Bidder("a", lambda host: None)
+    auction.start(100.0)
+    assert auction.on_offer("a", first.on_call(Call(KEY, ()), 2.0, 7.1), 100.2) == []
+    ((to, grant),) = offers(auction, now=100.3, b=2.0)
+    assert to == "a"
+    assert isinstance(grant, Grant)
+    assert first.on_grant(grant, 2.0, 7.4).taken
+
+
 def test_a_reservation_ends_with_its_lease_or_when_it_is_released():
     mine = bidder()
     mine.on_grant(Grant(KEY, (), None), 60.0, 10.0)
