@@ -178,7 +178,7 @@ class Control:
             body = {"retried": submission.args.retry, "job": home.job.id} if submission.args.retry else row
             return self._answer(submission.client, submission.seq, body)
 
-        return home.when_safe(answer, now)
+        return home.answer_when_safe((submission.client, submission.seq), answer, answer, now)
 
     def note(self, row: Row) -> None:
         """Keep a notice for `ctl events`."""
@@ -272,6 +272,18 @@ class Control:
             return [refusal(seeking.src, call.seq, error)]
 
         return self.forward(seeking.src, Call(call.seq, call.verb, args), node, now, failed)
+
+    def hand_on(self, src: str, call: Call, now: float) -> list[Effect]:
+        """This node is home of the job no longer, and has not answered: the next home shall."""
+        ref = str(call.args.get("job") or "")
+        seeking = _Seeking(src, call, ref, now + PATIENCE_S)
+        if not seeking.repeatable:
+            changed = JupiterError(f"the home of job {ref} changed meanwhile", "see whether it is done, then ask again")
+            return [refusal(src, call.seq, changed)]
+        if HERE in call.args:
+            gone = JupiterError(f"job {ref} has no home here any more", "ask again", EXIT_UNREACHABLE)
+            return [refusal(src, call.seq, gone)]
+        return self._seek(seeking, now)
 
     def park(self, src: str, call: Call, missing: dict[bytes, int], now: float) -> list[Effect]:
         """Hold a call until these objects (digest -> size) were fetched from the agent that passed it on."""

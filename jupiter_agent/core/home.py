@@ -388,7 +388,7 @@ class Home(Remembered):
     def retire(self, now: float) -> list[Effect]:
         """Another node is home: the home script ends, nothing waits here any more."""
         self.intake.stop()
-        return [StopTask(self.job.id, HOME)] if self.job.spec.home_task else []
+        return [*self.hand_back(now), *([StopTask(self.job.id, HOME)] if self.job.spec.home_task else [])]
 
     def abandon(self, now: float) -> None:
         """The job is refused after all: nothing of it was told to anybody, nothing of it stays."""

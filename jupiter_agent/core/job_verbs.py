@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jupiter_agent.core.effects import Effect
@@ -36,9 +37,11 @@ class Asked:
     def answer(self, body: Any) -> list[Effect]:
         return [accepted(self.src, self.call.seq, paged(self.call.verb, self.call.args, body))]
 
-    def when_safe(self, body: Callable[[], Any], now: float) -> list[Effect]:
-        """Answer when all that happened so far is on every living deputy."""
-        return self.home.when_safe(lambda at: self.answer(body()), now)
+    def when_safe(self, control: Control, body: Callable[[], Any], now: float) -> list[Effect]:
+        """Answer when all that happened so far is on every living deputy, here or at the home that comes next."""
+        asker = (self.src, self.call.seq)
+        back = partial(control.hand_on, self.src, self.call)
+        return self.home.answer_when_safe(asker, lambda at: self.answer(body()), back, now)
 
     def check_task(self) -> None:
         """UsageError when a task is named that the job does not have."""
@@ -92,7 +95,7 @@ def _put(control: Control, asked: Asked, now: float) -> list[Effect]:
         origin = asked.src if control.came_through_a_peer(asked.call) else control.around.me
         asked.home.intake.came_from(origin, task, [obj for _, obj, _ in inputs])
     body = {"accepted": taken, "ignored": ignored}
-    return effects + asked.when_safe(lambda: {**body, **_alone(asked.home)}, now)
+    return effects + asked.when_safe(control, lambda: {**body, **_alone(asked.home)}, now)
 
 
 def _alone(home: Home) -> Row:
@@ -101,11 +104,11 @@ def _alone(home: Home) -> Row:
 
 
 def _close(control: Control, asked: Asked, now: float) -> list[Effect]:
-    return asked.home.close(now) + asked.when_safe(lambda: job_row(asked.home, control.around.name), now)
+    return asked.home.close(now) + asked.when_safe(control, lambda: job_row(asked.home, control.around.name), now)
 
 
 def _cancel(control: Control, asked: Asked, now: float) -> list[Effect]:
-    return asked.home.cancel(now) + asked.when_safe(lambda: job_row(asked.home, control.around.name), now)
+    return asked.home.cancel(now) + asked.when_safe(control, lambda: job_row(asked.home, control.around.name), now)
 
 
 def _results(control: Control, asked: Asked, now: float) -> list[Effect]:
@@ -176,7 +179,7 @@ def _remap(control: Control, asked: Asked, now: float) -> list[Effect]:
     if node is None:
         raise JupiterError(f"there is no living node '{name}'", "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)
     effects = control.jobs.settle(asked.local, asked.local.wave.move(task, node, now), now)
-    return effects + asked.when_safe(lambda: job_row(asked.home, control.around.name), now)
+    return effects + asked.when_safe(control, lambda: job_row(asked.home, control.around.name), now)
 
 
 def _retry(control: Control, asked: Asked, now: float) -> list[Effect]:

@@ -18,6 +18,7 @@ from jupiter_agent.core.events import (
     ObjectStored,
 )
 from jupiter_agent.core.execution import Execution
+from jupiter_agent.core.handing import Handing
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.job import SIGNED, Job, decode_spec
 from jupiter_agent.core.local import Local
@@ -74,6 +75,7 @@ class Jobs:
         """jobs for which something may yet be due here; of those that ended long ago nothing is"""
         self._bundles = Bundles(transfers)
         self.succession: Succession = Succession(self, around)
+        self.handing = Handing(self, around)
 
     # --- entering and leaving ------------------------------------------------------------------------------------
 
@@ -127,8 +129,9 @@ class Jobs:
         return self.local.get(job) or self.past.get(job)
 
     def evacuate(self, now: float) -> list[Effect]:
-        """This node drains: its tasks go elsewhere."""
-        return [effect for local in self._active() for effect in self.settle(local, local.wave.evacuate(now), now)]
+        """This node drains: its tasks go elsewhere, its homes too."""
+        moved = [effect for local in self._active() for effect in self.settle(local, local.wave.evacuate(now), now)]
+        return moved + self.handing.begin(now)
 
     def homes(self) -> list[Home]:
         return [local.home for local in self.local.values() if local.home]
@@ -349,10 +352,11 @@ class Jobs:
 
     def next_deadline(self) -> float:
         awake = min((local.next_deadline() for local in self._awake.values()), default=inf)
-        return min(awake, self.succession.next_deadline())
+        return min(awake, self.succession.next_deadline(), self.handing.next_deadline())
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects = self.succession.on_deadline(now) if self.succession.next_deadline() <= now else []
+        effects += self.handing.on_deadline(now)
         for job, local in list(self._awake.items()):
             effects = self.settle(local, effects + local.on_deadline(now), now)
             if local.job.over and local.next_deadline() == inf:
@@ -361,7 +365,7 @@ class Jobs:
 
     def busy(self) -> bool:
         """Leaving now would throw running work or unconfirmed parcels away."""
-        return any(local.execution.busy() for local in self._active())
+        return any(local.execution.busy() for local in self._active()) or self.handing.busy()
 
     def check(self) -> None:
         for local in self.local.values():

@@ -39,6 +39,8 @@ class Remembered:
         self._execution, self._around, self._transfers = execution, around, transfers
         self._unsafe: dict[str, int] = {}
         """item -> number of its last change, while some living deputy lacks it"""
+        self.asked: dict[tuple[str, int], Then] = {}
+        """(client, its number) of calls whose answers wait -> what to do with one when another node is home"""
         self._inside: set[str] = set()
         """items that some run with strikes may be inside of"""
         self._deputies = Deputies()
@@ -70,6 +72,21 @@ class Remembered:
     def when_safe(self, then: Then, now: float) -> list[Effect]:
         """Do this once all that happened so far is on every living deputy."""
         return self.copies.when(False, then, now)
+
+    def answer_when_safe(self, asker: tuple[str, int], answer: Then, back: Then, now: float) -> list[Effect]:
+        """Answer a call when all is safe; `back` hands it on where this home steps down before."""
+        self.asked[asker] = back
+
+        def then(at: float) -> list[Effect]:
+            self.asked.pop(asker, None)
+            return answer(at)
+
+        return self.when_safe(then, now)
+
+    def hand_back(self, now: float) -> list[Effect]:
+        """This is home no longer: whoever waits for an answer is led to the next home."""
+        asked, self.asked = self.asked, {}
+        return [effect for back in asked.values() for effect in back(now)]
 
     def has(self, obj: Obj) -> bool:
         """Its bytes are in this node's store."""

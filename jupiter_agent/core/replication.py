@@ -197,6 +197,17 @@ class Replication:
 
         return sorted(able, key=worth) if self._wanted else []
 
+    def want_one(self) -> bool:
+        """A job without deputies gets one, to which home can be given; True when it wanted none before."""
+        before, self._wanted = self._wanted, max(1, self._wanted)
+        return before == 0
+
+    def heir(self) -> str | None:
+        """The first deputy that has all there is and stays."""
+        full = {stream.to for stream in self._counting() if stream.idle}
+        staying = (node for node in self.deputies.nodes if not self._around.profile(node).draining)
+        return next((node for node in staying if node in full), None)
+
     def notice(self) -> Notice:
         names = [self._around.name(node) for node in self.deputies.nodes]
         return Notice("info", "deputies named", {"job": self._job.id, "deputies": names})

@@ -92,6 +92,8 @@ class Succession:
         known = self.known(message.job)
         if known is not None and known[0] > message.home:
             return [Send(src, HomeNews(message.job, *known))]
+        if message.leaving:
+            return self._jobs.handing.inherit(src, message, now)
         acting = known is not None and known == self._acting(message.job)
         if message.home.writer == self._around.me and not acting and src != self._around.me:
             return [Send(src, JobUnknown(message.job))]
@@ -170,7 +172,7 @@ class Succession:
             if self._is_lost(writer) or shelf.disowned:
                 self._gone_since.setdefault(job, now)
                 if self._due(job, shelf) <= now:
-                    effects += self._promote(job, shelf, now)
+                    effects += self.promote(job, shelf, now)
                 continue
             self._gone_since.pop(job, None)
             if self._probe_at(shelf) <= now:
@@ -202,7 +204,7 @@ class Succession:
             return living.index(self._around.me)
         return len(living) + HEIRS_AFTER + sorted(self._around.alive()).index(self._around.me)
 
-    def _promote(self, job: str, shelf: Shelf, now: float) -> list[Effect]:
+    def promote(self, job: str, shelf: Shelf, now: float) -> list[Effect]:
         """Be home from now on, under the next epoch."""
         before, me = shelf.home, self._around.me
         version = HomeVersion(before.epoch + 1, me, self._around.boot)
@@ -263,10 +265,11 @@ class Succession:
         for record in offer.records:
             effects += self.receiving.shelve(shelf, record, src, now) if record[0] == "item" else []
         effects.append(Notice("warning", "job goes on", {"job": job.id, "why": "items that another home accepted"}))
-        effects += self._promote(job.id, shelf, now)
+        effects += self.promote(job.id, shelf, now)
         again = self._jobs.local[job.id]
         places = {task: register.node for task, register in again.job.registers.items()}
-        return self._jobs.settle(again, effects + again.wave.assign(places, "the job goes on", now), now)
+        effects += home.hand_back(now) + again.wave.assign(places, "the job goes on", now)
+        return self._jobs.settle(again, effects, now)
 
     def _to_shelf(self, local: Local, home: HomeVersion) -> list[Effect]:
         before = local.home

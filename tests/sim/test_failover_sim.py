@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 from job_apps import CHAIN, DIAMOND, WIDE, make, random_app
-from job_grid import MAPPERS, acting, finish, formed, home_of, left_behind, mapping, put, verify
+from job_grid import MAPPERS, acting, finish, formed, has_home, home_of, left_behind, mapping, put, verify
 
+from jupiter_agent.core.events import Stopping
 from jupiter_agent.core.messages.jobs import Copied, Copy, Finished
 from jupiter_agent.sim.grid import Grid
 
@@ -399,3 +400,83 @@ def test_batches_grow_with_the_load_so_copies_cost_few_messages():
     copies = [s for _, _, s in grid.sent if isinstance(s.message, Copy)]
     acks = [s for _, _, s in grid.sent if isinstance(s.message, Copied)]
     assert len(copies) + len(acks) < 2 * len(items), "one batch a round trip"
+
+
+def leave(grid: Grid, node: str) -> None:
+    """SIGTERM."""
+    grid.nodes[node].give(Stopping())
+
+
+# --- home leaves on purpose ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+@pytest.mark.parametrize("how", ["drain", "stop"])
+def test_a_home_that_drains_hands_over_at_once_and_nothing_is_lost(how, replicas):
+    grid = formed()
+    app, recipe = make(CHAIN, seconds=SLOW_S)
+    job = grid.submit(HOME, app, ITEMS, keep_open=True, replicas=replicas)["id"]
+    grid.run(SLOW_S * 2)
+    began = grid.now
+    if how == "drain":
+        grid.ask(HOME, "drain", node=HOME)
+    else:
+        leave(grid, HOME)
+    moved = grid.run_until(lambda: has_home(grid, job) and acting(grid, job) != HOME, 10.0, 0.01)
+    assert moved is not None
+    assert grid.now - began < 2.0, "without waiting for a detector"
+    put(grid, "node1", job, "late", b"late")
+    grid.ask("node2", "close", job=job)
+    assert finish(grid, "node1", job) == "completed"
+    verify(grid, "node1", job, recipe, ITEMS | {"late": b"late"})
+    grid.run(15.0)
+    assert left_behind(grid) == []
+    if how == "stop":
+        assert not grid.nodes[HOME].running
+    else:
+        assert job not in grid.nodes[HOME].machine.jobs.local
+
+
+def test_a_finished_job_outlives_a_home_that_was_told_to_leave():
+    grid = formed(3)
+    app, recipe = make(DIAMOND, size=100_000)
+    job = grid.submit(HOME, app, ITEMS)["id"]
+    assert finish(grid, HOME, job) == "completed"
+    leave(grid, HOME)
+    assert grid.run_until(lambda: not grid.nodes[HOME].running, 10.0) is not None
+    verify(grid, "node1", job, recipe, ITEMS)
+
+
+def test_the_last_node_of_a_cluster_leaves_with_its_jobs_at_once():
+    grid = formed(1)
+    app, _ = make(DIAMOND)
+    grid.submit("node1", app, {}, keep_open=True)
+    leave(grid, "node1")
+    assert grid.run_until(lambda: not grid.nodes["node1"].running, 2.0) is not None
+
+
+@pytest.mark.parametrize("at", ["home", "another"])
+def test_a_call_that_waits_at_a_home_which_steps_down_is_answered_by_the_next_one(at):
+    """The deputy cannot confirm the item to home, and takes over."""
+    grid = formed()
+    app, recipe = make(CHAIN)
+    job = grid.submit(HOME, app, {}, keep_open=True)["id"]
+    undegraded(grid, job)
+    (deputy,) = deputies(grid, job)
+    a, b = grid.nodes[HOME].seat.address, grid.nodes[deputy].seat.address
+    grid.network.cuts |= {(a, b), (b, a)}
+    asked = HOME if at == "home" else next(name for name in grid.nodes if name not in (HOME, deputy))
+    seq = grid.call(asked, "put", job=job, inputs=[grid.upload(asked, "late", b"late")])
+    grid.run(0.5)
+    assert seq not in grid.answers
+    grid.nodes[deputy].machine.jobs.succession.shelves[job].disowned = True
+    grid.nodes[deputy].machine.jobs.succession.step(grid.now)
+    assert grid.run_until(lambda: acting(grid, job) == deputy, 5.0) is not None
+    grid.heal()
+    began = grid.now
+    assert grid.run_until(lambda: seq in grid.answers, 20.0, 0.05) is not None
+    assert grid.answers[seq].exit_code == 0
+    assert grid.now - began < 8.0
+    grid.ask("node1", "close", job=job)
+    assert finish(grid, deputy, job) == "completed"
+    verify(grid, deputy, job, recipe, {"late": b"late"})

@@ -339,6 +339,8 @@ class HomeNews(Message, frozen=True, tag=48):
     deputies: Deputies
     complete: bool = False
     """all deputies hold all there is: whoever was replaced may let go"""
+    leaving: bool = False
+    """to a deputy: be home instead, this node drains"""
 
 
 class HomeKnown(Message, frozen=True, tag=49):
