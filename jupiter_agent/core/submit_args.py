@@ -59,9 +59,14 @@ def submit_args(given: dict[str, Any]) -> SubmitArgs:
         raise UsageError(f"submit: {error}") from None
 
 
+def known_mappers() -> list[str]:
+    """Those of agents and those of home; the other `wave-` mappers of the library are simulations."""
+    return sorted({*LIVE_WAVE, *(other for other in central_mappers() if not other.startswith("wave-"))})
+
+
 def mapper_name(name: str) -> str:
     """The mapper meant, the default for ''; UsageError that lists the known ones."""
-    known = sorted({*LIVE_WAVE, *(other for other in central_mappers() if not other.startswith("wave-"))})
+    known = known_mappers()
     if not name:
         return DEFAULT_MAPPER
     if name not in known:

@@ -86,9 +86,9 @@ def object_id(ctx: typer.Context, incomplete: str) -> list[Offer]:
 
 
 def mapper(ctx: typer.Context, incomplete: str) -> list[str]:
-    from schedulers import names
+    from jupiter_agent.core.submit_args import known_mappers
 
-    return names()
+    return known_mappers()
 
 
 def _rows(ctx: typer.Context, args: dict[str, Any]) -> list[dict[str, Any]]:
