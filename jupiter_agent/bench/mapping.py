@@ -24,7 +24,7 @@ REPEATS = 15
 
 
 def run(short: bool = False) -> list[Figure]:
-    """All rows; about 5 minutes of CPU, half of it the portfolio. `short`: fewer instances, no SAGA, 20 s."""
+    """All rows; about 4 minutes of CPU, most of it the portfolio. `short`: fewer instances, no SAGA, 20 s."""
     each = 1 if short else 9
     figures = published() + speed()
     if not short:
