@@ -206,6 +206,7 @@ class Agent:
         while True:
             await asyncio.sleep(REMEMBER_S)
             self._performer.objects.expire()
+            await self._performer.promises.tidy(self.machine.records)
             self._remembered.save(self.machine.membership)
 
     async def _serve_http(self) -> None:

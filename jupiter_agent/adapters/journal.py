@@ -31,7 +31,7 @@ _MAGIC = b"JUPITERJ"
 _HEADER = struct.Struct("<8sHHI")
 _FRAME = struct.Struct("<II")
 _VOIDS_OLDER = 1
-_UNNAMED = "segment.tmp"
+_UNNAMED, _COMPACTED = "segment.tmp", "compacted.tmp"
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _PIECE = 1024 * 1024
 _NAME = re.compile(r"journal-([0-9]{8})\.log\Z")
@@ -46,7 +46,7 @@ class Journal:
     def __init__(self, folder: Path, schema: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder, self.schema, self.segment_bytes = folder, schema, segment_bytes
         self.cut_bytes = 0
-        self._fd, self._size, self._broken = -1, 0, ""
+        self._fd, self._size, self._broken, self._place = -1, 0, "", 0
         with capacity("opening the journal"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._segments = self._valid_segments()
@@ -111,11 +111,40 @@ class Journal:
             os.close(self._fd)
             self._fd, self._broken = -1, "closed"
 
+    # --- compaction while running
+
+    def begin_compaction(self) -> None:
+        """What is appended from now on stays behind what `finish_compaction` puts in the place of all before.
+
+        An empty segment keeps that place, so a crash meanwhile leaves the old log. CapacityError: full.
+        """
+        with capacity("compacting the journal"):
+            self._roll()
+            self._place = self._segments[-1]
+            self._roll()
+
+    def write_compaction(self, keep: Iterable[Any]) -> None:
+        """The records that stand for all before, durably, under no name yet. In any thread: nothing else is touched."""
+        with capacity("compacting the journal"):
+            fd, _ = _write_segment(self.folder / _COMPACTED, _header(self.schema, _VOIDS_OLDER), keep)
+            os.close(fd)
+
+    def finish_compaction(self) -> None:
+        """One rename makes what was written count, and all before it void."""
+        with capacity("compacting the journal"):
+            (self.folder / _COMPACTED).rename(self._path(self._place))
+            sync_folder(self.folder)
+            void = [number for number in self._segments if number < self._place]
+            self._segments = [number for number in self._segments if number >= self._place]
+            for number in void:
+                self._path(number).unlink()
+
     # --- opening
 
     def _valid_segments(self) -> list[int]:
         """Numbers of the segments that count; files that a crash left over are removed."""
-        (self.folder / _UNNAMED).unlink(missing_ok=True)
+        for left_over in (_UNNAMED, _COMPACTED):
+            (self.folder / left_over).unlink(missing_ok=True)
         numbers = sorted(int(m[1]) for m in (_NAME.match(p.name) for p in self.folder.iterdir()) if m)
         first = 0
         for i, number in enumerate(numbers):
@@ -164,16 +193,8 @@ class Journal:
     def _create(self, number: int, flags: int, records: Iterable[Any]) -> None:
         """A new segment to append to, with these records; it has its name when they are on disk."""
         fresh = self.folder / _UNNAMED
-        fd = os.open(fresh, _OPEN | os.O_TRUNC, 0o600)
+        fd, size = _write_segment(fresh, _header(self.schema, flags), records)
         try:
-            size, waiting = 0, bytearray(_header(self.schema, flags))
-            for record in records:
-                waiting += _frame(record)
-                if len(waiting) > _PIECE:
-                    write_all(fd, waiting)
-                    size, waiting = size + len(waiting), bytearray()
-            write_all(fd, waiting)
-            os.fdatasync(fd)
             fresh.rename(self._path(number))
         except BaseException:
             os.close(fd)
@@ -181,7 +202,7 @@ class Journal:
             raise
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._size = fd, size + len(waiting)
+        self._fd, self._size = fd, size
         try:
             sync_folder(self.folder)
         except OSError as error:  # whatever is appended now might be lost with the name
@@ -219,6 +240,25 @@ _DAMAGE_HINT = "restore it, or move the folder aside to start without it"
 def _header(schema: int, flags: int) -> bytes:
     start = _HEADER.pack(_MAGIC, schema, flags, 0)[:12]
     return start + zlib.crc32(start).to_bytes(4, "little")
+
+
+def _write_segment(path: Path, header: bytes, records: Iterable[Any]) -> tuple[int, int]:
+    """(descriptor, size) of a synced file with these records; on errors there is none."""
+    fd = os.open(path, _OPEN | os.O_TRUNC, 0o600)
+    try:
+        size, waiting = 0, bytearray(header)
+        for record in records:
+            waiting += _frame(record)
+            if len(waiting) > _PIECE:
+                write_all(fd, waiting)
+                size, waiting = size + len(waiting), bytearray()
+        write_all(fd, waiting)
+        os.fdatasync(fd)
+    except BaseException:
+        os.close(fd)
+        path.unlink(missing_ok=True)
+        raise
+    return fd, size + len(waiting)
 
 
 def _frame(record: Any) -> bytes:

@@ -11,6 +11,8 @@ a power cut took out of the store.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
@@ -20,7 +22,9 @@ from typing import Any
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.objects import ObjectStore
 from jupiter_agent.core.effects import Append, Effect, StoreInline
-from jupiter_agent.errors import CapacityError
+from jupiter_agent.errors import CapacityError, JupiterError
+
+log = logging.getLogger("jupiter")
 
 DIGEST_BYTES = 32
 AGAIN_S = 1.0
@@ -28,6 +32,9 @@ AGAIN_S = 1.0
 BESIDE_BYTES = 4096
 """Objects up to this size go into the journal beside their records"""
 BLOB = "blob"
+COMPACT_BYTES, COMPACT_FACTOR = 16 * 1024 * 1024, 4
+"""The journal is shortened while running when it is as large as this, and as many times what it was after the last time
+"""
 
 Batch = list[Effect]
 
@@ -47,6 +54,8 @@ class Promises:
         and '' when it is over. None: it is refused"""
         self.full = ""
         """why nothing can be promised now"""
+        self._live_bytes = 0
+        """of the journal after it was shortened last"""
         self._journal, self._objects, self._act, self._refuse = journal, objects, act, refuse
         self._thread = ThreadPoolExecutor(1, "disk")
         self._writing = False
@@ -96,7 +105,54 @@ class Promises:
         """Shorten the journal to these records, and to the objects beside them that somebody still `needs`."""
         kept = [digest for digest in sorted(self._beside) if needs(digest)]
         self._beside.clear()
-        self._journal.compact(chain(((BLOB, digest, self._read(digest)) for digest in kept), records))
+        self._journal.compact(chain(((BLOB, digest, self._read(digest)) for digest in kept), map(_made, records)))
+        self._live_bytes = self._journal.size_bytes
+
+    async def tidy(self, records: Callable[[], Iterable[Any]]) -> None:
+        """`compact_if_long`; on a full disk another time, and a broken one is told."""
+        try:
+            if await self.compact_if_long(records):
+                log.info("the journal was shortened to %d bytes", self._live_bytes)
+        except CapacityError as error:
+            log.warning("the journal could not be shortened: %s", error)
+        except (OSError, JupiterError) as error:
+            if self.on_crash is not None:
+                self.on_crash(error)
+
+    async def compact_if_long(self, records: Callable[[], Iterable[Any]]) -> bool:
+        """Shorten the journal while all goes on, when it is long and mostly void. True when that was done.
+
+        `records` is asked when all that happened is on disk; what it gives is written in a thread, while later records
+        go behind it. Objects that lie beside the old records are synced themselves first. CapacityError: another time.
+        """
+        size = self._journal.size_bytes
+        if self._writing or size < max(COMPACT_BYTES, COMPACT_FACTOR * self._live_bytes):
+            return False
+        loop = asyncio.get_running_loop()
+        kept = list(records())
+        await self._alone(self._journal.begin_compaction)
+
+        def write() -> None:
+            self._journal.write_compaction(map(_made, kept))
+            os.sync()
+
+        await loop.run_in_executor(None, write)
+        while self._writing:
+            await asyncio.sleep(0.005)
+        await self._alone(self._journal.finish_compaction)
+        self._live_bytes = self._journal.size_bytes
+        return True
+
+    async def _alone(self, step: Callable[[], None]) -> None:
+        """A step that changes the journal, between two batches; those that come meanwhile wait."""
+        self._writing = True
+        try:
+            await asyncio.wrap_future(self._thread.submit(step))
+        finally:
+            self._writing = False
+            held, self._held = self._held, []
+            if held:
+                self.perform(held)
 
     def _read(self, digest: bytes) -> bytes:
         return self._objects.read_chunk(digest, 0, BESIDE_BYTES) or b""
@@ -163,6 +219,12 @@ class Promises:
         except CapacityError:  # if it is tried again, their bytes must still go with the record
             self._objects.unsettle(blob[1] for blob in beside)
             raise
+
+
+def _made(record: Any) -> Any:
+    """A record whose value may still have to be made."""
+    *head, value = record
+    return (*head, value()) if callable(value) else record
 
 
 def _is_blob(record: Any) -> bool:

@@ -6,7 +6,8 @@ whoever does. What is read of a packed one is a copy: who changes it puts it bac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -54,6 +55,11 @@ class Items(MutableMapping[str, Item]):
         """(name, state) of all, without unpacking."""
         for name, held in self._all.items():
             yield name, held.state if isinstance(held, Item) else _STATES[held[0]]
+
+    def frozen(self) -> Iterator[Item | Callable[[], Item]]:
+        """All as they are now: open ones, and of packed ones how to get them, at any time, in any thread."""
+        for held in self._all.values():
+            yield held if isinstance(held, Item) else partial(_unpacked, held)
 
     def open(self) -> Iterator[Item]:
         """Those that are held as objects: all that are pending, and none that was put here when it was over."""

@@ -51,6 +51,9 @@ def copy_record(job: str, kind: str, value: Any) -> Record:
 
 
 def plain(value: Any) -> Any:
+    """What can be journaled; a value that is made when it is asked for stays so."""
+    if callable(value):
+        return lambda: plain(value())
     return msgspec.to_builtins(value, builtin_types=(bytes,))
 
 

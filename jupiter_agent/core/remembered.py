@@ -124,7 +124,7 @@ class Remembered:
         yield home_record(self.job.id, "job", (self.job.signed, self.version))
         yield home_record(self.job.id, "register", self.copies.register)
         yield home_record(self.job.id, "registers", list(self.job.registers.values()))
-        for item in self.items.values():
+        for item in self.items.frozen():
             yield home_record(self.job.id, "item", item)
         for fact in self._facts():
             yield home_record(self.job.id, fact.kind, fact.value)

@@ -334,7 +334,8 @@ class Succession:
         for job, shelf in self.shelves.items():
             found.append(copy_record(job, "job", (shelf.signed, shelf.home)))
             found.append(copy_record(job, "register", (shelf.home, shelf.deputies)))
-            found += [copy_record(job, each.kind, each.value) for each in list(shelf.entries())[1:]]
+            found += [copy_record(job, each.kind, each.value) for each in shelf.facts()]
+            found += [copy_record(job, "item", item) for item in shelf.items.frozen()]
         return found
 
     def replay(self, journal: Iterable[Any], now: float) -> list[Effect]:

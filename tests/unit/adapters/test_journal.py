@@ -256,3 +256,59 @@ def test_a_record_with_the_right_checksum_that_is_no_value_is_damage(tmp_path: P
     with pytest.raises(JupiterError, match="is damaged at byte"):
         list(log.replay())
     log.close()
+
+
+def begun(folder: Path) -> Journal:
+    journal = Journal(folder, 1, segment_bytes=64)
+    journal.append([f"old {n}" for n in range(20)], sync=True)
+    journal.begin_compaction()
+    return journal
+
+
+def test_a_compaction_while_running_puts_what_was_appended_meanwhile_behind_what_it_kept(tmp_path: Path) -> None:
+    journal = begun(tmp_path)
+    journal.append(["new 1"] * 10, sync=True)
+    journal.write_compaction(["kept"])
+    journal.append(["new 2"], sync=True)
+    journal.finish_compaction()
+    journal.append(["new 3"], sync=True)
+    expected = ["kept", *["new 1"] * 10, "new 2", "new 3"]
+    assert list(journal.replay()) == expected
+    journal.close()
+    again = Journal(tmp_path, 1)
+    assert list(again.replay()) == expected
+    again.close()
+
+
+def test_a_crash_at_any_step_of_a_compaction_while_running_leaves_the_old_log(tmp_path: Path) -> None:
+    old = [f"old {n}" for n in range(20)]
+    for written in (False, True):
+        folder = tmp_path / str(written)
+        journal = begun(folder)
+        journal.append(["new"], sync=True)
+        if written:
+            journal.write_compaction(["kept"])
+        again = Journal(folder, 1)  # as after kill -9
+        assert list(again.replay()) == [*old, "new"]
+        again.begin_compaction()  # and it can be done again
+        again.write_compaction(["kept"])
+        again.finish_compaction()
+        assert list(again.replay()) == ["kept"]
+        again.close()
+
+
+def test_a_crash_behind_the_rename_of_a_compaction_leaves_the_new_log(tmp_path: Path, monkeypatch) -> None:
+    journal = begun(tmp_path)
+    journal.append(["new"], sync=True)
+    journal.write_compaction(["kept"])
+
+    def crash(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jupiter_agent.adapters.journal.sync_folder", crash)
+    with pytest.raises(KeyboardInterrupt):
+        journal.finish_compaction()
+    monkeypatch.undo()
+    again = Journal(tmp_path, 1)
+    assert list(again.replay()) == ["kept", "new"]
+    again.close()

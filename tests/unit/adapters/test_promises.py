@@ -208,3 +208,25 @@ def test_a_larger_result_is_synced_by_itself(tmp_path: Path) -> None:
     assert not rig.objects.settle(digest(large)), "it was synced"
     rig.promises.close()
     rig.journal.close()
+
+
+def test_a_long_journal_is_shortened_while_batches_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promises, "COMPACT_BYTES", 1000)
+
+    async def run() -> None:
+        rig.journal.let.set()
+        assert not await rig.promises.compact_if_long(lambda: [])
+        for _ in range(100):
+            rig.promises.perform([Append(("home", "j", "item", "again and again"))])
+        shortening = asyncio.create_task(rig.promises.compact_if_long(lambda: [("home", "j", "item", lambda: "made")]))
+        for n in range(5):
+            await asyncio.sleep(0)
+            rig.promises.perform([Append((n,), sync=True), Forget(str(n))])
+        assert await shortening
+        await rig.promises.drain()
+        assert not await rig.promises.compact_if_long(lambda: [])
+
+    asyncio.run(run())
+    assert list(rig.promises.replay()) == [["home", "j", "item", "made"], [0], [1], [2], [3], [4]]
+    assert [each for each in rig.done if isinstance(each, Forget)] == [Forget(str(n)) for n in range(5)]
+    assert rig.journal.size_bytes < 1000

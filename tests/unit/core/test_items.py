@@ -10,7 +10,7 @@ VERSION = HomeVersion(1, "home", 1)
 def over(name: str, state: str = "done") -> Item:
     result = ("sink", Obj("out", b"r" * 32, 5))
     parts = {"first": [Obj(name, b"i" * 32, 3, b"abc")]}
-    return Item(name, (VERSION, 7), parts, 1.5, state, 2, 3.5, [result], inside=[(4, "first")], decided=VERSION)
+    return Item(name, (VERSION, 7), parts, 1.5, state, 2, 3.5, [result], inside=[("home", 4, "first")], decided=VERSION)
 
 
 def test_an_item_that_is_over_comes_back_as_it_was_put() -> None:
