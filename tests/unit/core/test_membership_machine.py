@@ -229,6 +229,41 @@ def test_what_changed_is_repeated_until_the_other_end_has_confirmed_it():
     assert rig.sent(Ack, one)[0].held == []
 
 
+def test_a_neighbour_that_has_told_us_a_record_is_not_told_it_back_while_others_are():
+    rig, one, two, three = Rig(), Peer("one"), Peer("two"), Peer("three")
+    rig.meet(one, two)
+    rig.run_to(rig.now + 5.0)
+    rig.clear()
+    for peer in (one, two):
+        rig.receive(peer, News([three.record], []))
+    rig.run_to(rig.now + 0.5)
+    assert [news for peer in (one, two) for news in rig.sent(News, peer)] == []
+
+
+def test_records_that_follow_each_other_are_gathered():
+    rig, one, news = Rig(), Peer("one"), [Peer(f"new{i}") for i in range(3)]
+    rig.meet(one)
+    rig.run_to(rig.now + 5.0)
+    rig.clear()
+    for peer in news:
+        rig.receive(peer, News([peer.record], []))
+        rig.run_to(rig.now + 0.03)
+    rig.run_to(rig.now + 0.2)
+    told = [[record.id for record in each.records] for each in rig.sent(News, one)]
+    assert told == [[news[0].id], [news[1].id, news[2].id]]
+
+
+def test_a_value_said_at_once_does_not_wait_for_the_next_ping():
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    rig.run_to(rig.now + 0.3)
+    rig.receive(one, Ping(1, True, True, 0, 0))  # ours was answered as well: the next is due in 1.6 s
+    rig.clear()
+    rig.effects += rig.machine.publish("a", {"x": 1}, rig.now)
+    rig.run_to(rig.now + 0.25)
+    assert any(line.keys == {"a": 1} for ping in rig.sent(Ping, one) for line in ping.held)
+
+
 def test_a_peer_that_confirms_what_was_never_said_is_still_told():
     rig, one = Rig(), Peer("one")
     rig.meet(one)
