@@ -250,11 +250,12 @@ def _finished_told_once() -> Patches:
 
 def _home_not_synced() -> Patches:
     append = Home._append
+    owner = next(each for each in Home.__mro__ if "_append" in each.__dict__)
 
     def mutated(self: Home, kind: str, value: Any) -> Any:
         return msgspec.structs.replace(append(self, kind, value), sync=False)
 
-    return [(Home, "_append", mutated)]
+    return [(owner, "_append", mutated)]
 
 
 # --- copies and failover ---------------------------------------------------------------------------------------------
