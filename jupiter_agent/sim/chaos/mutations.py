@@ -2,7 +2,7 @@
 
 A mutation patches classes or functions of `core` for the time of one run. `seeds` are some that catch it; they go
 stale when anything draws another random number, and `jupiter bench chaos --mutations` finds new ones. Rules whose
-window random faults hit too rarely have a directed scenario instead (`directed.py`).
+window random faults hit too rarely have a directed scenario instead (tests/sim/test_mutations.py).
 """
 
 from __future__ import annotations
@@ -331,31 +331,31 @@ def _specs_as_signed_once() -> Patches:
 
 
 MUTATIONS: list[Mutation] = [
-    Mutation("stamps", "joins compare the stamps of ancestors", _ignore_stamps),
+    Mutation("stamps", "joins compare the stamps of ancestors", _ignore_stamps, (19,)),
     Mutation("token-stamps", "tokens carry stamps, as data do", _bare_tokens),
-    Mutation("tokens", "an edge without data gets a token", _no_tokens),
-    Mutation("home-join", "home is a join: it commits an agreeing set", _home_takes_first),
+    Mutation("tokens", "an edge without data gets a token", _no_tokens, (1, 0)),
+    Mutation("home-join", "home is a join: it commits an agreeing set", _home_takes_first, (19,)),
     Mutation("carried-key", "a duplicate has the same stamp and the same carried stamps", _short_key),
-    Mutation("refire", "a task runs once per value of the stamps its outputs carry", _fire_once),
+    Mutation("refire", "a task runs once per value of the stamps its outputs carry", _fire_once, (19,)),
     Mutation("all-sets", "every agreeing set is offered, not that of the newest only", _fire_every_set_whole),
-    Mutation("new-boot", "what a receiver's earlier life had is sent again", _boots_ignored),
-    Mutation("new-host", "what an earlier host had is sent to the new one", _never_to_new_hosts),
-    Mutation("moves-whole", "a move sends every unfinished input again", _moves_leave_the_rest),
-    Mutation("kept", "outputs are kept until their item is finished", _freed_when_received),
-    Mutation("repair", "somebody places the tasks of a dead node anew", _nobody_repairs),
+    Mutation("new-boot", "what a receiver's earlier life had is sent again", _boots_ignored, (3,)),
+    Mutation("new-host", "what an earlier host had is sent to the new one", _never_to_new_hosts, (0, 2)),
+    Mutation("moves-whole", "a move sends every unfinished input again", _moves_leave_the_rest, (2,)),
+    Mutation("kept", "outputs are kept until their item is finished", _freed_when_received, (0, 2)),
+    Mutation("repair", "somebody places the tasks of a dead node anew", _nobody_repairs, (1, 7)),
     Mutation("repair-by-state", "as long as a register names a dead node, not on its death", _repair_on_events),
-    Mutation("basis-order", "registers are ordered by basis, none is rejected", _older_bases_rejected),
-    Mutation("digests-both-ways", "who asks with a digest tells what it knows, too", _one_way_digests),
+    Mutation("basis-order", "registers are ordered by basis, none is rejected", _older_bases_rejected, (33,)),
+    Mutation("digests-both-ways", "who asks with a digest tells what it knows, too", _one_way_digests, (3, 11)),
     Mutation("deciders-tell", "what home may not tell its decider tells", _home_asks_nobody),
-    Mutation("finished-spread", "what is finished spreads until all know it", _finished_told_once),
-    Mutation("home-synced", "home's journal is on disk before anybody is told", _home_not_synced),
+    Mutation("finished-spread", "what is finished spreads until all know it", _finished_told_once, (3, 11)),
+    Mutation("home-synced", "home's journal is on disk before anybody is told", _home_not_synced, (3,)),
     Mutation("acks-copied", "what is acknowledged is on the deputies", partial(_nothing_withheld, False)),
     Mutation("finished-copied", "FINISHED waits for the deputies", partial(_nothing_withheld, True)),
     Mutation("not-degraded", "FINISHED is withheld while copies are lacking", _finished_though_degraded),
-    Mutation("promotion", "a deputy takes over", _no_promotion),
-    Mutation("new-deputies", "a lost deputy is replaced", _no_new_deputies),
-    Mutation("re-copied", "a new deputy gets what was before it", _no_copies_of_before),
-    Mutation("handed-over", "who is not home hands over what home may lack", _no_hand_over),
+    Mutation("promotion", "a deputy takes over", _no_promotion, (1, 5)),
+    Mutation("new-deputies", "a lost deputy is replaced", _no_new_deputies, (31, 63)),
+    Mutation("re-copied", "a new deputy gets what was before it", _no_copies_of_before, (1, 0)),
+    Mutation("handed-over", "who is not home hands over what home may lack", _no_hand_over, (5, 9)),
     Mutation("kept-copies", "a replaced deputy keeps its copies until others have them", _let_go_at_once),
     Mutation("heirs", "with no deputy alive any holder of copies takes over", _deputies_only),
     Mutation("all-numbers", "a finished item is finished under all its numbers", _one_number_finished),
