@@ -42,6 +42,12 @@ REFERRED = 4
 FROM_OBSERVERS = frozenset({jm.ChunkRequest, jm.Chunk, jm.Missing, jm.Links, jm.LinksWanted})
 """Of the messages about jobs, what a member that runs nothing has to say."""
 
+FROM_CLIENTS = frozenset({Call, BlobWrite, jm.ChunkRequest})
+"""All that a client has to say: the rest is between members."""
+
+FROM_HOMES = frozenset({jm.Copy})
+"""What only those say that may be the home of a job, or a deputy."""
+
 
 def may_call(role: str, verb: str) -> bool:
     if verb in READ:
@@ -57,6 +63,8 @@ def role_of_client(src: str) -> str:
 
 def may_say(role: str, message: Message) -> bool:
     """Whether a member of this role takes part in this exchange about jobs, saying or hearing it."""
+    if type(message) in FROM_HOMES:
+        return role in MAY_SUBMIT
     return role != "observer" or type(message) in FROM_OBSERVERS
 
 
@@ -73,11 +81,13 @@ class Members(Protocol):
 
 def forbidden(around: Members, src: str, message: Message) -> list[Effect] | None:
     """The refusal of a call that the role of its sender, or of this node, does not allow; None for what they do.
-    PeerError for a message about jobs that it is not theirs to exchange."""
+    PeerError for a message that it is not theirs to exchange."""
     mine, members = around.self_record, around.members()
     member = members.get(src)
     is_client = src.startswith(CLIENT_PREFIX)
     role = role_of_client(src) if is_client else member.record.role if member else ""
+    if is_client and type(message) not in FROM_CLIENTS:
+        raise PeerError(f"{type(message).__name__}: from a client")
     if isinstance(message, Call | BlobWrite):
         verb = message.verb if isinstance(message, Call) else "submit"
         if not may_call(role, verb):

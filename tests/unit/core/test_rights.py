@@ -7,8 +7,9 @@ import pytest
 from jupiter_agent.core.control import _VERBS
 from jupiter_agent.core.membership import Member
 from jupiter_agent.core.membership.member import Clock
+from jupiter_agent.core.messages.bulk import BulkAt
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call
-from jupiter_agent.core.messages.jobs import ChunkRequest, JobUnknown
+from jupiter_agent.core.messages.jobs import ChunkRequest, Copy, Deputies, HomeVersion, JobOver, JobUnknown
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.rights import ADMIN, READ, forbidden, may_call, role_of_client
 from jupiter_agent.core.trust import ROLES
@@ -83,3 +84,19 @@ def test_an_observer_neither_says_nor_hears_of_runs_but_may_fetch() -> None:
             forbidden(around, src, JobUnknown("j"))
         assert forbidden(around, src, ChunkRequest(bytes(32), 0, 1)) is None
     assert forbidden(Around("admin", w="worker"), "w", JobUnknown("j")) is None
+
+
+@pytest.mark.parametrize("src", ["client:observer:1", "client:1"])
+def test_a_client_calls_uploads_and_fetches_and_speaks_no_other_word_of_members(src: str) -> None:
+    around, home = Around("admin"), HomeVersion(1, "me", 1)
+    for message in (JobOver("j", home, "cancelled"), JobUnknown("j"), BulkAt(7), Answer(1, 0, {}, "", "")):
+        with pytest.raises(PeerError):
+            forbidden(around, src, message)
+    assert forbidden(around, src, ChunkRequest(bytes(32), 0, 1)) is None
+
+
+def test_copies_come_from_those_who_may_be_home_of_a_job() -> None:
+    around, copy = Around("admin", w="worker", s="submit"), Copy("j", HomeVersion(9, "w", 1), Deputies(), (1, 1), 1, [])
+    with pytest.raises(PeerError):
+        forbidden(around, "w", copy)
+    assert forbidden(around, "s", copy) is None
