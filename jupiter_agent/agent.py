@@ -206,6 +206,7 @@ class Agent:
         while True:
             await asyncio.sleep(REMEMBER_S)
             self._performer.objects.expire()
+            self._performer.runner.expire(time.time(), self.machine.profile(self.machine.me).full)
             await self._performer.promises.tidy(self.machine.records)
             self._remembered.save(self.machine.membership)
 

@@ -24,6 +24,7 @@ from jupiter_agent.adapters.limits import Limits
 from jupiter_agent.adapters.logs import TaskLog
 from jupiter_agent.adapters.processes import Spawner
 from jupiter_agent.adapters.requirements import Requirements
+from jupiter_agent.adapters.retention import expire_logs
 from jupiter_agent.adapters.sampling import TITLE, SampleRun
 from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.adapters.surroundings import Surroundings
@@ -132,6 +133,11 @@ class Runner:
             return os.pread(fd, max(0, length), max(0, offset)), os.fstat(fd).st_size
         finally:
             os.close(fd)
+
+    def expire(self, wall: float, full: bool) -> None:
+        """Remove logs of jobs that ran here long ago."""
+        busy = {job for job, _ in self._tasks} | set(self._samples)
+        expire_logs(self._folder, busy, wall, full)
 
     async def close(self) -> None:
         """End every process. Nothing is posted afterwards."""
