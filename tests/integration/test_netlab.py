@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 
 import pytest
 
+from jupiter_agent.bench.rig import is_running
 from jupiter_agent.netlab import Lab, lan, system, why_not
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"NETLAB NOT TESTED: {why_not()}")
@@ -156,9 +156,7 @@ def test_a_process_of_a_lab_ends_with_the_thread_that_started_it():
     )
     pid = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
     for _ in range(100):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not is_running(pid):
             break
         time.sleep(0.02)
     else:
