@@ -55,6 +55,8 @@ class AppSpec(Struct, frozen=True):
     """`home`, `home2`... -> the entries that get what is put for it; {} where home is the only one"""
     node_map: dict[str, str] = {}
     """the app's name for a node -> host; `placements` are translated already"""
+    max_open_bytes: int = 1 << 32
+    """bytes of inputs of open items, about, at most"""
 
 
 def parse_app(folder: str, files: Collection[str], read: Callable[[str], bytes]) -> AppSpec:

@@ -13,6 +13,7 @@ from yaml.nodes import Node
 
 from jupiter_agent.core.app import CONFIG, V4_CONFIGS, AppSpec
 from jupiter_agent.core.app_edges import connect
+from jupiter_agent.core.app_limits import size
 from jupiter_agent.core.app_tasks import TaskReader
 from jupiter_agent.core.app_text import port_mapping, samples_in
 from jupiter_agent.core.app_v4 import parse_v4
@@ -21,7 +22,7 @@ from jupiter_agent.core.ids import HOME, is_item_name, is_task_name
 from jupiter_agent.core.messages.jobs import SINK, TaskSpec
 from jupiter_agent.errors import UsageError
 
-_OPTIONS = ("task_mapper", "wave_weights", "params", "max_open")
+_OPTIONS = ("task_mapper", "wave_weights", "params", "max_open", "max_open_bytes")
 _TOP = ("name", "jupiter_config", "node_map", "application")
 _JUPITER = (*_OPTIONS, "namespace_prefix", "docker_registry", "circe")
 _APPLICATION = (*_OPTIONS, "name", "port_mappings", "tasks")
@@ -90,6 +91,9 @@ class _Parser:
             params=reader.params(options.get("params")),
             samples=samples_in(self.files),
             max_open=yaml.integer(options["max_open"], "max_open", 1, 1_000_000) if "max_open" in options else 64,
+            max_open_bytes=size(yaml, options["max_open_bytes"], "max_open_bytes")
+            if "max_open_bytes" in options
+            else 1 << 32,
             warnings=yaml.warnings,
             home_task=graph.home,
             nondag=graph.nondag,

@@ -4,7 +4,7 @@ An item's identity is (job, name): the file's name, for v4 apps its join key. It
 task, or as many files of one key as a v4 entry counts. A put item enters the DAG whole, when every entry has its part
 or the intake has closed. What a home script or a non-DAG task produces leaves as it comes, and is sealed when nothing
 more came for a while: then the tasks that got no part get their tokens. At most `max_open` items are in the DAG at a
-time.
+time, and no more enter while the inputs of those have `max_open_bytes`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ class Intake:
         self.open = True
         self.admitted: set[str] = set()
         """items in the DAG now"""
+        self.open_bytes = 0
+        """of their inputs"""
+        self._bytes: dict[str, int] = {}
         self._job = job
         self._waiting: deque[str] = deque()
         self._last_number = 0
@@ -201,10 +204,16 @@ class Intake:
 
     # --- into the DAG ------------------------------------------------------------------------------------------
 
+    @property
+    def _has_place(self) -> bool:
+        """Another item may enter: by number, and by bytes, though one always may."""
+        spec, count = self._job.spec, len(self.admitted)
+        return count < spec.max_open and (not count or self.open_bytes < spec.max_open_bytes)
+
     def leaving(self, ready: Callable[[Item], bool] = lambda item: True) -> list[Parcel]:
         """Parcels of the items that may enter now, and of those that got a part since; of those that are `ready`."""
         later = []
-        while self._waiting and len(self.admitted) < self._job.spec.max_open:
+        while self._waiting and self._has_place:
             item = self.items[self._waiting.popleft()]
             if not item.pending:
                 continue
@@ -213,6 +222,8 @@ class Intake:
                 continue
             item.state = "running"
             self.admitted.add(item.name)
+            self._bytes[item.name] = size = sum(obj.size for obj in item.objects())
+            self.open_bytes += size
             self._sent[item.name] = set()
             self._unsent[item.name] = None
         self._waiting.extendleft(reversed(later))
@@ -257,6 +268,7 @@ class Intake:
         """The item is done, failed or cancelled: it makes room."""
         self.items[item.name] = item
         self.admitted.discard(item.name)
+        self.open_bytes -= self._bytes.pop(item.name, 0)
         self._sent.pop(item.name, None)
         self._unsent.pop(item.name, None)
         self._seal_at.pop(item.name, None)
@@ -272,3 +284,5 @@ class Intake:
         """Raise when more items are open than allowed, or an open one is over."""
         assert len(self.admitted) <= self._job.spec.max_open, "more open items than admitted"
         assert all(self.items[name].state == "running" for name in self.admitted), "an open item is over"
+        assert set(self._bytes) == self.admitted, "bytes of items that are not open are counted"
+        assert self.open_bytes == sum(self._bytes.values()), "open bytes differ"

@@ -127,6 +127,8 @@ class JobSpec(Struct, frozen=True, array_like=True):
     """named sources -> their entries, `home` among them; {} where home is the only one"""
     replicas: Annotated[int, Meta(ge=0, le=16)] = 1
     """deputies that hold copies of items, results and home's journal"""
+    max_open_bytes: Size = 1 << 32
+    """inputs of open items: no more enter from there on"""
 
 
 class SignedSpec(Struct, frozen=True, array_like=True):

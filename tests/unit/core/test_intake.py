@@ -135,3 +135,29 @@ def test_restored_items_keep_their_numbers_and_new_ones_go_on_counting() -> None
         here.items["i"].number,
         (here.items["i"].number[0], here.items["i"].number[1] + 1),
     ]
+
+
+def large(name: str, size: int) -> Obj:
+    return Obj(name, name.encode().ljust(32, b"."), size)
+
+
+def test_no_more_items_enter_while_the_inputs_of_the_open_ones_have_as_many_bytes_as_allowed() -> None:
+    here = intake(ONE, max_open_bytes=100)
+    put(here, large("i1", 60), large("i2", 60), large("i3", 1))
+    assert [item for item, _, _ in brought(here.leaving())] == ["i1", "i2"]
+    item = here.items["i1"]
+    item.state = "done"
+    here.over(item)
+    here.check()
+    assert [item for item, _, _ in brought(here.leaving())] == ["i3"]
+
+
+def test_an_item_larger_than_all_that_is_allowed_enters_alone() -> None:
+    here = intake(ONE, max_open_bytes=100)
+    put(here, large("huge", 1000), large("i2", 1))
+    assert [item for item, _, _ in brought(here.leaving())] == ["huge"]
+    here.check()
+    item = here.items["huge"]
+    item.state = "failed"
+    here.over(item)
+    assert [item for item, _, _ in brought(here.leaving())] == ["i2"]
