@@ -224,6 +224,8 @@ class Execution:
     def _accept(self, src: str, parcel: Parcel, now: float) -> list[Effect]:
         if parcel.number is None or parcel.number in self.finished:
             return []
+        if self.finished.include(parcel.instead_of):
+            self.on_finished(now)
         self._numbers[parcel.item] = parcel.number
         join = self.home_join if parcel.dst == HOME else self._joins[parcel.dst]
         if not join.add(parcel):
@@ -334,11 +336,10 @@ class Execution:
             for child in dag.out_edges(task)
         ]
         stamp = manifest_stamp(outputs)
-        stamps = {**attempt.stamps, task: stamp}
         parcels = []
         for child, objects in outputs:
-            carried = {a: s for a, s in stamps.items() if a in dag.carry[task, child]}
-            ends = (attempt.parcels[0].number, attempt.strikes)
+            carried = {a: s for a, s in {**attempt.stamps, task: stamp}.items() if a in dag.carry[task, child]}
+            ends = (attempt.parcels[0].number, attempt.strikes, attempt.parcels[0].instead_of)
             parcels.append(Parcel(self._job.id, attempt.item, task, child, stamp, carried, objects, *ends))
         return self.emit(parcels, now)
 

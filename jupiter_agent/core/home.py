@@ -180,8 +180,7 @@ class Home(Remembered):
         return [] if item.pending else self._void([item.number, *item.others], now)
 
     def _void(self, numbers: list[Number], now: float) -> list[Effect]:
-        for number in numbers:
-            self._execution.finished.add(number)
+        self._execution.finished.include(numbers)
         self._execution.on_finished(now)
         return self.telling.spread(now)
 
@@ -363,12 +362,13 @@ class Home(Remembered):
     def _merge(self, theirs: Item, now: float) -> list[Effect]:
         mine = self.items.get(theirs.name)
         item = records.merged(mine, theirs) if mine else theirs
-        if item == mine:
+        if item == mine or (mine is not None and theirs.pending and theirs.number in mine.void):
             return []
         anew = item.pending and (mine is None or not mine.pending or not records.same_input(mine, theirs))
         if mine is not None and not records.same_input(mine, theirs):
             item.others, item.number = [*item.others, item.number], self.intake.next_number()
-            self._void(item.others, now)  # nothing of either may mix with what runs from now on
+            item.void = item.others
+            self._void(item.void, now)  # nothing of either may mix with what runs from now on
         effects = self._hold(records.kept(item), "", now)
         if mine is not None:
             self._transfers.release(records.kept(mine), now)

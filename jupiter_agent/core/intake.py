@@ -242,7 +242,18 @@ class Intake:
                 carried = {HOME: stamp} if HOME in dag.carry[HOME, source] else {}
                 objects = list(item.parts.get(source, ()))
                 parcels.append(
-                    Parcel(self._job.id, item.name, HOME, source, stamp, carried, objects, item.number, item.strikes)
+                    Parcel(
+                        self._job.id,
+                        item.name,
+                        HOME,
+                        source,
+                        stamp,
+                        carried,
+                        objects,
+                        item.number,
+                        item.strikes,
+                        item.void,
+                    )
                 )
         if len(sent) == len(dag.sources):
             del self._unsent[item.name]

@@ -41,6 +41,8 @@ class Item(msgspec.Struct):
     """results or inputs of the same name that another home had and that gave way"""
     ended: list[tuple[str, int]] = []
     """(node, its boot) of agents that were lost inside such a run"""
+    void: list[Number] = []
+    """of `others`: under them it ran with other bytes, or may have"""
 
     @property
     def pending(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
+from collections.abc import Iterable
 from operator import itemgetter
 
 import msgspec
@@ -67,6 +68,13 @@ class FinishedSet:
     def digest(self) -> int:
         """One number, equal where the same numbers are finished."""
         return zlib.crc32(msgspec.msgpack.encode(self.to_intervals()))
+
+    def include(self, numbers: Iterable[Number]) -> bool:
+        """True when one of them was new."""
+        fresh = [number for number in numbers if number not in self]
+        for number in fresh:
+            self.add(number)
+        return bool(fresh)
 
     def to_intervals(self) -> list[tuple[HomeVersion, list[tuple[int, int]]]]:
         return [(home, list(numbers.spans)) for home, numbers in sorted(self._sets.items())]

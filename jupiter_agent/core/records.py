@@ -147,6 +147,7 @@ def merged(one: Item, other: Item) -> Item:
     return msgspec.structs.replace(
         first, parts=_all_parts(first, second), others=sorted(numbers), conflicts=sorted(conflicts, key=repr),
         sealed=first.sealed or second.sealed, ended=sorted({*first.ended, *second.ended}),
+        void=sorted({*first.void, *second.void}),
     )  # fmt: skip
 
 

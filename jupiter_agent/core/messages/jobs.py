@@ -206,6 +206,8 @@ class Parcel(Message, frozen=True, tag=34):
     number: tuple[HomeVersion, Count] | None = None
     strikes: Count = 0
     """hosts that were lost with it; inherited by what its run puts out (rule 11)"""
+    instead_of: list[tuple[HomeVersion, Count]] = []
+    """numbers under which the item had other bytes: what is held of them is void"""
 
 
 class ParcelReceived(Message, frozen=True, tag=35):
