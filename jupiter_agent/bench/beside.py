@@ -7,11 +7,11 @@ it (no network) its figures are left out.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
+
+from jupiter_agent.bench.apart import environment, interpreter, say
 
 PACKAGES = ("distributed", "cryptography")
 LIMIT_S = 300.0
@@ -87,45 +87,18 @@ def main(size, count, repeats):
 
 def dask(script: str, *args: Any) -> float | None:
     """What `main(*args)` of a script gives; None where Dask cannot be had."""
-    python = _environment()
+    python = interpreter("dask", "distributed, cryptography", [PACKAGES])
     if python is None:
         return None
     text = f"{_HEAD}\n{script}\nif __name__ == '__main__':\n    print(json.dumps(main(*json.loads(sys.argv[1]))))\n"
     path = python.parent / "compare.py"
     path.write_text(text)
     command = [str(python), str(path), json.dumps(args)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, env=environment())
     if done.returncode:
-        _say(f"Dask failed: {done.stderr.strip().splitlines()[-1:]}")
+        say(f"Dask failed: {done.stderr.strip().splitlines()[-1:]}")
         return None
     return float(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _environment() -> Path | None:
-    """The interpreter of the environment that has Dask."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "jupiter-bench" / "dask"
-    python = folder / "bin" / "python"
-    if _imports(python):
-        return python
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "-q", *PACKAGES],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            _say(f"Dask cannot be installed, its figures are left out: {done.stderr.strip().splitlines()[-1:]}")
-            return None
-    return python
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _imports(python: Path) -> bool:
-    command = [str(python), "-c", "import distributed, cryptography"]
-    return python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 CURVE = """

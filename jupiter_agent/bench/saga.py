@@ -7,13 +7,11 @@ in the user's cache folder and runs there. Without it (no network) the row fails
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from jupiter_agent.bench import Figure
+from jupiter_agent.bench.apart import environment, interpreter, say
 
 SAGA = "anrg-saga"
 NEEDS = ("numpy", "networkx", "pydantic")
@@ -59,7 +57,7 @@ def beside_saga(cpu_s: Callable[[Callable[[], object]], float]) -> Figure:
     from schedulers import Problem, schedule
     from schedulers.generate import layered
 
-    python = _environment()
+    python = interpreter("saga", "saga, numpy, networkx, pydantic", [["--no-deps", SAGA], NEEDS])
     if python is None:
         return Figure(f"{NAME}: SAGA IS NOT AVAILABLE", 0.0, "x", LEAST, at_least=True)
     drawn = layered(200, 106, 1)
@@ -76,37 +74,12 @@ def beside_saga(cpu_s: Callable[[Callable[[], object]], float]) -> Figure:
         text=True,
         check=False,
         timeout=LIMIT_S,
-        env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+        env=environment(),
     )
     if done.returncode:
-        _say(f"SAGA failed: {done.stderr.strip().splitlines()[-1:]}")
+        say(f"SAGA failed: {done.stderr.strip().splitlines()[-1:]}")
         return Figure(f"{NAME}: SAGA FAILED", 0.0, "x", LEAST, at_least=True)
     seconds, makespan = json.loads(done.stdout.splitlines()[-1])
     ours = cpu_s(lambda: schedule("heft", p))
-    _say(f"SAGA {seconds:.3f} s for makespan {makespan:.4f}, heft {ours:.5f} s for {schedule('heft', p).makespan:.4f}")
+    say(f"SAGA {seconds:.3f} s for makespan {makespan:.4f}, heft {ours:.5f} s for {schedule('heft', p).makespan:.4f}")
     return Figure(NAME, seconds / ours, "x", LEAST, at_least=True)
-
-
-def _environment() -> Path | None:
-    """The interpreter of the environment that has SAGA; None, said aloud, where it cannot be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")))
-    folder = cache / "jupiter-bench" / "saga"
-    python = folder / "bin" / "python"
-    probe = [str(python), "-c", "import saga, numpy, networkx, pydantic"]
-    if python.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-        return python
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "-q", "--no-deps", SAGA],
-        [str(python), "-m", "pip", "install", "-q", *NEEDS],
-        probe,
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            _say(f"SAGA CANNOT BE INSTALLED, its row fails: {done.stderr.strip().splitlines()[-1:]}")
-            return None
-    return python
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
