@@ -185,18 +185,28 @@ def test_a_directed_scenario_notices_that_a_rule_is_off_and_passes_when_it_is_on
         scenario()
 
 
-SEEDED = [(each, seed) for each in MUTATIONS for seed in each.seeds[:1]]
+RARE = {
+    "all-sets": "no seed of 24 within a minute, none of the model's either: firing on the newest set is not in it",
+    "repair-by-state": "a register must arrive late, after the death it ignores: the model took 230 seeds a catch",
+    "all-numbers": "two halves must number one item: the model took 130 seeds a catch, here none of 110 did",
+    "deciders-tell": "home must be forbidden to speak for a decider that is gone: none of 61 seeds",
+}
+"""Rules that seeds notice too rarely to be tried here; `jupiter bench chaos --mutations` plays 1,500 for each."""
+
+SEEDED = [each for each in MUTATIONS if each.seeds]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mutation", "seed"), SEEDED, ids=[f"{each.name}-{seed}" for each, seed in SEEDED])
-def test_a_seed_notices_that_a_rule_is_off_and_passes_when_it_is_on(mutation, seed):
-    assert play_seed(seed, True).failure == ""
-    with mutation.applied():
-        noticed = [outcome.failure for each in mutation.seeds if (outcome := play_seed(each, True)).failure]
-    assert noticed
+@pytest.mark.parametrize("mutation", SEEDED, ids=[each.name for each in SEEDED])
+def test_a_seed_notices_that_a_rule_is_off_and_passes_when_it_is_on(mutation):
+    for seed in mutation.seeds:
+        with mutation.applied():
+            noticed = play_seed(seed, True).failure
+        if noticed and play_seed(seed, True).failure == "":
+            return
+    pytest.fail(f"none of {mutation.seeds} notices it: `jupiter bench chaos --mutations` finds others")
 
 
-def test_every_rule_has_a_seed_or_a_directed_scenario():
-    without = {each.name for each in MUTATIONS if each.caught and not each.seeds} - {name for name, _ in DIRECTED}
-    assert without == set()
+def test_every_rule_has_a_seed_or_a_directed_scenario_or_is_said_to_be_rare():
+    directed = {name for name, _ in DIRECTED}
+    assert {each.name for each in MUTATIONS if not each.seeds} - directed == RARE.keys()

@@ -332,10 +332,10 @@ def _specs_as_signed_once() -> Patches:
 
 MUTATIONS: list[Mutation] = [
     Mutation("stamps", "joins compare the stamps of ancestors", _ignore_stamps, (19,)),
-    Mutation("token-stamps", "tokens carry stamps, as data do", _bare_tokens),
+    Mutation("token-stamps", "tokens carry stamps, as data do", _bare_tokens, (126,)),
     Mutation("tokens", "an edge without data gets a token", _no_tokens, (1, 0)),
     Mutation("home-join", "home is a join: it commits an agreeing set", _home_takes_first, (19,)),
-    Mutation("carried-key", "a duplicate has the same stamp and the same carried stamps", _short_key),
+    Mutation("carried-key", "a duplicate has the same stamp and the same carried stamps", _short_key, (45,)),
     Mutation("refire", "a task runs once per value of the stamps its outputs carry", _fire_once, (19,)),
     Mutation("all-sets", "every agreeing set is offered, not that of the newest only", _fire_every_set_whole),
     Mutation("new-boot", "what a receiver's earlier life had is sent again", _boots_ignored, (3,)),
@@ -359,5 +359,5 @@ MUTATIONS: list[Mutation] = [
     Mutation("kept-copies", "a replaced deputy keeps its copies until others have them", _let_go_at_once),
     Mutation("heirs", "with no deputy alive any holder of copies takes over", _deputies_only),
     Mutation("all-numbers", "a finished item is finished under all its numbers", _one_number_finished),
-    Mutation("vouched", "the acting home signs the spec itself", _specs_as_signed_once),
+    Mutation("vouched", "the acting home signs the spec itself", _specs_as_signed_once, (42,)),
 ]
