@@ -207,7 +207,8 @@ class Submissions:
             seconds={t.name: 0.0 if t.contract == SINK else seconds.get(t.name, PRIOR_S) for t in app.tasks},
             edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
             max_open_bytes=app.max_open_bytes, entries=app.entries or None, fed=app.fed,
-            home_task=app.home_task, nondag=app.nondag, contract=app.contract, item_files=app.item_files, ports=app.ports,
+            home_task=app.home_task, nondag=app.nondag, contract=app.contract, item_files=app.item_files,
+            ports=app.ports,
             mapper_options={} if args.mapper else app.mapper_options, remap=args.remap, input_at=input_at,
             sources=app.sources, replicas=args.replicas,
         )  # fmt: skip
