@@ -32,6 +32,7 @@ from jupiter_agent.core.receiving import Receiving
 from jupiter_agent.core.records import copy_record, home_record
 from jupiter_agent.core.shelf import Shelf, restored
 from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.errors import PeerError
 
 if TYPE_CHECKING:
     from jupiter_agent.core.jobs import Jobs
@@ -71,8 +72,10 @@ class Succession:
     # --- the register ------------------------------------------------------------------------------------------
 
     def learn(self, job: str, news: tuple[HomeVersion, Deputies, bool], now: float) -> list[Effect]:
-        """The register as somebody says it: workers follow it, a home that lost steps down, shelves remember it."""
+        """The register as somebody says it: workers follow it, a home that lost steps down. PeerError: no such home."""
         home, deputies, complete = news
+        if self._around.knows(home.writer) and not self._around.may_be_home(home.writer):
+            raise PeerError(f"job {job}: {self._around.name(home.writer)} may not be home")
         local, shelf = self._jobs.local.get(job), self.shelves.get(job)
         effects: list[Effect] = []
         if local is not None and local.job.merge_home(home):

@@ -1,0 +1,50 @@
+"""Who is believed when a message names the home of a job."""
+
+from __future__ import annotations
+
+import pytest
+from job_rig import CHAIN, Around, job_spec, signed
+
+from jupiter_agent.core.jobs import Jobs
+from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages.jobs import Deputies, HomeNews, HomeVersion, Registers
+from jupiter_agent.core.runqueue import RunQueue
+from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.errors import PeerError
+
+
+class Ranked(Around):
+    """`n2` is a worker."""
+
+    def may_be_home(self, node: str) -> bool:
+        return node != "n2"
+
+
+def jobs_with_a_home() -> Jobs:
+    around = Ranked("n1")
+    jobs, spec = Jobs(around, RunQueue(8), Transfers("n1")), job_spec(CHAIN)
+    jobs.create_home(signed(spec), spec, HomeVersion(1, "n1", 1), 0.0)
+    return jobs
+
+
+def claims(writer: str) -> list[Message]:
+    later = HomeVersion(2, writer, 1)
+    return [HomeNews("job1", later, Deputies()), Registers("job1", later, [])]
+
+
+@pytest.mark.parametrize("claim", claims("n2"))
+@pytest.mark.parametrize("src", ["n2", "n3"])
+def test_home_does_not_step_down_for_a_member_whose_role_is_home_of_nothing(src: str, claim: Message) -> None:
+    jobs = jobs_with_a_home()
+    with pytest.raises(PeerError):
+        jobs.on_message(src, claim, 1.0)
+    assert jobs.local["job1"].home is not None
+    assert jobs.local["job1"].job.home == HomeVersion(1, "n1", 1)
+
+
+@pytest.mark.parametrize("claim", claims("n3"))
+def test_home_steps_down_for_one_that_may_be_home(claim: Message) -> None:
+    jobs = jobs_with_a_home()
+    jobs.on_message("n3", claim, 1.0)
+    assert jobs.local["job1"].home is None
+    assert "job1" in jobs.succession.shelves
