@@ -6,7 +6,7 @@ Seeds are those of `Mutation.seeds`; where one went stale, `jupiter bench chaos 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from job_apps import make
@@ -15,7 +15,8 @@ from test_failover_sim import deputies, undegraded
 from test_failover_sim import test_f12_no_item_enters_the_dag_before_it_is_on_the_deputy as intake_copied
 
 from jupiter_agent.sim.chaos.mutations import MUTATIONS, Mutation
-from jupiter_agent.sim.chaos.run import play_seed
+from jupiter_agent.sim.chaos.run import play
+from jupiter_agent.sim.chaos.scenario import Scenario, branching, draw
 from jupiter_agent.sim.grid import Grid
 
 HOME = "node3"
@@ -194,19 +195,32 @@ RARE = {
 """Rules that seeds notice too rarely to be tried here; `jupiter bench chaos --mutations` plays 1,500 for each."""
 
 SEEDED = [each for each in MUTATIONS if each.seeds]
+BRANCHING = ["stamps", "token-stamps", "home-join", "carried-key", "refire", "home-synced"]
+TRIES = 40
+
+
+def noticed_by(mutation: Mutation, scenarios: Iterable[Scenario]) -> bool:
+    """Whether one of them fails with the rule off, and passes with it on."""
+    for scenario in scenarios:
+        with mutation.applied():
+            failure = play(scenario, True).failure
+        if failure and play(scenario, True).failure == "":
+            return True
+    return False
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", SEEDED, ids=[each.name for each in SEEDED])
 def test_a_seed_notices_that_a_rule_is_off_and_passes_when_it_is_on(mutation):
-    for seed in mutation.seeds:
-        with mutation.applied():
-            noticed = play_seed(seed, True).failure
-        if noticed and play_seed(seed, True).failure == "":
-            return
-    pytest.fail(f"none of {mutation.seeds} notices it: `jupiter bench chaos --mutations` finds others")
+    assert noticed_by(mutation, map(draw, [*mutation.seeds, *range(TRIES)])), "see `jupiter bench chaos --mutations`"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BRANCHING)
+def test_lost_hosts_between_a_branch_and_a_join_notice_that_a_rule_is_off(name):
+    assert noticed_by(rule(name), map(branching, range(TRIES)))
 
 
 def test_every_rule_has_a_seed_or_a_directed_scenario_or_is_said_to_be_rare():
-    directed = {name for name, _ in DIRECTED}
+    directed = {name for name, _ in DIRECTED} | {*BRANCHING}
     assert {each.name for each in MUTATIONS if not each.seeds} - directed == RARE.keys()

@@ -331,12 +331,12 @@ def _specs_as_signed_once() -> Patches:
 
 
 MUTATIONS: list[Mutation] = [
-    Mutation("stamps", "joins compare the stamps of ancestors", _ignore_stamps, (19,)),
-    Mutation("token-stamps", "tokens carry stamps, as data do", _bare_tokens, (126,)),
+    Mutation("stamps", "joins compare the stamps of ancestors", _ignore_stamps),
+    Mutation("token-stamps", "tokens carry stamps, as data do", _bare_tokens),
     Mutation("tokens", "an edge without data gets a token", _no_tokens, (1, 0)),
-    Mutation("home-join", "home is a join: it commits an agreeing set", _home_takes_first, (19,)),
-    Mutation("carried-key", "a duplicate has the same stamp and the same carried stamps", _short_key, (45,)),
-    Mutation("refire", "a task runs once per value of the stamps its outputs carry", _fire_once, (19,)),
+    Mutation("home-join", "home is a join: it commits an agreeing set", _home_takes_first),
+    Mutation("carried-key", "a duplicate has the same stamp and the same carried stamps", _short_key),
+    Mutation("refire", "a task runs once per value of the stamps its outputs carry", _fire_once),
     Mutation("all-sets", "every agreeing set is offered, not that of the newest only", _fire_every_set_whole),
     Mutation("new-boot", "what a receiver's earlier life had is sent again", _boots_ignored, (3,)),
     Mutation("new-host", "what an earlier host had is sent to the new one", _never_to_new_hosts, (0, 2)),
@@ -348,7 +348,7 @@ MUTATIONS: list[Mutation] = [
     Mutation("digests-both-ways", "who asks with a digest tells what it knows, too", _one_way_digests, (3, 11)),
     Mutation("deciders-tell", "what home may not tell its decider tells", _home_asks_nobody),
     Mutation("finished-spread", "what is finished spreads until all know it", _finished_told_once, (3, 11)),
-    Mutation("home-synced", "home's journal is on disk before anybody is told", _home_not_synced, (3,)),
+    Mutation("home-synced", "home's journal is on disk before anybody is told", _home_not_synced),
     Mutation("acks-copied", "what is acknowledged is on the deputies", partial(_nothing_withheld, False)),
     Mutation("finished-copied", "FINISHED waits for the deputies", partial(_nothing_withheld, True)),
     Mutation("not-degraded", "FINISHED is withheld while copies are lacking", _finished_though_degraded),

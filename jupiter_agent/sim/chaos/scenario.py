@@ -110,6 +110,29 @@ def draw(seed: int) -> Scenario:
     )
 
 
+def branching(seed: int) -> Scenario:
+    """Two paths from a task that answers by chance to a join, constants between, hosts that are lost in the middle.
+
+    What the rules of joins are for: every few seeds notice when one is off.
+    """
+    rng = Random(seed)
+    tasks = {
+        "t0": Task(("t1", "t2"), ROUTER, True, 0.3),
+        "t1": Task(("t3",), rng.choice([PLAIN, CONSTANT, FILTER]), False, 1.0),
+        "t2": Task(("t3", HOME), PLAIN, rng.random() < 0.5, 1.0),
+        "t3": Task((), PLAIN, False, 0.5),
+    }
+    items = tuple((round(rng.uniform(0, 8), 2), f"i{k}") for k in range(6))
+    faults = []
+    for _ in range(8):
+        node, kind = f"node{rng.randint(1, 5)}", rng.choice(["power", "power", "crash", "cut"])
+        at, seconds = round(rng.uniform(0.5, 14), 2), rng.choice([0.2, 5.0, 12.0])
+        side = (node,) if kind == "cut" else ()
+        faults.append(Fault(at, kind, node, seconds, side, silent=rng.random() < 0.5))
+    faults.sort(key=lambda fault: fault.at)
+    return Scenario(seed, 5, tasks, items, tuple(faults), mapper=rng.choice(["heft", "wave-random"]))
+
+
 def draw_dag(rng: Random) -> dict[str, Task]:
     """1..7 tasks: chain, fan-out, diamond, or random with joins of 2..4, several entries and edges to home."""
     count, shape = rng.randint(1, 7), rng.choice(["chain", "fan", "diamond", "random", "random", "random"])
