@@ -164,7 +164,7 @@ class Jobs:
 
     def on_members(self, now: float) -> list[Effect]:
         """Somebody came, went or started again: homes and deputies, orphans, and parcels for a new boot."""
-        effects = self.succession.on_members(now)
+        effects = self.succession.step(now)
         for local in list(self.local.values()):
             if local.home is not None:
                 effects = self.settle(local, effects + local.home.on_members(now), now)
@@ -218,6 +218,7 @@ class Jobs:
             if home not in (src, self.around.me) and self.around.knows(home):  # signed by a home before, lost since
                 return [Send(home, JobUnknown(spec.id))]
             raise PeerError(f"award of job {spec.id}: the spec is not signed by a member known here")
+        self.succession.check_home(spec.id, message.home)
         try:
             return self.create(message.spec, spec, message.home, now)
         except UsageError as error:

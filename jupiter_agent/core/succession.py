@@ -19,15 +19,7 @@ from jupiter_agent.core import records
 from jupiter_agent.core.copies import Stream
 from jupiter_agent.core.effects import Append, Effect, Notice, Send
 from jupiter_agent.core.job import SETTLE_S, decode_spec
-from jupiter_agent.core.messages.jobs import (
-    Copied,
-    Copy,
-    Deputies,
-    HomeKnown,
-    HomeNews,
-    HomeVersion,
-    JobUnknown,
-)
+from jupiter_agent.core.messages.jobs import Copied, Copy, Deputies, HomeKnown, HomeNews, HomeVersion, JobUnknown
 from jupiter_agent.core.receiving import Receiving
 from jupiter_agent.core.records import copy_record, home_record
 from jupiter_agent.core.shelf import Shelf, restored
@@ -74,8 +66,7 @@ class Succession:
     def learn(self, job: str, news: tuple[HomeVersion, Deputies, bool], now: float) -> list[Effect]:
         """The register as somebody says it: workers follow it, a home that lost steps down. PeerError: no such home."""
         home, deputies, complete = news
-        if self._around.knows(home.writer) and not self._around.may_be_home(home.writer):
-            raise PeerError(f"job {job}: {self._around.name(home.writer)} may not be home")
+        self.check_home(job, home)
         local, shelf = self._jobs.local.get(job), self.shelves.get(job)
         effects: list[Effect] = []
         if local is not None and local.job.merge_home(home):
@@ -89,6 +80,11 @@ class Succession:
             effects.append(Append(copy_record(job, "register", (home, deputies)), sync=True))
             effects += self.step(now)
         return effects
+
+    def check_home(self, job: str, home: HomeVersion) -> None:
+        """PeerError: a member of this role is home of nothing."""
+        if self._around.knows(home.writer) and not self._around.may_be_home(home.writer):
+            raise PeerError(f"job {job}: {self._around.name(home.writer)} may not be home")
 
     def on_news(self, src: str, message: HomeNews, now: float) -> list[Effect]:
         """The register, from whom acts as home; one that is older here than there learns of the newer one."""
@@ -247,7 +243,7 @@ class Succession:
         home, job = local.home, local.job
         assert home is not None
         effects: list[Effect] = [Append(home_record(job.id, "deposed", (job.home, Deputies())), sync=True)]
-        effects += self._to_shelf(local, job.home)
+        self._to_shelf(local, job.home)
         fields = {"job": job.id, "name": job.spec.name, "to": self._around.name(job.home.writer)}
         return [*effects, Notice("warning", "home given up", fields), *home.retire(now), *self.step(now)]
 
@@ -274,7 +270,7 @@ class Succession:
         effects += home.hand_back(now) + again.wave.assign(places, "the job goes on", now)
         return self._jobs.settle(again, effects, now)
 
-    def _to_shelf(self, local: Local, home: HomeVersion) -> list[Effect]:
+    def _to_shelf(self, local: Local, home: HomeVersion) -> None:
         before = local.home
         assert before is not None
         shelf = self.shelves[local.job.id] = Shelf(local.job.signed, before.version, before.copies.deputies)
@@ -283,7 +279,6 @@ class Succession:
                 shelf.apply(each.kind, each.value, from_home=False)
         shelf.learn(home, Deputies(), False)
         self._jobs.no_longer_home(local)
-        return []
 
     def _hand_over(self, shelf: Shelf, now: float) -> list[Effect]:
         self._streams += 1
@@ -304,9 +299,6 @@ class Succession:
             self._transfers.release(records.kept(item), now)
 
     # --- time, journal -------------------------------------------------------------------------------------------
-
-    def on_members(self, now: float) -> list[Effect]:
-        return self.step(now)
 
     def next_deadline(self) -> float:
         turns = (self._due(job, self.shelves[job]) for job in self._gone_since)

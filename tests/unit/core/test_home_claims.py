@@ -7,7 +7,7 @@ from job_rig import CHAIN, Around, job_spec, signed
 
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages import Message
-from jupiter_agent.core.messages.jobs import Deputies, HomeNews, HomeVersion, Registers
+from jupiter_agent.core.messages.jobs import Award, Deputies, HomeNews, HomeVersion, Registers
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.errors import PeerError
@@ -48,3 +48,12 @@ def test_home_steps_down_for_one_that_may_be_home(claim: Message) -> None:
     jobs.on_message("n3", claim, 1.0)
     assert jobs.local["job1"].home is None
     assert "job1" in jobs.succession.shelves
+
+
+def test_nobody_starts_to_take_part_in_a_job_whose_home_is_said_to_be_such_a_member() -> None:
+    jobs = Jobs(Ranked("n1"), RunQueue(8), Transfers("n1"))
+    with pytest.raises(PeerError):
+        jobs.on_message("n3", Award(signed(job_spec(CHAIN)), HomeVersion(1, "n2", 1), []), 1.0)
+    assert not jobs.local
+    jobs.on_message("n3", Award(signed(job_spec(CHAIN)), HomeVersion(1, "n3", 1), []), 1.0)
+    assert list(jobs.local) == ["job1"]
