@@ -7,12 +7,13 @@ not before, the former holder may let go.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from jupiter_agent.core import records
 from jupiter_agent.core.effects import Append, Effect, Send
 from jupiter_agent.core.job import SIGNED
-from jupiter_agent.core.messages.jobs import Copied, Copy, HomeNews, StreamId
+from jupiter_agent.core.messages.jobs import Copied, Copy, Deputies, HomeNews, HomeVersion, StreamId
 from jupiter_agent.core.records import copy_record
 from jupiter_agent.core.shelf import Shelf, restored
 from jupiter_agent.core.surroundings import Surroundings
@@ -21,6 +22,9 @@ from jupiter_agent.errors import PeerError
 if TYPE_CHECKING:
     from jupiter_agent.core.jobs import Jobs
     from jupiter_agent.core.succession import Succession
+
+REMEMBERED = 10_000
+"""jobs of which nothing is kept here, but who was heard to be home"""
 
 
 class Incoming:
@@ -41,11 +45,23 @@ class Receiving:
     def __init__(self, owner: Succession, jobs: Jobs, around: Surroundings) -> None:
         self._owner, self._jobs, self._around = owner, jobs, around
         self._transfers = jobs.transfers
+        self._heard: OrderedDict[str, tuple[HomeVersion, Deputies]] = OrderedDict()
         self._incoming: dict[str, Incoming] = {}
         self._offers: dict[tuple[str, str], Copy] = {}
         """(job, former holder) -> what it offers, while objects of it are fetched"""
         self._taking: set[tuple[str, str, StreamId, int]] = set()
         """offers that are taken in but not copied yet"""
+
+    def newest(self, job: str) -> tuple[HomeVersion, Deputies] | None:
+        """The register as this node knows it, or as it heard of it without keeping anything of the job."""
+        return self._owner.known(job) or self._heard.get(job)
+
+    def hear(self, news: HomeNews) -> None:
+        """Remember it, so that no earlier home is believed when it wants copies kept here."""
+        if news.job not in self._heard or self._heard[news.job][0] < news.home:
+            self._heard[news.job] = (news.home, news.deputies)
+            if len(self._heard) > REMEMBERED:
+                self._heard.popitem(last=False)
 
     def forget(self, job: str, now: float) -> None:
         """The shelf of this job is gone; what waited for its objects was never promised."""
@@ -55,7 +71,7 @@ class Receiving:
 
     def on_copy(self, src: str, message: Copy, now: float) -> list[Effect]:
         """From the acting home to this deputy; or from a former holder to this home."""
-        known = self._owner.known(message.job)
+        known = self.newest(message.job)
         if known is not None and known[0] > message.home:
             return [Send(src, HomeNews(message.job, *known))]
         local = self._jobs.local.get(message.job)

@@ -88,12 +88,12 @@ class Succession:
 
     def on_news(self, src: str, message: HomeNews, now: float) -> list[Effect]:
         """The register, from whom acts as home; one that is older here than there learns of the newer one."""
-        known = self.known(message.job)
+        known = self.receiving.newest(message.job)
         if known is not None and known[0] > message.home:
             return [Send(src, HomeNews(message.job, *known))]
         if message.leaving:
             return self._jobs.handing.inherit(src, message, now)
-        acting = known is not None and known == self._acting(message.job)
+        acting = self._acting(message.job) is not None
         if message.home.writer == self._around.me and not acting and src != self._around.me:
             return [Send(src, JobUnknown(message.job))]
         local = self._jobs.local.get(message.job)
@@ -101,6 +101,7 @@ class Succession:
             known_here = HomeKnown(message.job, message.home, message.deputies.n, False)
             return [Send(src, known_here), Send(src, local.home.copies.news())]  # it asked: are you still home?
         effects = self.learn(message.job, (message.home, message.deputies, message.complete), now)
+        self.receiving.hear(message)
         local = self._jobs.local.get(message.job)
         if acting and local is not None and local.home is not None and src != self._around.me:
             local.job.involve([src])  # it asks because it holds copies: it wants to know when it may let go
