@@ -20,7 +20,7 @@ from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, Obj, Register, RunStarted
 from jupiter_agent.core.records import Entry, Record, apply_inside, home_record
 from jupiter_agent.core.replication import Replication, Then
-from jupiter_agent.core.strikes import OUT
+from jupiter_agent.core.strikes import OUT, suspects
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 
@@ -201,11 +201,12 @@ class Remembered:
         watched = [item for name in sorted(self._inside) if (item := self.items.get(name)) and item.pending]
         self._inside = {item.name for item in watched if item.inside}
         for item in watched:
-            lost = [(node, boot) for node, boot, _ in item.inside if self._has_ended(node, boot)]
+            lost = [run for run in item.inside if self._has_ended(run[0], run[1])]
             if not lost:
                 continue
-            item.ended = list(dict.fromkeys([*item.ended, *lost]))
-            item.inside = [run for run in item.inside if run[:2] not in lost]
+            suspect, agents = suspects(lost)
+            item.ended = list(dict.fromkeys([*item.ended, *agents]))
+            item.inside = [run for run in item.inside if run[2] == suspect and run[:2] not in agents]
             effects += self._record("inside", (item.name, item.inside, item.ended), now)
             if 1 + len(item.ended) >= OUT:
                 out.append(item)

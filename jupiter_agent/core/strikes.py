@@ -40,6 +40,19 @@ def announcement(run: tuple[str, str, str], to: Iterable[str], over: bool = Fals
     return [Send(node, RunStarted(job, item, task, over)) for node in to]
 
 
+def suspects(lost: list[tuple[str, int, str]]) -> tuple[str, list[tuple[str, int]]]:
+    """Of runs (node, boot, task) of one item whose agents ended: the task to blame, and the agents that count.
+
+    Runs of other tasks were going on beside it, so what ended their agents, too, need not be the item: a power cut
+    ends all agents at once, and an item may be on many. Only one task's losses count, then.
+    """
+    by_task: dict[str, dict[tuple[str, int], None]] = {}
+    for node, boot, task in lost:
+        by_task.setdefault(task, {})[node, boot] = None
+    task = max(sorted(by_task), key=lambda each: len(by_task[each]))
+    return task, list(by_task[task])
+
+
 def poison_letter(
     ids: tuple[str, str], item: str, ended: list[tuple[str, int]], name: Callable[[str], str]
 ) -> ItemFailed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from job_apps import CHAIN, make
+from job_apps import CHAIN, WIDE, make
 from job_grid import acting, finish, formed, has_home, home_of, left_behind
 
 from jupiter_agent.sim.grid import AgentEndedError, Grid, SimApp
@@ -132,3 +132,25 @@ def test_an_item_that_ends_one_home_after_the_other_ends_three_agents(how):
     assert len(ended) == 3
     states = Counter(item.state for item in home_of(grid, HOME, job).items.values())
     assert states == {"done": 10, "failed": 1}
+
+
+def test_a_power_cut_is_one_strike_for_an_item_that_runs_on_many_nodes_at_once():
+    """Home is lost before with the first task: what is open has a strike, and every run is announced."""
+    grid = formed(6)
+    app, _ = make(WIDE, seconds=2.0)
+    hosts = ["node1", "node2", "node3", "node5", "node6"]
+    places = dict(zip("bcdez", hosts, strict=True)) | {"a": HOME}
+    job = grid.submit(HOME, app, {"i": b"i"}, replicas=2, mapping=places)["id"]
+    grid.run(1.0)
+    grid.crash(HOME)
+    assert grid.run_until(lambda: {"b", "c", "d", "e"} <= {task for _, _, task, _ in grid.starts}, 20.0) is not None
+    grid.run(0.5)
+    for name in hosts:
+        grid.crash(name, "silent")
+    grid.run(0.5)
+    for name in hosts:
+        grid.start(name)
+    grid.run(5.0)
+    home = acting(grid, job)
+    assert finish(grid, home, job, 90.0) == "completed"
+    assert len(home_of(grid, home, job).items["i"].ended) == 1
