@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from jupiter_agent.core import records
-from jupiter_agent.core.effects import Append, Effect
+from jupiter_agent.core.effects import Append, Effect, Send
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.intake import Intake, Item
 from jupiter_agent.core.items import Items
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, Obj, Register, RunStarted
+from jupiter_agent.core.messages.jobs import Deputies, HomeNews, HomeVersion, Obj, Register, RunStarted
 from jupiter_agent.core.records import Entry, Record, apply_inside, home_record
 from jupiter_agent.core.replication import Replication, Then
 from jupiter_agent.core.strikes import OUT, suspects
@@ -84,9 +84,13 @@ class Remembered:
         return self.when_safe(then, now)
 
     def hand_back(self, now: float) -> list[Effect]:
-        """This is home no longer: whoever waits for an answer is led to the next home."""
+        """This is home no longer: deputies of its own hear who is, whoever waits for an answer is led there."""
         asked, self.asked = self.asked, {}
-        return [effect for back in asked.values() for effect in back(now)]
+        effects = [effect for back in asked.values() for effect in back(now)]
+        if self.job.home == self.version:
+            return effects
+        news = HomeNews(self.job.id, self.job.home, Deputies())
+        return effects + [Send(node, news) for node in self.copies.deputies.nodes if node != self.job.home.writer]
 
     def has(self, obj: Obj) -> bool:
         """Its bytes are in this node's store."""

@@ -15,8 +15,8 @@ def homes(grid: Grid, job: str) -> list[str]:
     return [name for name, each in local.items() if each and each.home and each.job.home.writer == grid.id(name)]
 
 
-def test_the_home_before_last_hears_of_the_last_though_the_one_between_is_gone():
-    """Nobody takes part any more who could tell it: the job is over in both halves."""
+def ended_apart() -> tuple[Grid, str]:
+    """Two halves, each with a home, cancel a job and meet again; one of the homes is lost with its disk by then."""
     grid = formed(6)
     app, _ = make({"a": []}, seconds=0.1)
     job = grid.submit(HOME, app, {"i": b"i"}, mapping={"a": "node2"}, keep_open=True)["id"]
@@ -31,9 +31,28 @@ def test_the_home_before_last_hears_of_the_last_though_the_one_between_is_gone()
     grid.crash(deputy)
     grid.disks[deputy].journal.clear()
     grid.heal()
+    return grid, job
+
+
+def test_the_home_before_last_hears_of_the_last_though_the_one_between_is_gone():
+    """Nobody takes part any more who could tell it: the job is over in both halves."""
+    grid, job = ended_apart()
     grid.run(25.0)
     assert len(homes(grid, job)) == 1
     assert homes(grid, job) != [HOME]
+
+
+def test_a_home_that_gives_up_tells_its_deputies_before_it_may_forget():
+    """It has handed all over, and loses its disk: a deputy of its half asks it much later whether it is home."""
+    grid, job = ended_apart()
+    grid.run(6.0)
+    assert HOME not in homes(grid, job)
+    grid.crash(HOME)
+    grid.disks[HOME].journal.clear()
+    grid.run(0.5)
+    grid.start(HOME)
+    grid.run(60.0)
+    assert len(homes(grid, job)) == 1
 
 
 def test_two_homes_of_which_neither_was_told_of_the_other_merge_their_items():
