@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupiter_agent.core import records
 from jupiter_agent.core.effects import Append, Effect, Send
-from jupiter_agent.core.job import SIGNED
+from jupiter_agent.core.job import LEAP, SIGNED
 from jupiter_agent.core.messages.jobs import Copied, Copy, Deputies, HomeNews, HomeVersion, StreamId
 from jupiter_agent.core.records import copy_record
 from jupiter_agent.core.shelf import Shelf, restored
@@ -58,7 +58,8 @@ class Receiving:
 
     def hear(self, news: HomeNews) -> None:
         """Remember it, so that no earlier home is believed when it wants copies kept here."""
-        if news.job not in self._heard or self._heard[news.job][0] < news.home:
+        known, _ = self._heard.get(news.job, (HomeVersion(0, "", 0), None))
+        if known < news.home and news.home.epoch <= known.epoch + LEAP:
             self._heard[news.job] = (news.home, news.deputies)
             if len(self._heard) > REMEMBERED:
                 self._heard.popitem(last=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from job_rig import CHAIN, Around, job_spec, signed
 
+from jupiter_agent.core.job import LEAP
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import Award, Deputies, HomeNews, HomeVersion, Registers
@@ -57,3 +58,11 @@ def test_nobody_starts_to_take_part_in_a_job_whose_home_is_said_to_be_such_a_mem
     assert not jobs.local
     jobs.on_message("n3", Award(signed(job_spec(CHAIN)), HomeVersion(1, "n3", 1), []), 1.0)
     assert list(jobs.local) == ["job1"]
+
+
+def test_a_word_of_a_home_of_far_too_high_an_epoch_keeps_no_copies_out_later() -> None:
+    jobs = Jobs(Ranked("n1"), RunQueue(8), Transfers("n1"))
+    for epoch, heard in ((LEAP + 2, None), (3, HomeVersion(3, "n3", 1))):
+        jobs.on_message("n3", HomeNews("job1", HomeVersion(epoch, "n3", 1), Deputies()), 1.0)
+        newest = jobs.succession.receiving.newest("job1")
+        assert (newest[0] if newest else None) == heard
