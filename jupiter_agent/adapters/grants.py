@@ -68,7 +68,12 @@ def from_bytes(raw: bytes) -> Grant:
         grant = _decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PeerError("grant: malformed") from error
-    if grant.role not in ROLES or len(grant.sign_key) != 32 or len(grant.operator) != 40 or min(grant.expires_at, grant.uses) < 0:
+    if (
+        grant.role not in ROLES
+        or len(grant.sign_key) != 32
+        or len(grant.operator) != 40
+        or min(grant.expires_at, grant.uses) < 0
+    ):
         raise PeerError("grant: senseless")
     return grant
 

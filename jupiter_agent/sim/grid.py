@@ -89,7 +89,9 @@ class Grid(Cluster[Peer]):
         def build(boot: int, rng: random.Random, now: float) -> Peer:
             record = msgspec.structs.replace(draft, boot=boot)
             membership = Membership(record, trust, MembershipSettings(), addresses, rng, now)
-            peer = Peer(membership, trust.identity, rng, lambda *_: Issued("token"), PeerSettings(wall_offset_s=WALL_OFFSET_S))
+            peer = Peer(
+                membership, trust.identity, rng, lambda *_: Issued("token"), PeerSettings(wall_offset_s=WALL_OFFSET_S)
+            )
             self.network.after(0.0, lambda: self._started(name, peer, disk))
             return peer
 
