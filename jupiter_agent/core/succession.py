@@ -74,10 +74,13 @@ class Succession:
             if local.home is not None:
                 effects += self.step_down(local, now)
                 shelf = self.shelves[job]
+        before = shelf.home.writer if shelf is not None else home.writer
         if shelf is not None and shelf.learn(home, deputies, complete):
             self._gone_since.pop(job, None)
             shelf.heard_at = now
             effects.append(Append(copy_record(job, "register", (home, deputies)), sync=True))
+            if before not in (home.writer, self._around.me) and not self._around.is_gone(before):
+                effects.append(Send(before, HomeNews(job, home, deputies)))  # it may still take itself for home
             effects += self.step(now)
         return effects
 
