@@ -290,7 +290,7 @@ class Jobs:
 
     def _on_report(self, src: str, message: TaskReport, now: float) -> list[Effect]:
         local = self.local.get(message.job)
-        return local.home.on_report(message) if local and local.home else []
+        return local.home.on_report(message) if local and local.home and message.node == src else []
 
     def _on_over(self, src: str, message: JobOver, now: float) -> list[Effect]:
         """The job ended: stop here, and remember that it did."""

@@ -71,7 +71,8 @@ class Receiving:
             self._transfers.release(records.kept(records.to_item(value)), now)
 
     def on_copy(self, src: str, message: Copy, now: float) -> list[Effect]:
-        """From the acting home to this deputy; or from a former holder to this home."""
+        """From the acting home to this deputy; or from a former holder to this home. PeerError: nothing has changed."""
+        records.require(message.records)
         known = self.newest(message.job)
         if known is not None and known[0] > message.home:
             return [Send(src, HomeNews(message.job, *known))]

@@ -7,7 +7,7 @@ the same state. `merged` is commutative, associative and repeatable, so it does 
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -83,6 +83,17 @@ def to_item(value: Any) -> Item:
     if not is_item_name(item.name) or item.state not in _rank or not _has_sense(item):
         raise PeerError(f"a copied item without meaning: {item.name!r}")
     return item
+
+
+def require(entries: Iterable[tuple[str, Any]]) -> None:
+    """PeerError unless every one of a batch decodes, so that a batch is taken in whole or changes nothing."""
+    for kind, value in entries:
+        if kind == "item":
+            to_item(value)
+        elif kind == "registers":
+            to_registers(value)
+        elif kind == "inside":
+            apply_inside({}, value)
 
 
 def apply_inside(items: MutableMapping[str, Item], value: Any) -> None:

@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from job_rig import CHAIN, Around, large, make_job, of_type, sent, small
@@ -11,6 +12,7 @@ from jupiter_agent.core.intake import Item
 from jupiter_agent.core.messages.jobs import Copied, Copy, Deputies, HomeKnown, HomeNews, HomeVersion, Obj
 from jupiter_agent.core.records import Entry, merged
 from jupiter_agent.core.replication import STREAMS, Replication
+from jupiter_agent.errors import PeerError
 
 HOME = HomeVersion(1, "home1", 1)
 REGISTER = (HOME, Deputies(1, ["n1"]))
@@ -211,3 +213,11 @@ def test_what_does_not_fit_into_a_record_goes_by_reference():
     assert records.item_entry(item).size < 300_000
     assert records.kept(item) == item.objects()
     assert large(b"x") not in records.kept(item)
+
+
+def test_a_batch_with_a_record_that_does_not_decode_is_refused_as_a_whole():
+    whole = ("registers", [])
+    records.require([whole, ("close", None), ("of a later version", 7)])
+    for broken in (("item", 7), ("registers", "x"), ("inside", [1])):
+        with pytest.raises(PeerError):
+            records.require([whole, broken])
