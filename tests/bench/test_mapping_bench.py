@@ -53,4 +53,4 @@ def test_without_saga_its_row_fails_aloud(missing, monkeypatch, tmp_path, capsys
     figure = saga.beside_saga(lambda call: 1.0)
     assert not figure.ok
     assert not figure.within(3.0)
-    assert "SAGA" in capsys.readouterr().err
+    assert "saga" in capsys.readouterr().err.lower()
