@@ -20,8 +20,8 @@ HAND_OFF_ROUNDS = 2
 
 CONFIG = """
 name: {name}
-max_open: 1
 application:
+  max_open: 1
   tasks:
     dag_tasks:
       - {{name: first, base_script: clock.py, children: [second]}}
