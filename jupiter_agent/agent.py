@@ -18,17 +18,16 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from jupiter_agent import __version__
 from jupiter_agent.adapters.bulk import BulkChannel
-from jupiter_agent.adapters.discovery import Discovery, Sources
+from jupiter_agent.adapters.discovery import Discovery
 from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.keyring import Keyring
-from jupiter_agent.adapters.keys import NodeIdentity, Token, decode_token, is_token
+from jupiter_agent.adapters.keys import NodeIdentity
 from jupiter_agent.adapters.mdns import Announced
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
@@ -38,9 +37,9 @@ from jupiter_agent.adapters.sandbox import BWRAP
 from jupiter_agent.adapters.sandbox import find as find_sandbox
 from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
-from jupiter_agent.adapters.state import StateDir, has_cluster
+from jupiter_agent.adapters.state import StateDir
 from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
-from jupiter_agent.config import Config, beacon_group, parse_address, parse_reserve, uses_mdns
+from jupiter_agent.config import Config, parse_reserve
 from jupiter_agent.core.effects import Browse, Effect, Halt, LookUp
 from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
 from jupiter_agent.core.ledger import Issued
@@ -48,7 +47,8 @@ from jupiter_agent.core.membership import PROFILES, Joined, Membership, Recorded
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.peer import Peer, PeerSettings
 from jupiter_agent.core.trust import Trust
-from jupiter_agent.errors import EXIT_OK, JupiterError, UsageError
+from jupiter_agent.errors import EXIT_OK, JupiterError
+from jupiter_agent.whereabouts import advertised, joins, sources
 
 JOURNAL_SCHEMA = 1
 SAMPLE_S = 2.0
@@ -107,9 +107,10 @@ class Agent:
             membership.add_seed(address, "remembered")
         for address in set(addresses) - set(seeds):
             membership.seeds.add_name(address)
-        sources = Sources(uses_mdns(config, os.environ), beacon_group(config))
         announced = Announced(identity.id, self.address, keyring.authority.keys.fingerprint.hex())
-        self._discovery = Discovery(sources, announced, access, lambda: self.machine.boot, self._post)
+        self._discovery = Discovery(
+            sources(config, os.environ), announced, access, lambda: self.machine.boot, self._post
+        )
         if self._discovery.listens:
             membership.seeds.listen()
         settings = PeerSettings(slots=max(8, 4 * cpus()), wall_offset_s=self._started_at - now)
@@ -310,51 +311,6 @@ class Agent:
 
     def on_port(self, peer: str, outcome: str) -> None:
         self._post(PortTested(peer, outcome))
-
-
-def joins(config: Config) -> tuple[Token | None, list[str]]:
-    """The token among `--join` and `--token-file` (at most one cluster's), and the plain addresses."""
-    given = list(config.join)
-    if config.token_file:
-        try:
-            given.append(Path(config.token_file).read_text().strip())
-        except OSError as error:
-            raise UsageError(f"cannot read the token file {config.token_file}: {error.strerror}") from error
-    tokens = [decode_token(each) for each in given if is_token(each)]
-    if len({(token.join_secret, token.secret) for token in tokens}) > 1:
-        raise UsageError("the tokens are of different clusters", "give one")
-    try:
-        addresses = [parse_address(each) for each in given if not is_token(each)]
-    except ValueError as error:
-        raise UsageError(f"--join: {error}, and no token either", "`jupiter ctl token` prints a cluster's") from None
-    if addresses and not tokens and not has_cluster(config.state_dir):
-        raise UsageError(
-            f"--join {addresses[0]}: an address is enough only for a node that holds its cluster's secret",
-            "give the token the first time: --join TOKEN, or JUPITER_TOKEN_FILE=FILE",
-        )
-    return (tokens[0] if tokens else None), addresses
-
-
-def advertised(config: Config, bound: str) -> str:
-    """The address others reach this agent at: as told, else as bound; of a wildcard the host's own address."""
-    if config.advertise:
-        return config.advertise
-    host, _, port = bound.rpartition(":")
-    if host in ("0.0.0.0", "[::]", "*"):
-        host = own_address()
-    return f"{host}:{port}"
-
-
-def own_address() -> str:
-    """The address this host would use towards others; loopback when it has no route."""
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # nothing is sent: a route is looked up
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
 
 
 def set_up_logging(level: str) -> None:
