@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import zmq
@@ -32,7 +32,7 @@ FINGERPRINT_BYTES = 16
 SECRET_BYTES = 32
 TOKEN_PREFIX = "jup1."
 MAX_SEEDS = 16
-_TOKEN_VERSION, _GRANT_VERSION = 1, 2
+_TOKEN_VERSION, _GRANT_VERSION, _FOUNDING_VERSION = 1, 2, 3
 DOOR_BYTES = 96
 _CHECK_BYTES = 4
 _HINT = "print a whole one with `jupiter ctl token create` on a node of the cluster"
@@ -67,6 +67,11 @@ def verify_signature(public_key: bytes, data: bytes, signature: bytes) -> bool:
 def fingerprint(public_key: bytes) -> bytes:
     """What a token says of the issuer: the first 16 bytes of the SHA-256 of its public key."""
     return hashlib.sha256(public_key).digest()[:FINGERPRINT_BYTES]
+
+
+def issuer_of(secret: bytes) -> bytes:
+    """The public half of an issuer's key."""
+    return bytes(SigningKey(secret).verify_key)
 
 
 # --- making and deriving ---------------------------------------------------------------------------------------
@@ -117,7 +122,7 @@ class ClusterKeys:
     def found(cls) -> ClusterKeys:
         """A new cluster with its own issuer."""
         secret = os.urandom(32)
-        public = bytes(SigningKey(secret).verify_key)
+        public = issuer_of(secret)
         return cls(fingerprint(public), os.urandom(SECRET_BYTES), (), public, secret)
 
     def __repr__(self) -> str:
@@ -164,6 +169,8 @@ class Token:
     secret: bytes = b""
     grant: bytes = b""
     """the last three are of a token with a role; it has no join secret"""
+    issuer_secret: bytes = b""
+    """of a founding token: whoever starts with it needs nobody who is there already"""
 
     def access(self) -> AccessKeys:
         """The keys this token opens doors with."""
@@ -191,12 +198,26 @@ def granted(own: Token, issuer_secret: bytes, role: str, expires_s: float, uses:
     return Token(own.fingerprint, b"", own.seeds, door, secret, grant)
 
 
+def founding_token(keys: ClusterKeys) -> Token:
+    """For agents that are all started at once, none of them first, as a DaemonSet does: each is a member from the
+    start, and they find each other. It holds the issuer's key, as every node of role admin does."""
+    return Token(keys.fingerprint, keys.join_secret, keys.seeds, issuer_secret=keys.issuer_secret)
+
+
+def plain_token(token: Token) -> Token:
+    """The same cluster's token without the issuer's key: what is handed to others."""
+    return replace(token, issuer_secret=b"")
+
+
 def encode_token(token: Token) -> str:
-    """`jup1.` and the base64url of version, fingerprint, join secret, seeds (comma separated) and a checksum."""
+    """`jup1.` and the base64url of version, fingerprint, join secret (in a founding token the issuer's secret, too),
+    seeds (comma separated) and a checksum."""
     seeds = ",".join(token.seeds[:MAX_SEEDS]).encode()
     if token.grant:
         head = bytes([_GRANT_VERSION]) + token.fingerprint + token.door + token.secret
         body = head + len(token.grant).to_bytes(2, "big") + token.grant + seeds
+    elif token.issuer_secret:
+        body = bytes([_FOUNDING_VERSION]) + token.fingerprint + token.join_secret + token.issuer_secret + seeds
     else:
         body = bytes([_TOKEN_VERSION]) + token.fingerprint + token.join_secret + seeds
     return TOKEN_PREFIX + base64.urlsafe_b64encode(body + _check(body)).rstrip(b"=").decode()
@@ -224,6 +245,8 @@ def decode_token(text: str) -> Token:
         raise UsageError("the token is damaged or was cut short", _HINT)
     if body[0] == _GRANT_VERSION:
         return _decode_granted(body)
+    if body[0] == _FOUNDING_VERSION:
+        return _decode_founding(body)
     if body[0] != _TOKEN_VERSION:
         raise UsageError(f"this token is of another version ({body[0]}, here {_TOKEN_VERSION})", _HINT)
     at = 1 + FINGERPRINT_BYTES
@@ -244,6 +267,15 @@ def _decode_granted(body: bytes) -> Token:
     if len(grant) != size or found.operator != grants.operator_pair(secret).public:
         raise UsageError("the token is damaged", _HINT)
     return Token(body[1 : 1 + FINGERPRINT_BYTES], b"", _seeds(body[at + 2 + size :]), door, secret, grant)
+
+
+def _decode_founding(body: bytes) -> Token:
+    """Version, fingerprint, join secret, issuer's secret, seeds."""
+    at = 1 + FINGERPRINT_BYTES
+    join_secret, secret = body[at : at + SECRET_BYTES], body[at + SECRET_BYTES : at + 2 * SECRET_BYTES]
+    if len(secret) != SECRET_BYTES or fingerprint(issuer_of(secret)) != body[1:at]:
+        raise UsageError("the token is damaged", _HINT)
+    return Token(body[1:at], join_secret, _seeds(body[at + 2 * SECRET_BYTES :]), issuer_secret=secret)
 
 
 def _seeds(raw: bytes) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ import zmq
 
 from jupiter_agent.adapters.curve import CurvePair
 from jupiter_agent.adapters.disk import replace_file
-from jupiter_agent.adapters.keys import DOOR_BYTES, ClusterKeys, NodeKeys, Token, door_mark
+from jupiter_agent.adapters.keys import DOOR_BYTES, ClusterKeys, NodeKeys, Token, door_mark, issuer_of
 from jupiter_agent.errors import UsageError
 
 NODE_FILE, CLUSTER_FILE, BOOT_FILE, LOCK_FILE = "node.json", "cluster.json", "boot", "lock"
@@ -117,7 +117,8 @@ class StateDir:
         mark, mine = door_mark(given.access()), door_mark(known.access())
         if (mine == newest and mark != newest) or (known.join_secret and mark == mine):
             return replace(known, seeds=seeds)
-        return replace(given, seeds=seeds, issuer=known.issuer, issuer_secret=known.issuer_secret)
+        issuer, secret = given.issuer or known.issuer, given.issuer_secret or known.issuer_secret
+        return replace(given, seeds=seeds, issuer=issuer, issuer_secret=secret)
 
     def keep_cluster(self, keys: ClusterKeys) -> None:
         """The cluster's keys have changed."""
@@ -147,6 +148,8 @@ class StateDir:
 
 def _joining(token: Token) -> ClusterKeys:
     keys = ClusterKeys(token.fingerprint, token.join_secret, token.seeds)
+    if token.issuer_secret:
+        return replace(keys, issuer=issuer_of(token.issuer_secret), issuer_secret=token.issuer_secret)
     return replace(keys, door=token.door, token_secret=token.secret, grant=token.grant)
 
 

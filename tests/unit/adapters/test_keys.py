@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupiter_agent.adapters.authority import ClusterAuthority
+from jupiter_agent.adapters.keyring import Keyring
 from jupiter_agent.adapters.keys import (
     TOKEN_PREFIX,
     ClusterKeys,
@@ -23,7 +24,9 @@ from jupiter_agent.adapters.keys import (
     decode_token,
     derive_access,
     encode_token,
+    founding_token,
     is_token,
+    plain_token,
 )
 from jupiter_agent.adapters.state import BOOT_FILE, CLUSTER_FILE, NODE_FILE, StateDir, read_cluster
 from jupiter_agent.core.ids import node_id
@@ -123,6 +126,31 @@ def test_a_token_is_one_word_that_comes_back_whole() -> None:
     assert decode_token(text) == TOKEN
     assert decode_token(f"  {text[:20]}\n{text[20:]}\n") == TOKEN
     assert decode_token(encode_token(Token(b"f" * 16, b"s" * 32))).seeds == ()
+
+
+def test_who_starts_with_a_founding_token_holds_the_issuers_key_and_hands_on_tokens_without_it(tmp_path: Path) -> None:
+    keys = ClusterKeys.found()
+    text = encode_token(founding_token(keys))
+    assert is_token(text)
+    token = decode_token(text)
+    assert (token.fingerprint, token.join_secret, token.issuer_secret) == (
+        keys.fingerprint, keys.join_secret, keys.issuer_secret,
+    )  # fmt: skip
+    for name in ("one", "two"):
+        state = StateDir(tmp_path / name)
+        found = state.cluster_keys(token)
+        assert (found.issuer, found.issuer_secret, found.role) == (keys.issuer, keys.issuer_secret, "admin")
+        assert decode_token(Keyring(state, token).token(()).text).issuer_secret == b""
+        state.close()
+    plain = decode_token(encode_token(plain_token(token)))
+    assert (plain.join_secret, plain.issuer_secret) == (keys.join_secret, b"")
+
+
+def test_a_founding_token_of_two_clusters_is_refused() -> None:
+    one, two = ClusterKeys.found(), ClusterKeys.found()
+    mixed = encode_token(Token(one.fingerprint, one.join_secret, issuer_secret=two.issuer_secret))
+    with pytest.raises(UsageError, match="damaged"):
+        decode_token(mixed)
 
 
 def test_tokens_are_told_from_addresses() -> None:
