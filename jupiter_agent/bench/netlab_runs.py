@@ -131,17 +131,15 @@ def _cut_off(fleet: Fleet, away: list[str]) -> list[Figure]:
 
 
 class Roaming(InLab):
-    """A lab whose nodes walk; remembers who was connected with whom, and can be made to stand still."""
+    """A lab whose nodes walk; remembers who was connected with whom."""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab)
-        self.still = False
         self.history: list[tuple[float, list[set[str]]]] = []
         self._roaming = lab
 
     def advance(self) -> None:
-        if not self.still:
-            super().advance()
+        super().advance()
         now = time.monotonic()
         if not self.history or now - self.history[-1][0] >= 1.0:
             self.history.append((now, self._roaming.parts()))
@@ -213,7 +211,7 @@ def _manet_faults(fleet: Fleet, ground: Roaming, began: float) -> list[Figure]:
     lab.partition(names[: len(names) // 2])
     fleet.pass_time(CUT_S)
     lab.heal()
-    ground.still = True
+    lab.stand_still()
     still_at = time.monotonic()
     reached = fleet.wait(lambda: _converged(fleet, lab.parts()), LIMIT_S)
     took = time.monotonic() - still_at

@@ -131,6 +131,10 @@ class Lab:
         self.check()
         self._links.advance(self.now())
 
+    def stand_still(self) -> None:
+        """Nobody walks on from here. Go on to call `advance`: routes follow cuts and their healing only there."""
+        self._links.stand_still()
+
     def parts(self) -> list[set[str]]:
         """The connected parts of the network, as it is now."""
         return self._links.parts()

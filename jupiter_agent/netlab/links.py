@@ -104,6 +104,10 @@ class Links:
         while self._routes_due and self._routes_due[0][0] <= now:
             self._install(self._routes_due.pop(0)[1])
 
+    def stand_still(self) -> None:
+        """Nobody walks on from here; routes still follow what changes."""
+        self._move_at = math.inf
+
     # --- looking at it ---
 
     def lossless(self) -> bool:

@@ -139,6 +139,21 @@ def test_routes_follow_a_move_after_their_lag():
     links.shared.close()
 
 
+def test_who_stands_still_walks_no_more_but_routes_follow_what_heals():
+    walk = {"step_s": 1.0, "traces": {"n3": [[0, 600, 0], [100, 200, 10]]}}
+    links = links_of({**LINE, "mobility": walk})
+    links.stand_still()
+    links.partition([["n0", "n1"]], 1.0)
+    links.advance(3.0)
+    assert links.shared["next_hop"][0 * 4 + 3] == NO_ROUTE
+    links.heal(4.0)
+    links.advance(100.0)
+    assert links.shared["next_hop"][0 * 4 + 3] == 1
+    assert links.parts() == [{"n0", "n1", "n2", "n3"}]
+    assert not links.shared["up"][1 * 4 + 3], "n3 has walked on"
+    links.shared.close()
+
+
 def test_a_partition_cuts_between_its_groups_and_an_isolation_adds_to_it_until_all_is_healed():
     links = links_of(lan(4))
     links.partition([["node1", "node2"]], 1.0)
