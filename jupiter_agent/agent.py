@@ -33,10 +33,13 @@ from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.adapters.ports import numeric
 from jupiter_agent.adapters.remembered import Remembered
+from jupiter_agent.adapters.resources import Guarded
+from jupiter_agent.adapters.resources import find as find_profiler
 from jupiter_agent.adapters.sandbox import BWRAP
 from jupiter_agent.adapters.sandbox import find as find_sandbox
 from jupiter_agent.adapters.sealing import NodeSealer
-from jupiter_agent.adapters.sensors import Sensors, cpus, speed_index
+from jupiter_agent.adapters.sensors import Sensors, cpus
+from jupiter_agent.adapters.speed import remembered as remembered_speed
 from jupiter_agent.adapters.state import StateDir
 from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
 from jupiter_agent.config import Config, parse_reserve
@@ -75,6 +78,7 @@ class Agent:
 
     def _build(self) -> None:
         config, state = self._config, self._state
+        self._profiler = find_profiler(config.resource_profiler)
         token, addresses = joins(config)
         keys = state.node_keys()
         keyring = self._keyring = Keyring(state, token)
@@ -183,12 +187,17 @@ class Agent:
         log.info("agent %s has left", self._config.name)
 
     async def _sample(self) -> None:
-        """Read the sensors every `SAMPLE_S`; the speed index is measured once, off the loop."""
-        speed = await asyncio.to_thread(speed_index)
-        sensors = Sensors(str(self._state.path), speed, parse_reserve(self._config.disk_reserve))
+        """Read the sensors every `SAMPLE_S`; the speed index is measured once ever, off the loop."""
+        speed = await asyncio.to_thread(remembered_speed, self._state.path / "speed.json")
+        labels = dict(pair.split("=", 1) for pair in self._config.labels)
+        sensors = Sensors(str(self._state.path), speed, parse_reserve(self._config.disk_reserve), labels)
+        others = [Guarded(self._profiler(str(self._state.path)), log.warning)] if self._profiler else []
         isolation = await self._isolation()
         while True:
-            self._post(Sampled({**sensors.read(), "isolation": isolation}, time.time() - self._loop.time()))
+            now = self._loop.time()
+            read = [sensors.read(now), *(other.read(now) for other in others), {"isolation": isolation}]
+            values = {name: value for values in read for name, value in values.items()}
+            self._post(Sampled(values, time.time() - now))
             await asyncio.sleep(SAMPLE_S)
 
     async def _isolation(self) -> str:

@@ -24,6 +24,7 @@ DEFAULT_BIND = "0.0.0.0:7421"
 
 PROFILES = ("lan", "wan", "manet")
 ISOLATION = ("auto", "bwrap", "none")
+MAX_LABELS = 32
 SWITCH = ("auto", "on", "off")
 DEFAULT_BEACON = "239.255.74.21:7423"
 """A group of the range that networks keep to themselves"""
@@ -104,6 +105,17 @@ def _reserve(value: Any) -> str:
     return str(value)
 
 
+def _labels(value: Any) -> tuple[str, ...]:
+    """Pairs KEY=VALUE; a table of them in the file will do as well."""
+    pairs = [f"{key}={text}" for key, text in value.items()] if isinstance(value, Mapping) else _list(value)
+    for pair in pairs:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}=[A-Za-z0-9._/-]{0,63}", pair):
+            raise ValueError(f"{pair!r} is not KEY=VALUE of letters, digits, '.', '_', '/' and '-'")
+    if len(pairs) > MAX_LABELS:
+        raise ValueError(f"more than {MAX_LABELS} labels")
+    return tuple(pairs)
+
+
 def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in known:
@@ -164,6 +176,10 @@ class Config:
         _reserve,
         "SIZE|SHARE%",
         "with less free disk no tasks and no input are taken (default: 5%, at most 512M)",
+    )
+    labels: tuple[str, ...] = _setting(_labels, "KEY=VALUE", "what tasks may ask for in a node; with commas", ())
+    resource_profiler: str = _setting(
+        _text, "NAME", "who reads this node's resources, an entry point of jupiter.resource_profilers", "builtin"
     )
     log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
 

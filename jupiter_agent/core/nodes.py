@@ -9,7 +9,10 @@ from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.membership import Member
 from jupiter_agent.core.published import Published
 
-_RESOURCES = ("cpus", "speed", "load", "memory_bytes", "memory_used", "isolation")
+_RESOURCES = (
+    "cpus", "speed", "load", "queue_length", "steal", "memory_bytes", "memory_used", "disk_used", "received_bps",
+    "sent_bps", "gpus", "gpu", "labels", "isolation",
+)  # fmt: skip
 
 
 class Membership(Protocol):

@@ -33,10 +33,17 @@ class _Homed(Struct):
     homed: Count = 0
 
 
-class _Shown(Profile, frozen=True):
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Shown(Profile, frozen=True):
     """With the resources that are only shown."""
 
-    memory_bytes: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    steal: Share = 0.0
+    disk_used: Share = 0.0
+    received_bps: Rate = 0.0
+    sent_bps: Rate = 0.0
+    gpu: Annotated[str, Meta(max_length=64)] = ""
     isolation: Annotated[str, Meta(max_length=32)] = ""
     """of task processes: bubblewrap or limits"""
 
@@ -51,13 +58,13 @@ class Published:
 
     def profile(self, node: str) -> Profile:
         """The node's resources; the usual ones when it says nothing that makes sense."""
-        found = self._get(node, "resources", _Shown)
+        found = self._get(node, "resources", Shown)
         return Profile() if found is None else found
 
     def resources(self, node: str) -> dict[str, Any]:
         """The same as published, to show; empty when it makes no sense."""
         value = self._board.get(node, "resources")
-        return value if value and self._get(node, "resources", _Shown) is not None else {}
+        return value if value and self._get(node, "resources", Shown) is not None else {}
 
     def links(self, node: str) -> dict[str, tuple[float, float]]:
         """peer -> (latency s, bytes/s or 0 when unknown) of the links it measured best."""

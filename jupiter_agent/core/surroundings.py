@@ -7,6 +7,8 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
+LabelText = Annotated[str, Meta(max_length=63)]
+
 
 class LinkEstimate(Struct, frozen=True):
     """The directed link from this node to a peer. `source`: measured, transfer, estimated."""
@@ -30,6 +32,13 @@ class Profile(Struct, frozen=True):
     draining: bool = False
     full: bool = False
     """its disk"""
+    queue_length: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """processes that run there or wait for a core"""
+    memory_bytes: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    """0: it does not say"""
+    gpus: Annotated[int, Meta(ge=0, le=1024)] = 0
+    labels: Annotated[dict[LabelText, LabelText], Meta(max_length=32)] = {}
+    """what its operator calls it"""
 
     @property
     def takes_tasks(self) -> bool:
