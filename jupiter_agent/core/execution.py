@@ -11,11 +11,10 @@ Must not know: who decides where tasks run, what an item means to its submitter,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import inf
 
 from jupiter_agent.core.counters import Counters, Run
-from jupiter_agent.core.effects import Effect, Notice, Send, StartTask, StopTask
+from jupiter_agent.core.effects import Effect, Notice, Send, StopTask
 from jupiter_agent.core.events import Produced, RunDone, RunFailed
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.intervals import FinishedSet, Number
@@ -32,10 +31,10 @@ from jupiter_agent.core.messages.jobs import (
     ParcelReceived,
     Registers,
     RunStarted,
-    TaskSpec,
 )
 from jupiter_agent.core.outbox import Outbox, lightened
 from jupiter_agent.core.runqueue import Attempt, RunQueue, start_runs
+from jupiter_agent.core.starting import STREAMED, start_task
 from jupiter_agent.core.strikes import ALONE, announcement, dead_letter, strikes_of, watchers
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
@@ -43,8 +42,6 @@ from jupiter_agent.core.transfer import Transfers
 PROCESS_LOST = "exit"
 RETRY_S = 0.2
 RETRY_FACTOR = 4
-STREAMED = ("v4", "v5")
-"""Contracts whose tasks see files in order of arrival"""
 OVERLAP = 64
 """Items that a v5 task may have in its queue"""
 
@@ -97,7 +94,7 @@ class Execution:
                 if self._job.tasks[task].contract == SINK:
                     self.counters.up(task, now)
                 else:
-                    effects.append(self._start_task(self._job.tasks[task]))
+                    effects.append(start_task(self._job, self._around, self._job.tasks[task]))
             effects += self._beside(hosted)
         return effects + self._stop_moved() + self._flush(now) + self._settle(now)
 
@@ -116,28 +113,7 @@ class Execution:
             wanted.append(spec.home_task)
         fresh = [task for task in wanted if task.name not in self._started]
         self._started.update(task.name for task in fresh)
-        return [self._start_task(task) for task in fresh]
-
-    def _start_task(self, task: TaskSpec) -> StartTask:
-        spec = self._job.spec
-        params = {**spec.params, **task.params}
-        if task.contract in STREAMED:
-            params |= self._addresses()
-        return StartTask(spec.id, task, spec.bundle, spec.app, params, spec.ports)
-
-    def _addresses(self) -> dict[str, str]:
-        """Environment of v4 and v5 tasks: where home and the other tasks are, as far as known (COMPAT)."""
-        job, place = self._job, self._around.address
-
-        def listed(names: Iterable[str]) -> str:
-            known = [(name, job.registers[name].node) for name in names if name in job.registers]
-            return " ".join(f"{name}:{_host(place(node))}" for name, node in known)
-
-        return {
-            "_env_CIRCE_HOME_IP": _host(place(job.home.writer)),
-            "_env_CIRCE_TASK_TO_IP": listed(job.tasks),
-            "_env_CIRCE_NONDAG_TASK_TO_IP": listed(job.side),
-        }
+        return [start_task(self._job, self._around, task) for task in fresh]
 
     def on_task_up(self, task: str, now: float) -> None:
         self.counters.up(task, now)
@@ -393,8 +369,3 @@ class Execution:
         joins = [*self._joins.values(), self.home_join]
         kept = {item for join in joins for item in join.items()} | self.outbox.items()
         assert kept <= set(self._numbers), f"kept for items that are over: {kept - set(self._numbers)}"
-
-
-def _host(address: str) -> str:
-    """host:port -> host"""
-    return address.rpartition(":")[0].strip("[]")
