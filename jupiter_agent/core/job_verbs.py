@@ -81,7 +81,7 @@ def _describe(control: Control, asked: Asked, now: float) -> list[Effect]:
 def _put(control: Control, asked: Asked, now: float) -> list[Effect]:
     """Take items in; bytes that only the asked agent has are fetched from it first."""
     check_room(control.around)
-    entries = asked.call.args.get("inputs") or []
+    entries = control.uploads.with_bytes(asked.call.args).get("inputs") or []
     transfers = control.jobs.transfers
     wanted = {bytes.fromhex(str(e.get("sha256", ""))): int(e.get("size", 0)) for e in entries if e.get("data") is None}
     missing = {digest: size for digest, size in wanted.items() if digest not in transfers.stored}

@@ -73,7 +73,7 @@ class Uploads:
         """The same arguments, small inputs with their bytes: those that fit into `most` bytes, if that is given."""
         if not args.get("inputs"):
             return args
-        left = most or 0
+        left = (most or 0) - sum(len(entry.get("data") or b"") for entry in args["inputs"] if isinstance(entry, dict))
 
         def filled(entry: dict[str, Any]) -> dict[str, Any]:
             nonlocal left

@@ -1,7 +1,9 @@
-"""Inputs on their way in: collected and checked before anything is sent, written as blobs, named in the call."""
+"""Inputs on their way in: collected and checked before anything is sent; small ones travel in the call that names them,
+the others are written as blobs first."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +14,14 @@ from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.reach import Caller
 from jupiter_agent.core.ids import is_item_name
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, INLINE_MESSAGE_BYTES
 from jupiter_agent.errors import JupiterError, UsageError
 
 BATCH = 250
 """Inputs named in one call: a frame holds so many with the longest names, and the bytes of small ones beside them."""
+
+AT_HAND_BYTES = 32 << 20
+"""So many bytes of small inputs are held here until their calls leave; what is beyond is written, too"""
 
 Row = dict[str, Any]
 
@@ -76,14 +82,38 @@ def blob_fields(client: Caller, content: Path | bytes) -> dict[str, Any]:
 
 
 def send(client: Caller, inputs: Sequence[Input], task: str | None = None) -> list[dict[str, Any]]:
-    """Write the inputs and return their `inputs` entries for `submit` and `put`."""
+    """Write the large inputs; the `inputs` entries of all for `submit` and `put`, small ones with their bytes."""
     extra = {"task": task} if task else {}
-    return [{"name": item.name, **blob_fields(client, item.path), **extra} for item in _told(inputs)]
+    entries, room = list[Row](), AT_HAND_BYTES
+    for item in _told(inputs):
+        fields = _fields(client, item.path, min(room, INLINE_BYTES))
+        room -= len(fields.get("data") or b"")
+        entries.append({"name": item.name, **fields, **extra})
+    return entries
+
+
+def _fields(client: Caller, path: Path, most: int) -> Row:
+    """What names one input; its bytes, too, where they are no more than `most`."""
+    if path.stat().st_size > most:
+        return blob_fields(client, path)
+    data = path.read_bytes()
+    if len(data) > most:  # it grew meanwhile
+        return blob_fields(client, data)
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "data": data}
 
 
 def batches(entries: Sequence[Row]) -> list[Sequence[Row]]:
     """What one call names each; one, empty, of nothing."""
-    return [entries[at : at + BATCH] for at in range(0, len(entries), BATCH)] or [[]]
+    found: list[list[Row]] = [[]]
+    room = INLINE_MESSAGE_BYTES
+    for entry in entries:
+        size = len(entry.get("data") or b"")
+        if len(found[-1]) == BATCH or size > room:
+            found.append([])
+            room = INLINE_MESSAGE_BYTES
+        found[-1].append(entry)
+        room -= size
+    return list(found)
 
 
 def submit(session: Session, args: Row, entries: Sequence[Row]) -> Row:

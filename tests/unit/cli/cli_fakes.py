@@ -40,6 +40,7 @@ class FakeCluster:
 
     def call(self, verb: str, args: dict[str, Any], timeout_s: float = 30.0) -> Any:
         self.calls.append((verb, args))
+        self.blobs |= {each["sha256"]: each["data"] for each in args.get("inputs", ()) if each.get("data") is not None}
         answer = self.answers[verb]
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]

@@ -13,7 +13,7 @@ from cli_fakes import Ended, FakeCluster, Run, job
 from jupiter_agent.cli.ctl import bundles
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages.control import Call
-from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, INLINE_MESSAGE_BYTES
 from jupiter_agent.core.wire import MAX_BYTES, encode
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 
@@ -56,6 +56,7 @@ def test_submit_sends_bundle_and_inputs_first_and_prints_the_job(
     args = cluster.args("submit")
     assert cluster.blobs[args.pop("bundle")] == b"bundle of example"
     assert [cluster.blobs[item.pop("sha256")] for item in args["inputs"]] == [b"a.png", b"b.png"]
+    assert [item.pop("data") for item in args["inputs"]] == [b"a.png", b"b.png"]
     assert args == {
         "app": "example", "size": 17, "mapper": "heft", "name": "n", "seed": 7, "params": {"k": "a=b"},
         "mapping": {"detect": "node2"}, "ep": "off", "keep_open": False,
@@ -457,3 +458,27 @@ def test_waiting_for_a_job_that_is_over_and_whose_home_is_lost_says_what_is_know
     assert ended.code == code
     assert f"job j-1f2e {state}; its home, node node1, is lost" in ended.err
     assert "describe" not in [verb for verb, _ in cluster.calls]
+
+
+def test_small_inputs_travel_in_the_call_and_large_ones_are_written(
+    cluster: FakeCluster, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "small").write_bytes(b"s" * INLINE_BYTES)
+    (tmp_path / "large").write_bytes(b"l" * (INLINE_BYTES + 1))
+    cluster.answers["put"] = {"accepted": ["small", "large"]}
+    run("ctl", "put", "last", tmp_path / "small", tmp_path / "large")
+    small, large = cluster.args("put")["inputs"]
+    assert small["data"] == b"s" * INLINE_BYTES
+    assert "data" not in large
+    assert cluster.blobs[large["sha256"]] == b"l" * (INLINE_BYTES + 1)
+
+
+def test_calls_with_the_bytes_of_small_inputs_fit_into_frames(cluster: FakeCluster, run: Run, tmp_path: Path) -> None:
+    for n in range(20):
+        (tmp_path / f"{n}").write_bytes(b"%d" % n * (INLINE_BYTES // 2))
+    cluster.answers["put"] = lambda args: {"accepted": [entry["name"] for entry in args["inputs"]]}
+    assert run("ctl", "put", "last", tmp_path).code == 0
+    assert sum(len(args["inputs"]) for _, args in cluster.calls) == 20
+    assert len(cluster.calls) > 1
+    for _, args in cluster.calls:
+        assert len(encode(Call(1, "put", args))) < MAX_BYTES
