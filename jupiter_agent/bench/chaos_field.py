@@ -185,10 +185,9 @@ class ChaosField(BenchCluster):
         """Not a byte is left on the small disk."""
         assert self._disk is not None
         filler = self._disk / "filler"
-        with filler.open("wb") as file, contextlib.suppress(OSError):
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # a buffer would be written at close
             while True:
                 file.write(bytes(1 << 16))
-                file.flush()
         try:
             yield
         finally:
