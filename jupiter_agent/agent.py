@@ -117,7 +117,7 @@ class Agent:
         )
         if self._discovery.listens:
             membership.seeds.listen()
-        settings = PeerSettings(slots=max(8, 4 * cpus()), wall_offset_s=self._started_at - now)
+        settings = PeerSettings(slots=max(8, 4 * cpus()), wall_offset_s=self._started_at - now, drain_s=config.drain_s)
         self.machine = Peer(membership, identity, rng, self.token, settings)
         self.machine.transfers.bulk = True
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
@@ -223,8 +223,11 @@ class Agent:
     async def _serve_http(self) -> None:
         from jupiter_agent.adapters.http import serve
 
-        checks = (self._healthy, lambda: self.machine.membership.joined, self._metrics)
-        self._http = await serve(self._config.http, checks, self._config.http_token)
+        config, checks = self._config, (self._healthy, self._unready, self._metrics)
+        self._http = await serve(config.http, checks, config.http_token, config.open_health == "on")
+
+    def _unready(self) -> str:
+        return self.machine.jobs.handing.unready() if self.machine.membership.joined else "not joined"
 
     def _healthy(self) -> bool:
         """It moves, or waits for room on its disk, which a restart would not make."""

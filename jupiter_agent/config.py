@@ -26,6 +26,7 @@ PROFILES = ("lan", "wan", "manet")
 ISOLATION = ("auto", "bwrap", "none")
 MAX_LABELS = 32
 SWITCH = ("auto", "on", "off")
+DEFAULT_DRAIN_S, MOST_DRAIN_S = 5.0, 86400.0
 DEFAULT_BEACON = "239.255.74.21:7423"
 """A group of the range that networks keep to themselves"""
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -116,6 +117,12 @@ def _labels(value: Any) -> tuple[str, ...]:
     return tuple(pairs)
 
 
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not 0 <= float(value) <= MOST_DRAIN_S:
+        raise ValueError(f"{value!r} is no number of seconds up to {MOST_DRAIN_S:g}")
+    return float(value)
+
+
 def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in known:
@@ -155,6 +162,12 @@ class Config:
     profile: str = _setting(_one_of(PROFILES), "|".join(PROFILES), "timing and byte budgets (default lan)", "lan")
     http: str = _setting(_optional_address, "HOST:PORT", "serve health and metrics here (default: off)")
     http_token: str = _setting(_text, "TOKEN", "bearer token that lets other machines read health and metrics")
+    open_health: str = _setting(
+        _one_of(("on", "off")), "on|off", "show other machines whether it is healthy and ready, without a token", "off"
+    )
+    drain_s: float = _setting(
+        _seconds, "SECONDS", "how long a stop may take for what runs and is kept here (default 5)", DEFAULT_DRAIN_S
+    )
     token_file: str = _setting(_text, "FILE", "a file with the token to join with")
     isolation: str = _setting(
         _one_of(ISOLATION),

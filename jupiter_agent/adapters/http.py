@@ -1,7 +1,8 @@
 """The three pages an agent shows to orchestrators: /healthz, /readyz, /metrics. GET only, one request a connection.
 
 Without a token it listens on loopback only. With one it may listen anywhere, and whoever is not on loopback must show
-it (`Authorization: Bearer ...`). Requests are small, must arrive within `REQUEST_S`, and few are served at once.
+it (`Authorization: Bearer ...`). With `open_health` the first two pages need none: they say one word, and a kubelet has
+no token to show. Requests are small, must arrive within `REQUEST_S`, and few are served at once.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ REQUEST_S = 5.0
 MAX_CONNECTIONS = 32
 _CHUNK = 4096
 
-Checks = tuple[Callable[[], bool], Callable[[], bool], Callable[[], str]]
-"""healthy, ready, metrics in Prometheus text"""
+HEALTH = (b"/healthz", b"/readyz")
+
+Checks = tuple[Callable[[], bool], Callable[[], str], Callable[[], str]]
+"""healthy; why not ready, or ''; metrics in Prometheus text"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +41,23 @@ class _Response:
 class _Pages:
     checks: Checks
     token: str
+    open_health: bool = False
     open: int = field(default=0)
 
     def answer(self, request: h11.Request, remote: str) -> _Response:
         """What to say to a whole request from `remote` (an IP address)."""
-        if not _is_loopback(remote) and not self._authorised(request):
+        path = request.target.split(b"?", 1)[0]
+        is_open = self.open_health and path in HEALTH
+        if not is_open and not _is_loopback(remote) and not self._authorised(request):
             return _Response(401, "a token is needed\n", extra=(("www-authenticate", "Bearer"),))
         if request.method != b"GET":
             return _Response(405, "GET only\n", extra=(("allow", "GET"),))
-        healthy, ready, metrics = self.checks
-        path = request.target.split(b"?", 1)[0]
+        healthy, unready, metrics = self.checks
         if path == b"/healthz":
             return _Response(200, "ok\n") if healthy() else _Response(503, "the agent's loop does not run\n")
         if path == b"/readyz":
-            return _Response(200, "ok\n") if ready() else _Response(503, "not joined\n")
+            why = unready()
+            return _Response(503, why + "\n") if why else _Response(200, "ok\n")
         if path == b"/metrics":
             return _Response(200, metrics(), "text/plain; version=0.0.4; charset=utf-8")
         return _Response(404, "there are /healthz, /readyz and /metrics\n")
@@ -61,13 +67,13 @@ class _Pages:
         return bool(self.token) and hmac.compare_digest(shown, b"Bearer " + self.token.encode())
 
 
-async def serve(address: str, checks: Checks, token: str = "") -> asyncio.Server:
+async def serve(address: str, checks: Checks, token: str = "", open_health: bool = False) -> asyncio.Server:
     """Listen on HOST:PORT (port 0: any free one). UsageError if that is not possible or not safe."""
     host, port = parse_address(address)
-    if not token and not _is_loopback(host):
+    if not token and not open_health and not _is_loopback(host):
         hint = "give it a token (`http_token` in the file, or JUPITER_HTTP_TOKEN), or use --http 127.0.0.1:PORT"
         raise UsageError(f"--http {address} is not loopback", hint)
-    pages = _Pages(checks, token)
+    pages = _Pages(checks, token, open_health)
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if pages.open >= MAX_CONNECTIONS:

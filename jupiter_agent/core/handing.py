@@ -65,6 +65,22 @@ class Handing:
         keeps = any(local.home for local in self._jobs.local.values()) or bool(self._jobs.succession.shelves)
         return self._at < inf and keeps and bool(self._takers())
 
+    def unready(self) -> str:
+        """Why whoever replaces the agents one by one should wait for this one; '' when there is no need to.
+
+        A home whose copies are not where they should be is the last to have something; so is a former one that has not
+        handed over yet. With nobody who could take it there is nothing to wait for."""
+        if self._at < inf:
+            return "it drains"
+        takers, transfers = self._takers(), self._jobs.transfers
+        for home in self._jobs.homes():
+            if home.copies.lacks(takers):
+                return f"only this node has all of job {home.job.id}"
+        for job, shelf in self._jobs.succession.shelves.items():
+            if takers and self._around.me not in shelf.deputies.nodes and shelf.owes(transfers):
+                return f"the home of job {job} does not have all that is here"
+        return ""
+
     def _takers(self) -> list[str]:
         around = self._around
         others = [node for node in around.alive() if node != around.me and around.may_be_home(node)]

@@ -12,7 +12,8 @@ could hold a copy, nothing is withheld: the home's own disk is all there is (DES
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import takewhile
 from math import inf, log2
 
 from jupiter_agent.core.copies import Stream
@@ -84,6 +85,10 @@ class Replication:
     def degraded(self) -> bool:
         return len(self._counting()) < self._wanted
 
+    def lacks(self, takers: Collection[str]) -> bool:
+        """There are fewer copies than wanted, and of these nodes another one could have one."""
+        return len(self._counting()) < min(self._wanted, len(takers))
+
     def _alone(self) -> bool:
         """There is nobody who could hold a copy, and nobody who might come back."""
         around = self._around
@@ -92,20 +97,24 @@ class Replication:
 
     def safe(self, number: int, full: bool = False) -> bool:
         """The change of this number is on every living deputy; `full`: and there are as many as wanted."""
-        streams = [self._streams.get(node) for node in self.living()]
-        if not all(stream is not None and stream.has(number) for stream in streams):
+        if not all(stream is not None and stream.has(number) for stream in self._to_living()):
             return False
         if not full or self._alone():
             return True
         return sum(stream.has(number) for stream in self._counting()) >= self._wanted
 
+    def _to_living(self) -> list[Stream | None]:
+        return [self._streams.get(node) for node in self.living()]
+
+    def _upto(self) -> float:
+        """No later change is on all living deputies; so many need not be looked at one by one."""
+        return min((stream.upto if stream is not None else 0 for stream in self._to_living()), default=inf)
+
     def safe_among(self, numbers: dict[str, int]) -> list[str]:
-        """The names whose change is safe; the deputies are looked at once for all."""
-        streams = [self._streams.get(node) for node in self.living()]
-        known = [stream for stream in streams if stream is not None]
-        if len(known) < len(streams):
-            return []
-        return [name for name, number in numbers.items() if all(stream.has(number) for stream in known)]
+        """The names whose change is safe, of numbers in their order; the deputies are looked at once for all."""
+        upto, known = self._upto(), [stream for stream in self._to_living() if stream is not None]
+        near = takewhile(lambda each: each[1] <= upto, numbers.items())
+        return [name for name, number in near if all(stream.has(number) for stream in known)]
 
     def when(self, full: bool, then: Then, now: float) -> list[Effect]:
         """Do this once all changes so far are safe (or full)."""
@@ -120,7 +129,8 @@ class Replication:
 
     def open_gates(self, now: float) -> list[Effect]:
         """Do what waited and need not any longer; news, too, when the job is complete or no longer so."""
-        ready = [gate for gate in self._gates if self.safe(gate[0], gate[1])]
+        upto = self._upto()
+        ready = [gate for gate in takewhile(lambda gate: gate[0] <= upto, self._gates) if self.safe(gate[0], gate[1])]
         if ready:
             passed = set(map(id, ready))
             self._gates = [gate for gate in self._gates if id(gate) not in passed]

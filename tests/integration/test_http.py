@@ -13,7 +13,7 @@ from jupiter_agent.adapters.http import Checks, serve
 from jupiter_agent.errors import UsageError
 
 Exchange = Callable[[bytes], Awaitable[bytes]]
-FINE: Checks = (lambda: True, lambda: True, lambda: "jupiter_items 3\n")
+FINE: Checks = (lambda: True, lambda: "", lambda: "jupiter_items 3\n")
 
 
 def with_server(use: Callable[[Exchange, int], Awaitable[None]], checks: Checks = FINE) -> None:
@@ -42,24 +42,25 @@ def get(path: str, extra: str = "") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "healthy", "ready", "status"),
+    ("path", "healthy", "unready", "status", "says"),
     [
-        ("/healthz", True, False, 200),
-        ("/healthz", False, True, 503),
-        ("/readyz", True, True, 200),
-        ("/readyz?verbose", True, False, 503),
-        ("/metrics", False, False, 200),
-        ("/", True, True, 404),
-        ("/../etc/passwd", True, True, 404),
+        ("/healthz", True, "it drains", 200, b"ok"),
+        ("/healthz", False, "", 503, b"the agent's loop does not run"),
+        ("/readyz", True, "", 200, b"ok"),
+        ("/readyz?verbose", True, "it drains", 503, b"it drains"),
+        ("/metrics", False, "it drains", 200, b""),
+        ("/", True, "", 404, b"there are /healthz, /readyz and /metrics"),
+        ("/../etc/passwd", True, "", 404, b"there are /healthz, /readyz and /metrics"),
     ],
 )
-def test_pages_say_what_is(path: str, healthy: bool, ready: bool, status: int) -> None:
+def test_pages_say_what_is(path: str, healthy: bool, unready: str, status: int, says: bytes) -> None:
     async def use(exchange: Exchange, port: int) -> None:
         answer = await exchange(get(path))
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert b"connection: close" in answer.lower()
+        assert answer.partition(b"\r\n\r\n")[2].strip() == says
 
-    with_server(use, (lambda: healthy, lambda: ready, lambda: ""))
+    with_server(use, (lambda: healthy, lambda: unready, lambda: ""))
 
 
 def test_metrics_are_prometheus_text() -> None:
@@ -145,3 +146,12 @@ def test_from_elsewhere_the_token_is_needed(remote: str, shown: str, status: int
 
 def test_no_token_set_means_nobody_from_elsewhere() -> None:
     assert http._Pages(FINE, "").answer(request([("authorization", "Bearer")]), "10.0.0.1").status == 401
+
+
+@pytest.mark.parametrize(
+    ("target", "token", "status"),
+    [("/healthz", "", 200), ("/readyz?x", "secret", 200), ("/metrics", "", 401), ("/metrics", "secret", 401)],
+)
+def test_open_health_shows_everybody_the_two_words_and_nothing_else(target: str, token: str, status: int) -> None:
+    asked = h11.Request(method="GET", target=target, headers=[("host", "x")])
+    assert http._Pages(FINE, token, True).answer(asked, "10.0.0.1").status == status

@@ -23,6 +23,13 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
     assert config.state_dir == tmp_path
 
 
+def test_a_drain_lasts_seconds_and_not_longer_than_a_day() -> None:
+    assert load({}, {"JUPITER_DRAIN_S": "110"}).drain_s == 110.0
+    for wrong in ("-1", "1e6", "nan", "long"):
+        with pytest.raises(UsageError, match="JUPITER_DRAIN_S"):
+            load({}, {"JUPITER_DRAIN_S": wrong})
+
+
 def test_a_config_needs_nothing(tmp_path: Path) -> None:
     config = load({}, {"XDG_STATE_HOME": str(tmp_path)})
     assert config.name
