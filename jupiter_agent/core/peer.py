@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jupiter_agent.core import events as ev
+from jupiter_agent.core.announcing import PUBLISH_S, Announcer
 from jupiter_agent.core.control import Control
 from jupiter_agent.core.effects import Effect, Halt, Notice, Send
 from jupiter_agent.core.estimate import SELF, Links
@@ -38,12 +39,6 @@ from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.trust import Identity
 from jupiter_agent.errors import PeerError
 
-PUBLISH_S = 2.0
-BEST_LINKS = 8
-STEADY = 0.7
-"""A link is published anew when it is off by more than this factor"""
-EVERY_S = {"resources": 5.0, "links": 30.0}
-"""What changes all the time is said at most so often (twice in a row at once)"""
 DRAIN_S = 5.0
 GONE = ("dead", "left")
 
@@ -89,12 +84,9 @@ class Peer:
         self._identity = identity
         self._settings = settings
         self._wall_offset_s = settings.wall_offset_s
-        self._resources: dict[str, Any] = {}
-        self._published: dict[str, Any] = {}
-        self._publish_at = inf
+        self._announcer = Announcer(membership, self.links_known, self.queue.committed)
         self._stop_by = inf
         self._stopping = False
-        self._draining = False
         self._inbox: deque[ev.Event] = deque()
 
     # --- the machine ---------------------------------------------------------------------------------------------
@@ -102,8 +94,7 @@ class Peer:
     def on_event(self, event: ev.Event, now: float) -> list[Effect]:
         """Take one event in; what it sends to this very node is taken in as well."""
         effects = self._run([event], [], now)
-        if self.jobs.homed != self._published.get("jobs", {}).get("homed"):
-            self._publish_at = min(self._publish_at, now)
+        self._announcer.on_homed(self.jobs.homed, now)
         return effects
 
     def restore(self, records: Iterable[Any], stored: Mapping[bytes, int], now: float) -> list[Effect]:
@@ -125,14 +116,14 @@ class Peer:
         for machine in self._machines:
             if machine.next_deadline() <= now:
                 effects += machine.on_deadline(now)
-        if self._publish_at <= now:
+        if self._announcer.due <= now:
             self._publish(now)
         if self._stopping:
             effects += self._leave_when_idle(now)
         return self._run([], effects, now)
 
     def next_deadline(self) -> float:
-        return min(self._publish_at, self._stop_by, *(machine.next_deadline() for machine in self._machines))
+        return min(self._announcer.due, self._stop_by, *(machine.next_deadline() for machine in self._machines))
 
     def check(self) -> None:
         self.membership.check()
@@ -221,7 +212,7 @@ class Peer:
         return [Send(src, jm.Links(message.seq, self.links_known.measured()))]
 
     def _on_member(self, now: float) -> list[Effect]:
-        self._publish_at = min(self._publish_at, now + PUBLISH_S)
+        self._announcer.soon(now + PUBLISH_S)
         return self.jobs.on_members(now) + self.control.relay.on_members(now)
 
     def _on_stored(self, event: ev.ObjectStored, now: float) -> list[Effect]:
@@ -239,8 +230,8 @@ class Peer:
 
     def _on_sampled(self, event: ev.Sampled, now: float) -> list[Effect]:
         self._wall_offset_s = event.wall_offset_s
-        was, full = bool(self._resources.get("full")), bool(event.values.get("full"))
-        self._resources = event.values
+        was, full = bool(self._announcer.resources.get("full")), bool(event.values.get("full"))
+        self._announcer.resources = event.values
         self._publish(now)
         if was == full:
             return []
@@ -256,7 +247,7 @@ class Peer:
 
     def _drain(self, now: float) -> list[Effect]:
         """Take no more tasks, and hand over those that are here."""
-        self._draining = True
+        self._announcer.draining = True
         self._publish(now)
         return self.jobs.evacuate(now)
 
@@ -267,38 +258,9 @@ class Peer:
         self._stopping, self._stop_by = False, inf
         return [*self.membership.leave(now), Halt()]
 
-    # --- this node's profile -------------------------------------------------------------------------------------
-
     def _publish(self, now: float) -> None:
-        """Publish what changed: resources, the best measured links, how many jobs have their home here."""
-        self._publish_at = now + PUBLISH_S
         self._refresh_rtts(now)
-        draining = {"draining": True} if self._draining else {}
-        values = {
-            "resources": {**self._resources, **draining, "queue": self.queue.committed()},
-            "links": self._best_links(),
-            "jobs": {"homed": self.jobs.homed},
-        }
-        for key, value in values.items():
-            was = self._published.get(key, {})
-            if was != value:
-                self._published[key] = value
-                urgent = any(was.get(mark) != value.get(mark) for mark in ("draining", "full"))
-                self.membership.publish(key, value, now, 0.0 if urgent else EVERY_S.get(key, 0.0))
-
-    def _best_links(self) -> dict[str, tuple[float, float]]:
-        """Those with the least latency. What is published already stays while it is not far off: on a fast network the
-        order of a hundred links, and their last digits, change all the time."""
-        was: dict[str, tuple[float, float]] = self._published.get("links", {})
-        measured = self.links_known.measured()
-        order = sorted(measured, key=lambda peer: (measured[peer][0] * (STEADY if peer in was else 1.0), peer))
-        best = {}
-        for peer in order[:BEST_LINKS]:
-            now = float(f"{measured[peer][0]:.2g}"), float(f"{measured[peer][1]:.2g}")
-            pairs = zip(was.get(peer, (0.0, 0.0)), now, strict=True)
-            near = peer in was and all(STEADY * new <= old <= new / STEADY for old, new in pairs)
-            best[peer] = was[peer] if near else now
-        return best
+        self._announcer.say(self.jobs.homed, now)
 
     def _refresh_rtts(self, now: float) -> None:
         for node, member in self.membership.members().items():

@@ -1,0 +1,70 @@
+"""What this node says of itself on everybody's board: resources, its best links, how many jobs have their home here.
+
+Says what changed, and what changes all the time not too often. Owns what was said last; membership spreads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from jupiter_agent.core.estimate import Links
+from jupiter_agent.core.membership import Membership
+
+PUBLISH_S = 2.0
+BEST_LINKS = 8
+STEADY = 0.7
+"""A link is published anew when it is off by more than this factor"""
+EVERY_S = {"resources": 5.0, "links": 30.0}
+"""What changes all the time is said at most so often (twice in a row at once)"""
+
+
+class Announcer:
+    """`due`: when to say it again."""
+
+    def __init__(self, membership: Membership, links: Links, queued: Callable[[], int]) -> None:
+        self.due = inf
+        self.resources: dict[str, Any] = {}
+        """as the sensors read them last"""
+        self.draining = False
+        self._membership, self._links, self._queued = membership, links, queued
+        self._said: dict[str, Any] = {}
+
+    def soon(self, by: float) -> None:
+        self.due = min(self.due, by)
+
+    def on_homed(self, homed: int, now: float) -> None:
+        """So many jobs have their home here: said at once when it changed."""
+        if homed != self._said.get("jobs", {}).get("homed"):
+            self.soon(now)
+
+    def say(self, homed: int, now: float) -> None:
+        """Publish what changed."""
+        self.due = now + PUBLISH_S
+        draining = {"draining": True} if self.draining else {}
+        values = {
+            "resources": {**self.resources, **draining, "queue": self._queued()},
+            "links": self._best_links(),
+            "jobs": {"homed": homed},
+        }
+        for key, value in values.items():
+            was = self._said.get(key, {})
+            if was != value:
+                self._said[key] = value
+                urgent = any(was.get(mark) != value.get(mark) for mark in ("draining", "full"))
+                self._membership.publish(key, value, now, 0.0 if urgent else EVERY_S.get(key, 0.0))
+
+    def _best_links(self) -> dict[str, tuple[float, float]]:
+        """Those with the least latency. What is published already stays while it is not far off: on a fast network the
+        order of a hundred links, and their last digits, change all the time."""
+        was: dict[str, tuple[float, float]] = self._said.get("links", {})
+        measured = self._links.measured()
+        order = sorted(measured, key=lambda peer: (measured[peer][0] * (STEADY if peer in was else 1.0), peer))
+        best = {}
+        for peer in order[:BEST_LINKS]:
+            now = float(f"{measured[peer][0]:.2g}"), float(f"{measured[peer][1]:.2g}")
+            pairs = zip(was.get(peer, (0.0, 0.0)), now, strict=True)
+            near = peer in was and all(STEADY * new <= old <= new / STEADY for old, new in pairs)
+            best[peer] = was[peer] if near else now
+        return best
