@@ -29,6 +29,8 @@ SWITCH = ("auto", "on", "off")
 DEFAULT_DRAIN_S, MOST_DRAIN_S = 5.0, 86400.0
 DEFAULT_BEACON = "239.255.74.21:7423"
 """A group of the range that networks keep to themselves"""
+DEFAULT_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet puts it"""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -77,6 +79,10 @@ def _name(value: Any) -> str:
 
 def _folder(value: Any) -> Path:
     return Path(value).expanduser().absolute()
+
+
+def _folder_or_none(value: Any) -> Path:
+    return Path() if value in ("", "off") else _folder(value)
 
 
 def _list(value: Any) -> tuple[str, ...]:
@@ -184,6 +190,12 @@ class Config:
         "GROUP:PORT",
         f"multicast beacon, on or off (default auto: {DEFAULT_BEACON} with --profile manet)",
         "auto",
+    )
+    service_account: Path = _setting(  # noqa: RUF009 - it is a field()
+        _folder_or_none,
+        "DIR",
+        "a pod's token and CA for the API server of Kubernetes (off: it is not asked)",
+        DEFAULT_ACCOUNT,
     )
     disk_reserve: str = _setting(
         _reserve,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jupiter_agent.adapters.discovery import Sources
 from jupiter_agent.adapters.keys import Token, decode_token, is_token
+from jupiter_agent.adapters.pod import Account
 from jupiter_agent.adapters.state import has_cluster
 from jupiter_agent.config import Config, beacon_group, parse_address, uses_mdns
 from jupiter_agent.errors import UsageError
@@ -59,4 +60,9 @@ def own_address() -> str:
 
 def sources(config: Config, env: Mapping[str, str]) -> Sources:
     """Which sources of discovery are switched on."""
-    return Sources(uses_mdns(config, env), beacon_group(config))
+    return Sources(uses_mdns(config, env), beacon_group(config), account(config, env))
+
+
+def account(config: Config, env: Mapping[str, str]) -> Account | None:
+    """Of the pod that this agent runs in."""
+    return Account.of_pod(env, config.service_account) if config.service_account != Path() else None

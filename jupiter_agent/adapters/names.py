@@ -28,8 +28,15 @@ Resolver = Callable[[str], Awaitable[list[str]]]
 class Names:
     """Looks names up, and posts what they stand for."""
 
-    def __init__(self, post: Callable[[SeedsFound], None], resolver: Resolver = resolve) -> None:
+    def __init__(
+        self,
+        post: Callable[[SeedsFound], None],
+        resolver: Resolver = resolve,
+        on_answer: Callable[[str, bool], None] = lambda name, known: None,
+    ) -> None:
+        """`on_answer`: told each time whether a name has addresses."""
         self.counters: Counter[str] = Counter()
+        self._on_answer = on_answer
         self._post, self._resolver = post, resolver
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._unknown: set[str] = set()
@@ -46,6 +53,7 @@ class Names:
                 found = sorted(set(await self._resolver(name)))
         except (OSError, UnicodeError, UsageError) as error:  # TimeoutError is an OSError
             self.counters["dns_failed"] += 1
+            self._on_answer(name, False)
             if name not in self._unknown:
                 self._unknown.add(name)
                 log.warning("the name %s has no address yet: %s", name, error or "no answer")
@@ -53,6 +61,7 @@ class Names:
         if name in self._unknown:
             self._unknown.discard(name)
             log.info("the name %s has %d addresses now", name, len(found))
+        self._on_answer(name, True)
         self.counters["dns_dropped"] += max(0, len(found) - MOST)
         self._post(SeedsFound(tuple(Hint(address, SOURCE) for address in found[:MOST])))
 

@@ -63,7 +63,7 @@ class Hint(Struct, frozen=True):
 
     address: str
     found_by: str
-    """join, token, remembered, dns, beacon, mdns"""
+    """join, token, remembered, dns, kube, beacon, mdns"""
     node: str = ""
 
 

@@ -1,9 +1,9 @@
 """The seed set: every address at which a member may be found, whoever named it, and when each is tried.
 
 Sources say where somebody may be: the user (`join`, `token`), an earlier life (`remembered`), a name that stands for
-many addresses (`dns`), the network around (`beacon`, `mdns`). All say it as a `Hint`: address, source, and the id
-expected there if the source knows one. A hint proves nothing. It costs a dial; only the handshake of the join socket
-and two signatures make a member.
+many addresses (`dns`, and `kube`, the API server of Kubernetes), the network around (`beacon`, `mdns`). All say it as
+a `Hint`: address, source, and the id expected there if the source knows one. A hint proves nothing. It costs a dial;
+only the handshake of the join socket and two signatures make a member.
 
 Rules:
 
@@ -28,10 +28,10 @@ from typing import Protocol
 from jupiter_agent.core.effects import Browse, Effect, LookUp
 from jupiter_agent.core.events import Hint
 
-SOURCES = ("join", "token", "remembered", "dns", "beacon", "mdns")
+SOURCES = ("join", "token", "remembered", "dns", "kube", "beacon", "mdns")
 """Strongest first: a seed that several name has the strongest as its source"""
 
-LASTS_S = {"dns": 300.0, "beacon": 60.0, "mdns": 150.0}
+LASTS_S = {"dns": 300.0, "kube": 90.0, "beacon": 60.0, "mdns": 150.0}
 """How long a hint counts after it was last given; others always count"""
 
 OVERHEARD = frozenset({"beacon", "mdns"})

@@ -14,6 +14,7 @@ import pytest
 from jupiter_agent.adapters import beacon as b
 from jupiter_agent.adapters.discovery import Discovery, Sources
 from jupiter_agent.adapters.keys import ClusterKeys, Token, decode_token, door_of, encode_token, granted
+from jupiter_agent.adapters.kube_slices import SliceWatch
 from jupiter_agent.adapters.mdns import Announced, Mdns, to_hint
 from jupiter_agent.adapters.names import Names
 from jupiter_agent.core.effects import LookUp
@@ -62,6 +63,27 @@ def from_dns() -> Hint:
     return posted[0].hints[0]
 
 
+def from_kube() -> Hint:
+    posted: list[SeedsFound] = []
+
+    async def run() -> None:
+        watch = SliceWatch(Silent(), ("jupiter", "agents"), 7421, posted.append)
+        watch.on_event({"type": "ADDED", "object": {"endpoints": [{"addresses": ["10.0.0.2"]}]}})
+
+    asyncio.run(run())
+    return posted[0].hints[0]
+
+
+class Silent:
+    """An API server that is never asked."""
+
+    async def get(self, path: str, query: object = None) -> dict[str, object]:
+        raise AssertionError
+
+    async def watch(self, path: str, query: object, limit_s: float, on_event: object) -> None:
+        raise AssertionError
+
+
 def from_beacon() -> Hint | None:
     return b.Ear(ME, SEAL).take(datagram(), "10.0.0.2", 0.0)
 
@@ -73,6 +95,7 @@ def from_mdns() -> Hint | str:
 GIVERS: dict[str, Callable[[], object]] = {
     **{told: lambda told=told: Hint("10.0.0.2:7421", told) for told in ("join", "token", "remembered")},
     "dns": from_dns,
+    "kube": from_kube,
     "beacon": from_beacon,
     "mdns": from_mdns,
 }

@@ -1,0 +1,315 @@
+"""Discovery through a Kubernetes API server that is a script, in a loop whose time is a number."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from jupiter_agent.adapters.kube_api import KubeError
+from jupiter_agent.adapters.kube_slices import BACK_OFF_S, PATIENCE_S, KubeNames, SliceWatch, addresses, service_of
+from jupiter_agent.adapters.pod import Account
+from jupiter_agent.core.events import SeedsFound
+from jupiter_agent.core.membership.seeds import LASTS_S, MOST
+
+PLACE = ("jupiter", "jupiter-agents")
+
+
+class _Jump(selectors.SelectSelector):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        found = super().select(0)
+        if not found:
+            self.now += timeout or 0.0
+        return found
+
+
+class Jumping(asyncio.SelectorEventLoop):
+    """Waits for nobody: the clock goes to when the next thing is due."""
+
+    def __init__(self) -> None:
+        self._jump = _Jump()
+        super().__init__(self._jump)
+
+    def time(self) -> float:
+        return self._jump.now
+
+
+def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    with asyncio.Runner(loop_factory=Jumping) as runner:
+        return runner.run(work())
+
+
+class Script:
+    """An API server. `lists` and `watches`: what each question gets in turn, an error or an answer; the last one
+    stands. Events are (seconds, event)."""
+
+    def __init__(self, lists: list[Any], watches: list[Any]) -> None:
+        self.lists, self.watches = lists, watches
+        self.asked: list[tuple[float, str, Mapping[str, str]]] = []
+
+    def _next(self, kind: str, queue: list[Any], query: Mapping[str, str]) -> Any:
+        self.asked.append((asyncio.get_running_loop().time(), kind, dict(query)))
+        answer = queue.pop(0) if len(queue) > 1 else queue[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        assert path == "/apis/discovery.k8s.io/v1/namespaces/jupiter/endpointslices"
+        found: dict[str, Any] = self._next("list", self.lists, query or {})
+        return found
+
+    async def watch(
+        self, path: str, query: Mapping[str, str], limit_s: float, on_event: Callable[[dict[str, Any]], None]
+    ) -> None:
+        for seconds, event in self._next("watch", self.watches, query):
+            await asyncio.sleep(seconds)
+            on_event(event)
+
+
+def piece(name: str, *hosts: str, version: str = "5", **more: Any) -> dict[str, Any]:
+    """An EndpointSlice."""
+    endpoints = [{"addresses": [host], "conditions": {"ready": True}} for host in hosts]
+    return {"metadata": {"name": name, "resourceVersion": version}, "endpoints": endpoints, **more}
+
+
+def listed(*slices: dict[str, Any], version: str = "9") -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": version}, "items": list(slices)}
+
+
+def watched(script: Script, seconds: float) -> tuple[list[list[str]], SliceWatch]:
+    """The addresses posted while a watch runs so long, and the watch."""
+    posted: list[list[str]] = []
+
+    def post(found: SeedsFound) -> None:
+        assert {hint.found_by for hint in found.hints} == {"kube"}
+        posted.append([hint.address for hint in found.hints])
+
+    async def work() -> SliceWatch:
+        watch = SliceWatch(script, PLACE, 7421, post, Random(1))
+        watch.on_resolved(False)
+        await asyncio.sleep(seconds)
+        watch_slices = dict(watch.slices)
+        watch.stop()
+        watch.slices = watch_slices
+        return watch
+
+    return posted, run(work)
+
+
+FOR_EVER = [(1e6, {})]
+
+
+def test_a_list_then_a_watch_from_its_version_tell_who_is_there_and_who_comes():
+    new = {"type": "MODIFIED", "object": piece("a", "10.0.0.1", "10.0.0.3", version="12")}
+    script = Script([listed(piece("a", "10.0.0.1"), piece("b", "10.0.0.2"))], [[(5.0, new), (1e6, {})]])
+    posted, _ = watched(script, 20.0)
+    assert posted == [["10.0.0.1:7421", "10.0.0.2:7421"], ["10.0.0.3:7421"]]
+    kinds = [(kind, query.get("resourceVersion")) for _, kind, query in script.asked]
+    assert kinds == [("list", "0"), ("watch", "9")]
+    for _, _, query in script.asked:
+        assert query["labelSelector"] == "kubernetes.io/service-name=jupiter-agents"
+
+
+def test_a_watch_that_the_server_ends_goes_on_from_the_last_version_without_a_list():
+    mark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "40"}}}
+    script = Script([listed()], [[(200.0, mark)], FOR_EVER])
+    watched(script, 300.0)
+    assert [(kind, query.get("resourceVersion")) for _, kind, query in script.asked] == [
+        ("list", "0"), ("watch", "9"), ("watch", "40"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "gone", [KubeError(410, "too old"), [(0.0, {"type": "ERROR", "object": {"code": 410, "message": "too old"}})]]
+)
+def test_a_version_the_server_has_forgotten_is_a_reason_to_list_anew_and_not_from_its_cache(gone):
+    script = Script([listed(piece("a", "10.0.0.1")), listed(piece("a", "10.0.0.2"), version="77")], [gone, FOR_EVER])
+    posted, watch = watched(script, 20.0)
+    assert posted == [["10.0.0.1:7421"], ["10.0.0.2:7421"]]
+    assert [(kind, query.get("resourceVersion")) for _, kind, query in script.asked] == [
+        ("list", "0"), ("watch", "9"), ("list", None), ("watch", "77"),
+    ]  # fmt: skip
+    assert watch.counters["kube_relisted"] == 1
+    assert not watch.counters["kube_failed"]
+
+
+def test_what_fails_is_tried_again_at_growing_intervals_and_said_once(caplog):
+    script = Script([KubeError(403, "403: endpointslices is forbidden")], [FOR_EVER])
+    posted, watch = watched(script, 120.0)
+    times = [when for when, _, _ in script.asked]
+    pauses = [b - a for a, b in itertools.pairwise(times)]
+    assert pauses[0] < 0.75
+    assert pauses[-1] > 10.0
+    assert all(pause <= 1.5 * BACK_OFF_S[1] for pause in pauses)
+    assert posted == []
+    assert watch.counters["kube_failed"] == len(times)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the API server does not tell who is behind jupiter-agents: 403: endpointslices is forbidden; "
+        "the pod's account needs list and watch of endpointslices"
+    ]
+
+
+def test_a_server_that_is_away_for_a_moment_costs_no_list():
+    script = Script([listed()], [KubeError(0, "no answer in time"), FOR_EVER])
+    watched(script, 20.0)
+    assert [kind for _, kind, _ in script.asked] == ["list", "watch", "watch"]
+
+
+def test_a_server_that_ends_every_watch_at_once_is_not_asked_more_than_once_a_second():
+    script = Script([listed()], [[]])
+    watched(script, 60.0)
+    assert len(script.asked) <= 62
+
+
+def test_what_is_known_is_said_again_before_the_machine_forgets_it():
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    posted, _ = watched(script, 200.0)
+    assert len(posted) > 200.0 / LASTS_S["kube"] + 1
+
+
+def test_who_is_gone_is_not_said_again():
+    gone = {"type": "DELETED", "object": piece("a", version="11")}
+    script = Script([listed(piece("a", "10.0.0.1"), piece("b", "10.0.0.2"))], [[(1.0, gone), (1e6, {})]])
+    posted, _ = watched(script, 100.0)
+    assert posted[-1] == ["10.0.0.2:7421"]
+
+
+def test_of_very_many_a_sample_is_told_each_time_another():
+    hosts = [f"10.0.{k // 250}.{k % 250 + 1}" for k in range(500)]
+    script = Script([listed(*(piece(f"s{k}", *hosts[k : k + 100]) for k in range(0, 500, 100)))], [FOR_EVER])
+    posted, _ = watched(script, 65.0)
+    assert [len(each) for each in posted] == [MOST] * 3
+    assert set(posted[0]) != set(posted[1])
+
+
+def test_who_is_not_ready_can_be_called_and_who_is_leaving_cannot():
+    found = piece("a", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+    found["endpoints"][1]["conditions"] = {"ready": False}
+    found["endpoints"][2]["conditions"] = {"ready": True, "terminating": True}
+    assert addresses(found, 7421) == ("10.0.0.1:7421", "10.0.0.2:7421")
+
+
+def test_the_port_is_the_one_of_agents_and_an_ipv6_address_has_brackets():
+    ports = [{"name": "join", "port": 7422}, {"name": "agent", "port": 9000}]
+    assert addresses(piece("a", "fd00::1", ports=ports), 7421) == ("[fd00::1]:9000",)
+    assert addresses(piece("a", "10.0.0.1", ports=[{"name": "other", "port": 1}]), 7421) == ("10.0.0.1:7421",)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {}, {"endpoints": None}, {"endpoints": [3, None, {"addresses": "10.0.0.1"}, {"addresses": [3]}]},
+        {"endpoints": [{"addresses": ["name.example"], "conditions": 3}], "ports": [{"name": "agent", "port": "x"}]},
+        {"ports": 7, "endpoints": {"addresses": ["10.0.0.1"]}},
+    ],
+)  # fmt: skip
+def test_what_is_no_endpointslice_has_no_addresses(found):
+    assert addresses(found, 7421) == ()
+
+
+@pytest.mark.parametrize("event", [{}, {"type": "ADDED"}, {"type": "ADDED", "object": 3}])
+def test_an_event_that_makes_no_sense_ends_the_watch_and_nothing_else(event):
+    script = Script([listed(piece("a", "10.0.0.1"))], [[(0.0, event)], FOR_EVER])
+    posted, watch = watched(script, 10.0)
+    assert posted == [["10.0.0.1:7421"]]
+    assert watch.counters["kube_failed"] == 1
+    assert watch.slices == {"a": ("10.0.0.1:7421",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("jupiter-agents:7421", ("ours", "jupiter-agents")),
+        ("jupiter-agents.ours:7421", ("ours", "jupiter-agents")),
+        ("jupiter-agents.other.svc:7421", ("other", "jupiter-agents")),
+        ("jupiter-agents.other.svc.cluster.local:7421", ("other", "jupiter-agents")),
+        ("node.example:7421", None),
+        ("a.b.example.com:7421", None),
+        ("10.0.0.1:7421", None),
+        ("[fd00::1]:7421", None),
+        ("nonsense", None),
+    ],
+)
+def test_a_name_is_a_services_when_dns_in_a_cluster_would_take_it_for_one(name, place):
+    assert service_of(name, "ours") == place
+
+
+# --- with DNS beside it ---
+
+
+def names(script: Script, folder: Path, posted: list[Any]) -> KubeNames:
+    (folder / "token").write_text("t")
+    (folder / "namespace").write_text("jupiter\n")
+    account = Account.of_pod({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, folder)
+    assert account is not None
+    assert (account.port, account.namespace) == (443, "jupiter")
+    return KubeNames(account, posted.append, script)
+
+
+def test_where_dns_answers_the_api_server_is_never_asked(tmp_path):
+    script = Script([listed()], [FOR_EVER])
+
+    async def work() -> None:
+        kube = names(script, tmp_path, [])
+        for _ in range(30):
+            assert kube.look_up("jupiter-agents:7421")
+            kube.on_resolved("jupiter-agents:7421", True)
+            await asyncio.sleep(9.0)
+        kube.close()
+
+    run(work)
+    assert script.asked == []
+
+
+def test_a_resolver_that_keeps_one_waiting_is_not_waited_for_and_asked_seldom_then(tmp_path):
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    posted: list[Any] = []
+    resolver: list[float] = []
+
+    async def work() -> None:
+        kube = names(script, tmp_path, posted)
+        for _ in range(40):
+            if kube.look_up("jupiter-agents:7421"):
+                resolver.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(9.0)
+        kube.close()
+
+    run(work)
+    assert script.asked[0][0] == PATIENCE_S
+    assert len(resolver) <= 5
+    assert len(posted) >= 360 / LASTS_S["kube"]
+
+
+def test_the_watch_ends_when_dns_comes_up(tmp_path):
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    posted: list[Any] = []
+
+    async def work() -> int:
+        kube = names(script, tmp_path, posted)
+        kube.look_up("jupiter-agents:7421")
+        kube.on_resolved("jupiter-agents:7421", False)
+        await asyncio.sleep(10.0)
+        kube.on_resolved("jupiter-agents:7421", True)
+        before = len(posted)
+        await asyncio.sleep(100.0)
+        return before
+
+    assert run(work) == len(posted) == 1
+
+
+def test_outside_of_pods_there_is_no_account(tmp_path):
+    assert Account.of_pod({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, tmp_path) is None  # no token is mounted
+    (tmp_path / "token").write_text("t")
+    assert Account.of_pod({}, tmp_path) is None
+    assert Account.of_pod({"KUBERNETES_SERVICE_HOST": "h", "KUBERNETES_SERVICE_PORT": "x"}, tmp_path) is None
