@@ -6,10 +6,10 @@ import hashlib
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from jupiter_agent.core.ids import is_item_name
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
@@ -56,6 +56,8 @@ class Done(Struct, array_like=True, tag="done"):
     run: int
     seconds: float
     outputs: list[tuple[list[str], str, bytes | None, int, int]]
+    cpu_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    peak_bytes: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
 
 
 class Failed(Struct, array_like=True, tag="failed"):

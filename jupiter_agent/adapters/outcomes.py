@@ -59,7 +59,7 @@ class Outcomes:
             task.add_done_callback(self._storing.discard)
         else:
             objects = [(children, inline(name, data or b"")) for children, name, data, _, _ in answer.outputs]
-            self.post(RunDone(answer.run, objects, answer.seconds))
+            self.post(RunDone(answer.run, objects, answer.seconds, answer.cpu_s, answer.peak_bytes))
 
     def discard(self, answer: Done) -> None:
         """These outputs were given before."""
@@ -90,4 +90,4 @@ class Outcomes:
         except FOREIGN as error:
             self.failed(answer.run, ("exit", f"an output could not be stored: {error}"))
             return
-        self.post(RunDone(answer.run, objects, answer.seconds))
+        self.post(RunDone(answer.run, objects, answer.seconds, answer.cpu_s, answer.peak_bytes))

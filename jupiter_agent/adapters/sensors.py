@@ -53,9 +53,9 @@ class Sensors:
         self._slow_at = float("-inf")
 
     def read(self, now: float) -> dict[str, Any]:
-        """cpus (a quota may make it no whole number), speed (index), load (busy cores), queue_length (processes that run
-        or wait for a core), steal (share of the time that the hypervisor kept), memory and its used share, disk, rates
-        of the network, GPUs, labels."""
+        """cpus (a quota may make it no whole number), speed (index), load (busy cores), queue_length (who runs or waits
+        for a core), steal (share of the time that the hypervisor kept), memory and its used share, disk, rates of the
+        network, GPUs, labels."""
         if now - self._slow_at >= SLOW_S:
             self._slow, self._slow_at = self._look_slowly(), now
         memory = machine.memory_used(self._slow["memory_bytes"], self._root)

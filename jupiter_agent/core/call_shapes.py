@@ -94,6 +94,12 @@ class RunRow(Struct, frozen=True):
     finish: float
     bytes_in: Place
     bytes_out: Place
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: Place = 0
+    load: float = 0.0
+    edges_in: dict[Text, tuple[Place, float, float]] = {}
+    edges_out: dict[Text, Place] = {}
 
 
 class Runs(Struct, frozen=True):

@@ -129,6 +129,8 @@ class RunDone(Event, frozen=True):
     run: int
     outputs: list[tuple[list[str], Obj]]
     seconds: float
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
 
 
 class RunFailed(Event, frozen=True):

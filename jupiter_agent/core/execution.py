@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from math import inf
 
-from jupiter_agent.core.counters import Counters, Run
+from jupiter_agent.core.counters import Counters, Run, run_of
 from jupiter_agent.core.effects import Effect, Notice, Send, StopTask
 from jupiter_agent.core.events import Produced, RunDone, RunFailed
 from jupiter_agent.core.ids import HOME
@@ -180,6 +180,7 @@ class Execution:
         for parcel in freed:
             self._transfers.release(parcel.objects, now)
         self.letters.free(item)
+        self.counters.free(item)
         self._queue.drop_item(self._job.id, item)
         self._fetching = [attempt for attempt in self._fetching if attempt.item != item]
         self._retries = [(due, attempt) for due, attempt in self._retries if attempt.item != item]
@@ -206,6 +207,7 @@ class Execution:
         join = self.home_join if parcel.dst == HOME else self._joins[parcel.dst]
         if not join.add(parcel):
             return self._transfers.also_at(parcel.objects, src, now)
+        self.counters.came(parcel, now)
         effects = self._transfers.keep(parcel.objects, src, now, durable=parcel.dst == HOME)
         if parcel.dst == HOME:
             self.arrived_home.append(parcel.item)
@@ -243,7 +245,7 @@ class Execution:
                 attempt.tries = self._job.tasks[attempt.task].retries
                 effects += self.on_run_failed(attempt, RunFailed(0, "transfer", why), now)
                 continue
-            if not all(map(self._transfers.has, objects)):
+            if not self.counters.arrived(attempt, self._transfers.has, now):
                 self._fetching.append(attempt)
                 continue
             fired.add(attempt.projection)
@@ -275,10 +277,8 @@ class Execution:
         if error := beyond_a_message(event.outputs):
             self._transfers.discard([obj for _, obj in event.outputs], now)
             return self.on_run_failed(attempt, RunFailed(event.run, "contract", error), now)
-        bytes_in = sum(obj.size for parcel in attempt.parcels for obj in parcel.objects)
-        bytes_out = sum(obj.size for _, obj in event.outputs)
-        times = (attempt.entered, attempt.started, now)
-        self.counters.done(Run(attempt.item, attempt.task, *times, bytes_in, bytes_out), event.seconds, now)
+        run = run_of(attempt, event, self._job.dag.out_edges(attempt.task), now, self._queue.load)
+        self.counters.done(run, event.seconds, now)
         told = announcement((self._job.id, attempt.task, attempt.item), attempt.watchers, over=True)
         effects = self._complete(attempt, event.outputs, now) + self._stop_moved()
         return [*effects, *told] if attempt.strikes else effects

@@ -93,13 +93,16 @@ def _runs(control: Control, src: str, call: Call, now: float) -> list[Effect]:
 
 
 def own_runs(control: Control, local: Any) -> list[Row]:
-    """item, task, node, enter, execute, finish (wall seconds), bytes in and out of each run here."""
+    """item, task, node, enter, execute, finish (wall seconds), bytes in and out of each run here; what it used, and
+    per edge the bytes, and for those in when they began to come and when they were here."""
     node, wall = control.around.name(control.around.me), control.around.wall
     return [
         {
             "item": run.item, "task": run.task, "node": node,
             "enter": wall(run.enter), "execute": wall(run.execute), "finish": wall(run.finish),
-            "bytes_in": run.bytes_in, "bytes_out": run.bytes_out,
+            "bytes_in": run.bytes_in, "bytes_out": run.bytes_out, "seconds": run.seconds, "cpu_s": run.cpu_s,
+            "peak_bytes": run.peak_bytes, "load": run.load, "edges_out": run.edges_out,
+            "edges_in": {src: [size, wall(began), wall(ended)] for src, (size, began, ended) in run.edges_in.items()},
         }
         for run in local.execution.counters.runs
     ]  # fmt: skip

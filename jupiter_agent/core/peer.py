@@ -232,6 +232,7 @@ class Peer:
         self._wall_offset_s = event.wall_offset_s
         was, full = bool(self._announcer.resources.get("full")), bool(event.values.get("full"))
         self._announcer.resources = event.values
+        self.queue.load = self.published.queue_length(event.values)
         self._publish(now)
         if was == full:
             return []

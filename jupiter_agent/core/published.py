@@ -61,6 +61,11 @@ class Published:
         found = self._get(node, "resources", Shown)
         return Profile() if found is None else found
 
+    def queue_length(self, values: dict[str, Any]) -> float:
+        """Of a reading of this very node."""
+        found = self._converted(values, Shown)
+        return found.queue_length if found else 0.0
+
     def resources(self, node: str) -> dict[str, Any]:
         """The same as published, to show; empty when it makes no sense."""
         value = self._board.get(node, "resources")

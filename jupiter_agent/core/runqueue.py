@@ -23,11 +23,14 @@ class Attempt:
     """One run of (task, item) on one agreeing set. `projection` is the value of the stamps its outputs must carry."""
 
     __slots__ = (
+        "beside",
+        "came",
         "entered",
         "id",
         "inputs",
         "item",
         "job",
+        "load",
         "parcels",
         "projection",
         "stamps",
@@ -52,6 +55,10 @@ class Attempt:
         """nodes to be told when it starts, if it has strikes"""
         self.entered = self.started = 0.0
         """when it joined the queue, and when its process got it"""
+        self.came: dict[str, tuple[float, float]] = {}
+        """parent -> when its bytes began to come, and when all were here"""
+        self.load, self.beside = 0.0, 0
+        """when it started: length of this node's run queue as measured, and other attempts that ran here"""
 
 
 class _Lane:
@@ -76,6 +83,8 @@ class RunQueue:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        self.load = 0.0
+        """processes that run or wait for a core on this node, as the sensors last said"""
         self.running: dict[int, Attempt] = {}
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._last_id = 0
@@ -102,6 +111,7 @@ class RunQueue:
             self._last_id += 1
             attempt.id = self._last_id
             lane.running += 1
+            attempt.load, attempt.beside = self.load, len(self.running)
             self.running[attempt.id] = attempt
             self._served[attempt.job] = attempt.id
             yield attempt

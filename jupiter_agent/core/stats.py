@@ -28,6 +28,21 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
     return {**quantiles, "max": ordered[-1], "mean": sum(ordered) / len(ordered)}
 
 
+def _edges(runs: list[Row]) -> list[Row]:
+    """Per edge that the runs of one task had: bytes, and for those in how long they took to come."""
+    found: dict[tuple[str, str], Row] = {}
+    for run in runs:
+        ins, outs = run.get("edges_in") or {}, run.get("edges_out") or {}
+        for (src, dst), size, seconds in [
+            *(((src, run["task"]), size, ended - began) for src, (size, began, ended) in ins.items()),
+            *(((run["task"], dst), size, None) for dst, size in outs.items()),
+        ]:
+            row = found.setdefault((src, dst), {"src": src, "dst": dst, "bytes": 0, "transfer": []})
+            row["bytes"] += size
+            row["transfer"] += [] if seconds is None else [seconds]
+    return [{**row, "transfer": spread(row["transfer"])} for row in found.values()]
+
+
 def statistics(home: Home, name: Callable[[str], str], runs: list[Row]) -> Row:
     """The body of `stats`: items, tasks, and the runs themselves, in order of their start."""
     job = home.job
@@ -46,8 +61,11 @@ def statistics(home: Home, name: Callable[[str], str], runs: list[Row]) -> Row:
                 "restarts": sum(row[6] for row in rows),
                 "seconds": spread([run["finish"] - run["execute"] for run in mine]),
                 "waiting": spread([run["execute"] - run["enter"] for run in mine]),
+                "cpu": spread([run.get("cpu_s", 0.0) for run in mine]),
+                "peak_bytes": max((run.get("peak_bytes", 0) for run in mine), default=0),
                 "bytes_in": sum(run["bytes_in"] for run in mine),
                 "bytes_out": sum(run["bytes_out"] for run in mine),
+                "edges": _edges(mine),
             }
         )
     ordered = sorted(runs, key=lambda run: (run["execute"], run["item"], run["task"]))

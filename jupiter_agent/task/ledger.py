@@ -27,6 +27,7 @@ from _thread import get_ident
 from collections import deque
 
 from jupiter_agent.task.bystanders import Bystanders
+from jupiter_agent.task.meter import cpu_s, peak_bytes
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Run:
         self.objects = out.outputs(number)
         self.number_in = 0
         self.began = self.ended = self.touched = 0.0
-        self.began_boot = 0.0
+        self.began_boot = self.cpu_s = 0.0
         """when it began, in seconds since boot"""
         self.due = 0.0
         """done, and to be answered at this time unless something is closed meanwhile"""
@@ -185,6 +186,7 @@ class Ledger:
     def _begin(self, run: Run) -> None:
         if not self._held:
             self._others.settled()
+        run.cpu_s = -cpu_s()
         run.began, run.began_boot = time.perf_counter(), time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def on_done(self) -> None:
@@ -270,7 +272,9 @@ class Ledger:
             self._last = None
         self._calm += self._restless
         self._in.release(run.number_in, run.names)
-        self._send(["done", run.number, max(0.0, run.ended - run.began), run.outputs])
+        self._send(
+            ["done", run.number, max(0.0, run.ended - run.began), run.outputs, max(0.0, run.cpu_s), peak_bytes()]
+        )
 
     # --- being done ----------------------------------------------------------------------------------------------
 
@@ -285,6 +289,7 @@ class Ledger:
         if run.undone:
             return
         now = run.ended = time.perf_counter()
+        run.cpu_s += cpu_s() if run.began else 0.0
         others = self._others.present()
         self._restless = others and (self._calm < CALM or bool(self._others.at_work(excused=len(self._held))[0]))
         run.due = now + QUIET_S if self._restless or self._out.open_names() else now

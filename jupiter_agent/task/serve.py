@@ -2,7 +2,7 @@
 
 The agent sends the setup, a map (see main.py), and then per run [run, item, [[key, name, data or None, path], ...]].
 The process answers ["ready"], or ["broken", kind, error] when the script does not load (it then ends), and per run
-["done", run, seconds, outputs] or ["failed", run, kind, error].
+["done", run, seconds, outputs, CPU seconds, peak bytes] or ["failed", run, kind, error].
 
 What one run is depends on the contract; v5 tasks, which ask for their files themselves, have a loop of their own
 (v5.py).
@@ -17,6 +17,7 @@ import time
 from jupiter_agent.task.errors import ContractError, RunError, last_line, print_trace
 from jupiter_agent.task.frames import Pipe
 from jupiter_agent.task.harden import end_group
+from jupiter_agent.task.meter import Meter
 
 TYPE_CHECKING = False  # importing `typing` would cost 12 ms
 if TYPE_CHECKING:
@@ -134,22 +135,23 @@ class _Server:
         self._slot(0)
 
     def _slot(self, slot: int) -> None:
-        scratch = os.path.join(self._setup["work"], str(slot))
+        scratch, meter = os.path.join(self._setup["work"], str(slot)), Meter(self._setup["parallel"] == 1)
         while True:
             with self._read_lock:
                 request = self._pipe.read()
             if request is None:
                 end_group()
-            answer = self._attempt(request, scratch)
+            answer = self._attempt(request, scratch, meter)
             with self._write_lock:
                 self._pipe.write(answer)
             self._clean(scratch)
 
-    def _attempt(self, request: Any, scratch: str) -> list[Any]:
+    def _attempt(self, request: Any, scratch: str, meter: Meter) -> list[Any]:
         run, item, entries = request
         try:
+            meter.begin()
             seconds, outputs = self._work(run, item, entries, scratch)
-            return ["done", run, seconds, outputs]
+            return ["done", run, seconds, outputs, *meter.used()]
         except SystemExit as stop:
             leave(exit_code(stop))
             raise

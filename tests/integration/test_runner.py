@@ -211,7 +211,7 @@ def test_a_task_sees_a_clean_environment(tmp_path: Path, monkeypatch: pytest.Mon
             "PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HOME", "TMPDIR", "OMP_NUM_THREADS",
             "JUPITER_JOB", "JUPITER_TASK", "JUPITER_APP", "JUPITER_PROCESS", "LC_CTYPE",
         }  # fmt: skip
-        assert len(got["fds"]) <= 6  # three standard ones, socket, lifeline, the listing itself
+        assert len(got["fds"]) <= 8  # three standard ones, socket, lifeline, two of the meter, the listing itself
         assert got["stdin"] == "/dev/null"
         assert got["privs"]
         assert got["leader"]

@@ -116,7 +116,7 @@ def test_a_file_written_twice_is_one_output_with_its_last_content(task: Task) ->
     task.write("a")
     (task.pathout / "t_x_a").write_bytes(b"longer than before")
     task.queue.task_done()
-    [(_, _, _, [(_, name, data, _, _)])] = task.said
+    [(_, _, _, [(_, name, data, _, _)], *_)] = task.said
     assert (name, data) == ("a", b"longer than before")
 
 
