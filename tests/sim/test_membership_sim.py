@@ -91,6 +91,18 @@ def test_a_late_joiner_is_seen_by_all_within_a_second():
     assert agreed_within(cluster, 1.0) is not None
 
 
+def test_one_cut_off_right_after_it_was_admitted_becomes_a_member_when_it_is_back():
+    """Longer than its sponsor keeps the place of a guest: by then nobody knows its key."""
+    cluster = booted(5)
+    node = add_member(cluster, "late", ["n0", "n1"])
+    assert cluster.run_until(lambda: node.machine.joined, 5.0, every_s=0.001) is not None
+    cluster.partition(["late"])
+    cluster.run(90.0)
+    assert not any(node.seat.peer in other.machine.alive() for other in cluster.running() if other is not node)
+    cluster.heal()
+    assert agreed_within(cluster, 30.0) is not None
+
+
 @pytest.mark.parametrize("count", [2, 3, 5, 24])
 def test_a_killed_node_is_dead_everywhere_within_four_seconds(count):
     cluster = booted(count)

@@ -46,6 +46,9 @@ STRAY_S = 30.0
 
 REFERRED = 4
 """So many addresses are taken from one who cannot let us in"""
+LONELY_S = 10.0
+"""Without any session for so long a member knocks at its seeds' doors again, alive or not: who was cut off right after
+it was admitted is known to nobody, and all refuse its key"""
 INTRODUCE_S = 0.15
 """for our record to reach everybody from the sponsor before others are called"""
 
@@ -62,6 +65,8 @@ class Joiner:
         self._started = False
         self._asking = ""
         self._refusal = ""
+        self._company_at = now
+        """when there was last a session"""
 
     def add_seed(self, hint: Hint, now: float) -> None:
         record = self._context.view.record
@@ -79,6 +84,8 @@ class Joiner:
         context = self._context
         if not self._started:
             self._start(now)
+        if context.sessions:
+            self._company_at = now
         if now >= self.seeds.due:
             for effect in self.seeds.begin_round(now):
                 context.emit(effect)
@@ -115,10 +122,12 @@ class Joiner:
         context.joined = True
 
     def _try_next(self) -> None:
-        """Ask one seed that is not alive in our view; its failure brings the next at once."""
+        """Ask one seed that is not alive in our view, or any if we have no session at all; its failure brings the next
+        at once."""
         view = self._context.view
-        alive = {member.record.address for member in view.members.values() if member.present}
-        seed = None if self._asking else self.seeds.next(alive, view.rings)
+        lonely = view.clock.now - self._company_at > LONELY_S
+        alive = {member.record.address for member in view.members.values() if member.present and not lonely}
+        seed = None if self._asking else self.seeds.next(alive, () if lonely else view.rings)
         if seed is not None:
             self._asking = seed.address
             trust = self._context.trust
