@@ -54,6 +54,11 @@ class Stream:
         return number <= self._reached and number not in self._lacking.values()
 
     @property
+    def upto(self) -> int:
+        """It has no later change than this."""
+        return self._reached
+
+    @property
     def idle(self) -> bool:
         """All that was to be sent is confirmed."""
         return self.whole and self._flight is None and not self._fresh and not self._lacking

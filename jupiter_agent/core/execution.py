@@ -171,6 +171,12 @@ class Execution:
         for item in [item for item, number in self._numbers.items() if number in self.finished]:
             self._free(item, now)
 
+    def on_over(self, item: str, numbers: list[Number], now: float) -> None:
+        """The same for one item that is over under these numbers."""
+        self.finished.include(numbers)
+        if item in self._numbers and self._numbers[item] in self.finished:
+            self._free(item, now)
+
     def _free(self, item: str, now: float) -> None:
         self._numbers.pop(item, None)
         freed = self.outbox.free(item)
@@ -182,8 +188,10 @@ class Execution:
         self.letters.free(item)
         self.counters.free(item)
         self._queue.drop_item(self._job.id, item)
-        self._fetching = [attempt for attempt in self._fetching if attempt.item != item]
-        self._retries = [(due, attempt) for due, attempt in self._retries if attempt.item != item]
+        if self._fetching:
+            self._fetching = [attempt for attempt in self._fetching if attempt.item != item]
+        if self._retries:
+            self._retries = [(due, attempt) for due, attempt in self._retries if attempt.item != item]
         for task in self._joins:
             self._fired.pop((task, item), None)
 

@@ -22,16 +22,7 @@ from jupiter_agent.core.ids import HOME, is_item_name
 from jupiter_agent.core.intake import Item, Parts
 from jupiter_agent.core.intervals import Number
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import (
-    Copied,
-    HomeKnown,
-    ItemFailed,
-    JobOver,
-    Obj,
-    Parcel,
-    TaskReport,
-    clipped,
-)
+from jupiter_agent.core.messages.jobs import Copied, HomeKnown, ItemFailed, JobOver, Obj, Parcel, TaskReport, clipped
 from jupiter_agent.core.remembered import Remembered
 from jupiter_agent.core.strikes import poison_letter
 from jupiter_agent.core.surroundings import Surroundings
@@ -94,7 +85,7 @@ class Home(Remembered):
         """No more items. An item that lacks a part for some entry goes on without (that entry gets a token)."""
         if not self.intake.open:
             return []
-        self.intake.open = False
+        self.intake.close()
         return [*self._record("close", None, now), *self._admit(now), *self._end_if_over(now)]
 
     def _admit(self, now: float) -> list[Effect]:
@@ -105,27 +96,31 @@ class Home(Remembered):
 
     def on_arrived(self, items: list[str], now: float) -> list[Effect]:
         """Parcels reached home for these items: commit what is complete and here."""
-        self._arrived.update(items)
-        return self.on_object(now)
+        return [effect for name in sorted(set(items)) for effect in self._try(name, now)]
 
     def on_object(self, now: float) -> list[Effect]:
-        """Try what has something at home; large results and inputs may have arrived meanwhile."""
-        effects = self._admit(now)
-        for name in sorted(self._arrived):
-            item = self.items.get(name)
-            if item is None:  # its record may still be on its way from another holder
-                continue
-            if not item.pending:
-                self._arrived.discard(name)
-                continue
-            agreeing = (parcels for _, parcels in self._execution.home_join.sets(name))
-            here = (parcels for parcels in agreeing if all(self._transfers.has(o) for p in parcels for o in p.objects))
-            if (parcels := next(here, None)) is not None:
-                self._arrived.discard(name)
-                effects += self._commit(item, parcels, now)
-            elif why := self._transfers.refuted(self._execution.home_join.objects(name)):
-                effects += self.on_failed(ItemFailed(self.job.id, name, HOME, self._around.me, 1, "transfer", why), now)
-        return effects
+        """Bytes are here that an input or a result may have lacked."""
+        self.intake.look_again()
+        return [*self._admit(now), *self.on_arrived(list(self._arrived), now)]
+
+    def _try(self, name: str, now: float) -> list[Effect]:
+        """Commit an item if it is complete; else try again when what it lacks besides parcels is here."""
+        self._arrived.discard(name)
+        item = self.items.get(name)
+        if item is None:  # its record may still be on its way from another holder
+            self._arrived.add(name)
+        if item is None or not item.pending:
+            return []
+        join, has = self._execution.home_join, self._transfers.has
+        for _, parcels in join.sets(name):
+            if all(has(obj) for parcel in parcels for obj in parcel.objects):
+                return self._commit(item, parcels, now)
+        objects = join.objects(name)
+        if why := self._transfers.refuted(objects):
+            return self.on_failed(ItemFailed(self.job.id, name, HOME, self._around.me, 1, "transfer", why), now)
+        if not all(map(has, objects)):
+            self._arrived.add(name)
+        return []
 
     def _commit(self, item: Item, parcels: list[Parcel], now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -177,11 +172,10 @@ class Home(Remembered):
     def _finish(self, name: str, now: float) -> list[Effect]:
         """FINISHED: nobody needs anything of the item any more, under whatever number."""
         item = self.items[name]
-        return [] if item.pending else self._void([item.number, *item.others], now)
+        return [] if item.pending else self._void(name, [item.number, *item.others], now)
 
-    def _void(self, numbers: list[Number], now: float) -> list[Effect]:
-        self._execution.finished.include(numbers)
-        self._execution.on_finished(now)
+    def _void(self, name: str, numbers: list[Number], now: float) -> list[Effect]:
+        self._execution.on_over(name, numbers, now)
         return self.telling.spread(now)
 
     # --- the end -----------------------------------------------------------------------------------------------
@@ -301,6 +295,7 @@ class Home(Remembered):
         safe = self.copies.safe_among(self._unsafe)
         for name in safe:
             del self._unsafe[name]
+        self.intake.look_again(safe)
         return self._admit(now) if safe else []
 
     def resume(self, now: float, patient_until: float = 0.0, source: str = "") -> list[Effect]:
@@ -368,7 +363,7 @@ class Home(Remembered):
         if mine is not None and not records.same_input(mine, theirs):
             item.others, item.number = [*item.others, item.number], self.intake.next_number()
             item.void = item.others
-            self._void(item.void, now)  # nothing of either may mix with what runs from now on
+            self._void(item.name, item.void, now)  # nothing of either may mix with what runs from now on
         effects = self._hold(records.kept(item), "", now)
         if mine is not None:
             self._transfers.release(records.kept(mine), now)

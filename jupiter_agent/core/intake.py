@@ -46,6 +46,8 @@ class Intake:
         self._bytes: dict[str, int] = {}
         self._job = job
         self._waiting: deque[str] = deque()
+        self._blocked: dict[str, None] = {}
+        """of those that wait: they lack a part, bytes, or a copy of their record"""
         self._last_number = 0
         self._sent: dict[str, set[str]] = {}
         self._unsent: dict[str, None] = {}
@@ -54,7 +56,7 @@ class Intake:
 
     @property
     def idle(self) -> bool:
-        return not self.admitted and not self._waiting
+        return not self.admitted and not self._waiting and not self._blocked
 
     # --- naming ------------------------------------------------------------------------------------------------
 
@@ -141,6 +143,7 @@ class Intake:
             item = self._make(name, wall)
         for entry, objects in parts.items():
             item.parts.setdefault(entry, []).extend(objects)
+        self.look_again([name])
         return item
 
     def came_from(self, node: str, task: str, objects: list[Obj]) -> None:
@@ -164,6 +167,7 @@ class Intake:
             item = self._produced(next(candidates), wall)
         item.parts.setdefault(child, []).append(obj)
         item.sealed = self._has_all(item)
+        self.look_again([item.name])
         self._seal_at[item.name] = inf if item.sealed else now + SEAL_S
         return item
 
@@ -212,13 +216,12 @@ class Intake:
 
     def leaving(self, ready: Callable[[Item], bool] = lambda item: True) -> list[Parcel]:
         """Parcels of the items that may enter now, and of those that got a part since; of those that are `ready`."""
-        later = []
         while self._waiting and self._has_place:
             item = self.items[self._waiting.popleft()]
-            if not item.pending:
+            if not item.pending or item.name in self.admitted:
                 continue
             if not ready(item) or (self.open and not (item.produced or item.sealed or self._has_all(item))):
-                later.append(item.name)
+                self._blocked[item.name] = None
                 continue
             item.state = "running"
             self.admitted.add(item.name)
@@ -226,9 +229,17 @@ class Intake:
             self.open_bytes += size
             self._sent[item.name] = set()
             self._unsent[item.name] = None
-        self._waiting.extendleft(reversed(later))
+        if not self._unsent:
+            return []
         items = [item for item in map(self.items.__getitem__, self._unsent) if ready(item)]
         return [parcel for item in items for parcel in self._parcels(item)]
+
+    def look_again(self, names: list[str] | None = None) -> None:
+        """These, or all, may have now what they lacked: they come first among those that wait."""
+        found = list(self._blocked) if names is None else [name for name in names if name in self._blocked]
+        for name in found:
+            del self._blocked[name]
+        self._waiting.extendleft(reversed(found))
 
     def _parcels(self, item: Item) -> list[Parcel]:
         """What can leave of an item: parts, and tokens for the others once no more parts will come."""
@@ -270,6 +281,7 @@ class Intake:
         for name, at in list(self._seal_at.items()):
             if at <= now:
                 self.items[name].sealed = True
+                self.look_again([name])
                 del self._seal_at[name]
 
     def next_seal(self) -> float:
@@ -283,6 +295,12 @@ class Intake:
         self._sent.pop(item.name, None)
         self._unsent.pop(item.name, None)
         self._seal_at.pop(item.name, None)
+        self._blocked.pop(item.name, None)
+
+    def close(self) -> None:
+        """No more items, and no more parts of those that are here."""
+        self.open = False
+        self.look_again()
 
     def stop(self) -> None:
         """The job is over: nothing waits or leaves any more."""
@@ -290,6 +308,7 @@ class Intake:
         for item in list(self.items.open()):
             self.over(item)
         self._waiting.clear()
+        self._blocked.clear()
 
     def check(self) -> None:
         """Raise when more items are open than allowed, or an open one is over."""

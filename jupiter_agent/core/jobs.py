@@ -158,8 +158,8 @@ class Jobs:
             if arrived:
                 effects += local.home.on_arrived(arrived, now)
             effects += local.home.on_mapped(now)
-            if local.next_deadline() < inf:
-                self._awake.setdefault(local.job.id, local)
+            if local.job.id not in self._awake and local.next_deadline() < inf:
+                self._awake[local.job.id] = local
         return effects
 
     def on_members(self, now: float) -> list[Effect]:

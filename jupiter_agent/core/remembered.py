@@ -59,6 +59,7 @@ class Remembered:
     def _record_item(self, item: Item, now: float, fresh: dict[bytes, bytes] | None = None) -> list[Effect]:
         """The same for an item. `fresh`: bytes of results that travel with the copy."""
         self.copies.add(records.item_entry(item, fresh), now)
+        self._unsafe.pop(item.name, None)  # in the order of the numbers
         if not self.copies.safe(self.copies.last):
             self._unsafe[item.name] = self.copies.last
         return [self._append("item", item)]

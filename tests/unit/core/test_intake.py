@@ -64,7 +64,7 @@ def test_a_put_item_waits_until_every_entry_has_its_part_and_goes_on_without_whe
     here = intake(TWO)
     put(here, small(b"1", "i"), task="a")
     assert here.leaving() == []
-    here.open = False
+    here.close()
     assert brought(here.leaving()) == [("i", "a", ["i"]), ("i", "b", [])]
 
 
