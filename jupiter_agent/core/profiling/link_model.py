@@ -1,0 +1,274 @@
+"""How long bytes take on one directed link: a constrained quadratic, with the rounds that a window needs to open.
+
+    l(f) = one way + p + q f + r f^2 + s rtt g(f)        p, q, r, s >= 0: never negative, never falling
+
+`p` is the fixed cost of fetching an object, beyond one round trip to ask for it; `q` seconds per byte, `r` the
+quadratic term of DRUPE. Differs: `g(f)` counts the doublings of the sender's window from `FIRST_BYTES` to f, or to
+what the path holds (rtt / q). TCP makes the start of every transfer concave, which no quadratic with p, q, r >= 0 can
+follow: 1 MB over 100 Mbit/s and 150 ms takes 0.8 s, of which 0.08 s are bytes (m). What does not leave by itself but
+inside a message has no fetching.
+
+The fit is least squares on relative errors, so that 1 kB counts as much as 50 MB, with a prior for what was never seen,
+solved with p, q, r, s >= 0 by trying the faces of the cone. Weights fade with age and with every further sample. The
+last samples themselves are kept, not their sums: `g` depends on q, so the equations are stated anew with every fit. A
+sample far off counts little; twice in a row in the same direction it is a change, and what was known before fades at
+once. The round trip is measured apart (`delays`) and enters each sample as it was then, so a change of the delay needs
+no new transfer to be known.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import combinations
+from math import exp, inf, log, log2, sqrt
+
+from msgspec import Struct
+
+from jupiter_agent.core.messages.jobs import INLINE_BYTES
+
+FIRST_BYTES = 14_480.0
+"""Ten segments: the window TCP begins with, and begins with again after a pause (RFC 6928, RFC 5681)"""
+MB = 1e6
+"""The unit of f in the equations: all terms are of one magnitude"""
+SPREAD = 0.05
+"""Relative error of a single sample on a good day"""
+FADE_SAMPLES = 24.0
+FADE_S = 600.0
+"""After so many samples, or so long, a sample counts 1/e"""
+CHANGED = 0.05
+"""What is left of the past when the link has changed"""
+FAR = 2.5
+"""So many usual errors off is far"""
+USUAL = 0.15
+"""Relative error before any sample"""
+LEAST_ERROR = 0.08
+"""Its floor as a measure of what is far"""
+PRIOR_P_S = 0.003
+PRIOR_S = 0.85
+PRIOR_Q = 1 / 12.5e6
+"""100 Mbit/s"""
+PARAMETERS = 4
+TRANSFERS, PROBES = 24, 8
+"""Samples that are kept"""
+REFIT = 4
+"""Samples that come in before what is expected of the next is computed anew"""
+ROUNDS = 4
+"""Fits until q and what the path holds agree"""
+
+
+class Shape(Struct, frozen=True, array_like=True):
+    """The model of one directed link at one time. `rtt_s`: there and back; `error`: relative, of a single transfer."""
+
+    rtt_s: float
+    p: float = 0.0
+    q: float = PRIOR_Q
+    r: float = 0.0
+    s: float = PRIOR_S
+    error: float = 1.0
+    samples: int = 0
+
+    def seconds(self, size: float) -> float:
+        """From the start of sending an object of this size to having it. Monotone, never negative."""
+        asked = self.rtt_s + self.p if size > INLINE_BYTES else 0.0
+        return self.rtt_s / 2 + asked + self.moving_s(size)
+
+    def moving_s(self, size: float) -> float:
+        """Of that what the bytes take."""
+        return self.q * size + self.r * size * size + self.s * self.rtt_s * doublings(size, self.rtt_s, self.q)
+
+    def straight(self, sizes: Sequence[float]) -> tuple[float, float, float]:
+        """(seconds, seconds per byte, seconds per byte^2) for mappers, which know quadratics only: the line with the
+        least relative errors at these sizes, and r."""
+        sums = [0.0] * 5
+        for size in sizes:
+            seconds = max(1e-9, self.seconds(size) - self.r * size * size)
+            weight = 1.0 / (seconds * seconds)
+            for i, each in enumerate((1.0, size, size * size, seconds, size * seconds)):
+                sums[i] += weight * each
+        n, f, ff, t, ft = sums
+        spread = n * ff - f * f
+        slope = (n * ft - f * t) / spread if spread > 1e-9 * n * ff else self.q
+        slope = max(0.0, slope)
+        first = (t - slope * f) / n if n else self.rtt_s / 2
+        return (first, slope, self.r) if first >= 0 else (0.0, ft / ff, self.r)
+
+
+def doublings(size: float, rtt_s: float, q: float) -> float:
+    """How often the window doubles before it holds `size`, or all that the path holds."""
+    held = min(size, rtt_s / q) if q > 0 else size
+    return log2(held / FIRST_BYTES) if held > FIRST_BYTES else 0.0
+
+
+class Sample(Struct, frozen=True, array_like=True):
+    """`size` bytes came in `seconds` after they were asked for. `fetched`: an object by its digest, not a probe.
+    `noise_s`: how far off the clock or the processor may have been."""
+
+    size: int
+    seconds: float
+    fetched: bool = True
+    noise_s: float = 0.001
+
+
+class _Taken(Struct, array_like=True):
+    """A sample with what else was so then; `weight` besides that of its age."""
+
+    sample: Sample
+    rtt_s: float
+    at: float
+    weight: float = 1.0
+
+
+class LinkModel:
+    """What was learned of one directed link. Times are given by the caller."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.at = -inf
+        """of the last sample"""
+        self.error = USUAL
+        """relative, of one transfer, as it was lately"""
+        self._transfers: deque[_Taken] = deque(maxlen=TRANSFERS)
+        self._probes: deque[_Taken] = deque(maxlen=PROBES)
+        self._off = 0
+        """samples in a row that were far off: over or, negative, under"""
+        self._new = 0
+        """samples since it was fitted"""
+        self._fitted: tuple[float, list[float]] | None = None
+        """(the prior it was found with, the solution)"""
+
+    @property
+    def transfers(self) -> int:
+        """Samples of real transfers that are still held."""
+        return len(self._transfers)
+
+    def on_sample(self, sample: Sample, rtt_s: float, now: float, usual_q: float = PRIOR_Q) -> bool:
+        """Take it in; whether it was far from what was expected. What makes no sense changes nothing."""
+        if sample.size <= 0 or not 0 < sample.seconds < 1e6 or not 0 <= rtt_s < 1e6:
+            return False
+        p, q, r, s = self._fitted[1] if self._fitted and self._new < REFIT else self._solution(usual_q)
+        expected = rtt_s + p * sample.fetched + Shape(rtt_s, p, q, r, s).moving_s(sample.size)
+        off = log(sample.seconds / max(expected, 1e-9))
+        allowed = FAR * max(LEAST_ERROR, self.error) + FAR * sample.noise_s / sample.seconds
+        far = self.count > 0 and abs(off) > allowed
+        self._off = (max(0, self._off) + 1 if off > 0 else min(0, self._off) - 1) if far else 0
+        taken = _Taken(sample, rtt_s, now, (allowed / off) ** 2 / 4 if far else 1.0)
+        (self._transfers if sample.fetched else self._probes).append(taken)
+        if abs(self._off) >= 2:
+            self._changed()
+        if self.count and sample.noise_s < SPREAD * sample.seconds:
+            self.error = max(0.02, sqrt(0.85 * self.error**2 + 0.15 * min(allowed / 2, abs(off)) ** 2))
+        self.count += 1
+        self._new += REFIT if far or self.count <= TRANSFERS // 2 else 1
+        self.at = now
+        return far
+
+    def shape(self, rtt_s: float, usual_q: float = PRIOR_Q) -> Shape:
+        """The model as it is now; what was never seen is as usual."""
+        p, q, r, s = self._solution(usual_q)
+        return Shape(rtt_s, p, q, r, s, self.uncertainty, self.count)
+
+    @property
+    def uncertainty(self) -> float:
+        """Relative, of a prediction: the usual error, more while there are few samples."""
+        return min(1.0, self.error * sqrt(1.0 + 3.0 / self.count)) if self.count else 1.0
+
+    def _changed(self) -> None:
+        """The last two samples were far off in one direction: what was before them hardly counts."""
+        held = sorted([*self._transfers, *self._probes], key=lambda taken: taken.at)
+        for taken in held[:-2]:
+            taken.weight *= CHANGED
+        for taken in held[-2:]:
+            taken.weight = 1.0
+        self._off = 0
+
+    # --- the equations -----------------------------------------------------------------------------------------------
+
+    def _solution(self, usual_q: float) -> list[float]:
+        """p, q, r, s."""
+        if self._fitted is None or self._fitted[0] != usual_q or self._new:
+            q = usual_q
+            for _ in range(ROUNDS):
+                found = self._solved(usual_q, q)
+                q = sqrt(q * found[1]) or usual_q  # half way: or it swings between two
+            self._fitted, self._new = (usual_q, found), 0
+        return self._fitted[1]
+
+    def _solved(self, usual_q: float, q: float) -> list[float]:
+        """The solution, where the path holds what `q` says."""
+        prior = ((PRIOR_P_S, 2 * PRIOR_P_S), (usual_q * MB, 3 * usual_q * MB), (0.0, q * MB / 250), (PRIOR_S, 0.25))
+        a = [[0.0] * PARAMETERS for _ in range(PARAMETERS)]
+        b = [0.0] * PARAMETERS
+        for i, (mean, deviation) in enumerate(prior):
+            a[i][i] = 1 / max(1e-12, deviation) ** 2
+            b[i] = mean * a[i][i]
+        for held in (self._transfers, self._probes):
+            for later, taken in enumerate(reversed(held)):
+                sample, f = taken.sample, taken.sample.size / MB
+                spread = (SPREAD * sample.seconds) ** 2 + sample.noise_s**2
+                weight = taken.weight * exp((taken.at - self.at) / FADE_S - later / FADE_SAMPLES) / spread
+                x = (float(sample.fetched), f, f * f, taken.rtt_s * doublings(sample.size, taken.rtt_s, q))
+                for i in range(PARAMETERS):
+                    weighted = weight * x[i]
+                    b[i] += weighted * (sample.seconds - taken.rtt_s)
+                    for j in range(PARAMETERS):
+                        a[i][j] += weighted * x[j]
+        p, q, r, s = least(a, b)
+        return [p, q / MB, r / MB**2, s]
+
+    # --- remembering -------------------------------------------------------------------------------------------------
+
+    def to_rows(self) -> tuple[int, float, list[_Taken]]:
+        """All there is, as plain data."""
+        return self.count, self.error, [*self._transfers, *self._probes]
+
+    @classmethod
+    def from_rows(cls, rows: tuple[int, float, list[_Taken]], at: float) -> LinkModel:
+        """As it was remembered; it counts as learned at `at`."""
+        model = cls()
+        model.count, model.error = max(0, rows[0]), min(1.0, max(0.02, rows[1]))
+        last = max((taken.at for taken in rows[2]), default=at)
+        for taken in rows[2]:
+            held = model._transfers if taken.sample.fetched else model._probes
+            held.append(_Taken(taken.sample, taken.rtt_s, taken.at - last + at, taken.weight))
+        model.at = at
+        return model
+
+
+def least(a: list[list[float]], b: list[float]) -> list[float]:
+    """The x >= 0 with the least x'Ax - 2b'x, for a positive definite A of few rows: the best of all faces."""
+    n = len(b)
+    best, best_value = [0.0] * n, 0.0
+    for count in range(n, 0, -1):
+        for face in combinations(range(n), count):
+            x = _solved([[a[i][j] for j in face] for i in face], [b[i] for i in face])
+            if x is None or min(x) < 0:
+                continue
+            value = -sum(each * b[i] for each, i in zip(x, face, strict=True))
+            if value < best_value:
+                best_value = value
+                best = [0.0] * n
+                for each, i in zip(x, face, strict=True):
+                    best[i] = each
+        if count == n and best_value < 0:
+            break  # the free optimum is inside
+    return best
+
+
+def _solved(a: list[list[float]], b: list[float]) -> list[float] | None:
+    """x of Ax = b by elimination with pivots; None where A is singular."""
+    n = len(b)
+    rows = [[*a[i], b[i]] for i in range(n)]
+    for i in range(n):
+        pivot = max(range(i, n), key=lambda k: abs(rows[k][i]))
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        if not abs(rows[i][i]) > 0:
+            return None
+        for k in range(i + 1, n):
+            factor = rows[k][i] / rows[i][i]
+            if factor:
+                rows[k] = [x - factor * y for x, y in zip(rows[k], rows[i], strict=True)]
+    x = [0.0] * n
+    for i in reversed(range(n)):
+        x[i] = (rows[i][n] - sum(rows[i][k] * x[k] for k in range(i + 1, n))) / rows[i][i]
+    return x
