@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -23,15 +23,26 @@ INT_LIMIT = 1 << 53
 Checker: TypeAlias = Callable[[Any], bool]
 
 
+_PLAIN = frozenset({str, bytes, int, bool, type(None)})
+
+
 def _finite(value: Any) -> bool:
     """For untyped places: finite floats in plain data of any depth (the decoder has limited the depth)."""
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is float:
         return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_finite, value)) and all(map(_finite, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return value is None or isinstance(value, bool | int | str | bytes)
+    if kind is dict:
+        return _all_finite(value) and _all_finite(value.values())
+    if kind is list or kind is tuple:
+        return _all_finite(value)
+    return kind in _PLAIN
+
+
+def _all_finite(values: Iterable[Any]) -> bool:
+    for each in values:  # noqa: SIM110 - a loop takes a third of the time of `all`, and bodies are long
+        if type(each) not in _PLAIN and not _finite(each):
+            return False
+    return True
 
 
 def _number(hint: Any, signed: bool) -> Checker | None:
@@ -94,4 +105,11 @@ def struct_checker(kind: type[msgspec.Struct]) -> Checker | None:
     needed = [(name, check) for name, check in checks if check]
     if not needed:
         return None
-    return lambda value: all(check(getattr(value, name)) for name, check in needed)
+
+    def check(value: Any) -> bool:
+        for name, test in needed:  # noqa: SIM110 - as above
+            if not test(getattr(value, name)):
+                return False
+        return True
+
+    return check

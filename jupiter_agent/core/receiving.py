@@ -72,7 +72,7 @@ class Receiving:
 
     def on_copy(self, src: str, message: Copy, now: float) -> list[Effect]:
         """From the acting home to this deputy; or from a former holder to this home. PeerError: nothing has changed."""
-        records.require(message.records)
+        message = records.decoded(message)
         known = self.newest(message.job)
         if known is not None and known[0] > message.home:
             return [Send(src, HomeNews(message.job, *known))]

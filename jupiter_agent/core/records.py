@@ -7,7 +7,7 @@ the same state. `merged` is commutative, associative and repeatable, so it does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from jupiter_agent.core.bounds import struct_checker
 from jupiter_agent.core.effects import Effect, StoreInline
 from jupiter_agent.core.ids import is_item_name
 from jupiter_agent.core.intake import Item
-from jupiter_agent.core.messages.jobs import Obj, Register
+from jupiter_agent.core.messages.jobs import Copy, Obj, Register
 from jupiter_agent.errors import PeerError
 
 INLINE_RECORD_BYTES = 256 * 1024
@@ -75,7 +75,9 @@ def item_entry(item: Item, fresh: dict[bytes, bytes] | None = None) -> Entry:
 
 
 def to_item(value: Any) -> Item:
-    """PeerError for what is no item."""
+    """PeerError for what is no item. One that is decoded already is given back."""
+    if isinstance(value, Item):
+        return value
     try:
         item = msgspec.convert(value, Item)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
@@ -85,15 +87,17 @@ def to_item(value: Any) -> Item:
     return item
 
 
-def require(entries: Iterable[tuple[str, Any]]) -> None:
-    """PeerError unless every one of a batch decodes, so that a batch is taken in whole or changes nothing."""
-    for kind, value in entries:
-        if kind == "item":
-            to_item(value)
-        elif kind == "registers":
+def decoded(copy: Copy) -> Copy:
+    """The batch with its items decoded, once for all who read them. PeerError unless every record of it decodes, so
+    that a batch is taken in whole or changes nothing."""
+    entries = list[tuple[str, Any]]()
+    for kind, value in copy.records:
+        if kind == "registers":
             to_registers(value)
         elif kind == "inside":
             apply_inside({}, value)
+        entries.append((kind, to_item(value) if kind == "item" else value))
+    return msgspec.structs.replace(copy, records=entries)
 
 
 def apply_inside(items: MutableMapping[str, Item], value: Any) -> None:
@@ -118,7 +122,8 @@ def stored(item: Item) -> tuple[Item, list[StoreInline]]:
     """The item as it is kept: the bytes of its results are in the store."""
     effects = [StoreInline(obj.sha256, obj.data) for _, obj in item.results if obj.data is not None]
     results = [(sink, Obj(obj.name, obj.sha256, obj.size)) for sink, obj in item.results]
-    return msgspec.structs.replace(item, results=results), effects
+    parts = {entry_task: list(objects) for entry_task, objects in item.parts.items()}
+    return msgspec.structs.replace(item, results=results, parts=parts), effects
 
 
 def lighten(item: Item) -> list[Effect]:
