@@ -215,21 +215,21 @@ def test_what_does_not_fit_into_a_record_goes_by_reference():
     assert large(b"x") not in records.kept(item)
 
 
-def batch(*entries: tuple[str, Any]) -> Copy:
+def a_copy(*entries: tuple[str, Any]) -> Copy:
     return Copy("j", HOME, Deputies(), (1, 1), 1, list(entries))
 
 
 def test_a_batch_with_a_record_that_does_not_decode_is_refused_as_a_whole():
     whole = ("registers", [])
-    records.decoded(batch(whole, ("close", None), ("of a later version", 7)))
+    records.decoded(a_copy(whole, ("close", None), ("of a later version", 7)))
     for broken in (("item", 7), ("registers", "x"), ("inside", [1])):
         with pytest.raises(PeerError):
-            records.decoded(batch(whole, broken))
+            records.decoded(a_copy(whole, broken))
 
 
 def test_an_item_is_decoded_once_and_what_is_kept_of_it_shares_nothing_with_the_batch():
     item = Item("i", (HOME, 1), {"a": [small(b"1", "f")]}, 1.0)
-    copy = records.decoded(batch(("item", records.plain(item))))
+    copy = records.decoded(a_copy(("item", records.plain(item))))
     assert copy.records == [("item", item)]
     assert records.decoded(copy) == copy
     kept, _ = records.stored(copy.records[0][1])
