@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from math import inf
 
+from jupiter_agent.core.begun import Begun
 from jupiter_agent.core.counters import Counters, Run, run_of
 from jupiter_agent.core.effects import Effect, Notice, Send, StopTask
 from jupiter_agent.core.events import Produced, RunDone, RunFailed
@@ -32,6 +33,7 @@ from jupiter_agent.core.messages.jobs import (
     Registers,
     RunStarted,
 )
+from jupiter_agent.core.messages.supervision import Moved
 from jupiter_agent.core.outbox import Outbox, lightened
 from jupiter_agent.core.runqueue import Attempt, RunQueue, start_runs
 from jupiter_agent.core.starting import STREAMED, start_task
@@ -56,7 +58,7 @@ class Execution:
         self.arrived_home: list[str] = []
         self.letters = Letters(job)
         self._joins: dict[str, JoinBuffer] = {}
-        self._fired: dict[tuple[str, str], set[frozenset[tuple[str, bytes]]]] = {}
+        self._begun = Begun(job, around, queue)
         self._fetching: list[Attempt] = []
         self._retries: list[tuple[float, Attempt]] = []
         self.finished = FinishedSet()
@@ -96,7 +98,19 @@ class Execution:
                 else:
                     effects.append(start_task(self._job, self._around, self._job.tasks[task]))
             effects += self._beside(hosted)
+        effects += self._leave([task for task in self._joins if task not in hosted])
+        for missed in self._begun.missed(hosted, {task: join.items() for task, join in self._joins.items()}):
+            self._fire(*missed)
         return effects + self._stop_moved() + self._flush(now) + self._settle(now)
+
+    def _leave(self, tasks: list[str]) -> list[Effect]:
+        """These are not here. Of those that just went, what waits is given up here, and what has begun is said."""
+        left = self._begun.leaving(tasks)
+        for attempt in [attempt for _, attempt in self._retries if attempt.task in left]:
+            self._begun.forget(attempt)
+        self._retries = [(due, attempt) for due, attempt in self._retries if attempt.task not in left]
+        self._fetching = [attempt for attempt in self._fetching if attempt.task not in left]
+        return self._begun.tell(left)
 
     def _stop_moved(self) -> list[Effect]:
         """End the processes of tasks that went elsewhere, once nothing runs in them."""
@@ -192,8 +206,7 @@ class Execution:
             self._fetching = [attempt for attempt in self._fetching if attempt.item != item]
         if self._retries:
             self._retries = [(due, attempt) for due, attempt in self._retries if attempt.item != item]
-        for task in self._joins:
-            self._fired.pop((task, item), None)
+        self._begun.free(item, self._joins)
 
     def stop(self, now: float) -> list[Effect]:
         """The job is over: report for the last time, end its processes, forget its items."""
@@ -227,14 +240,12 @@ class Execution:
 
     def _fire(self, task: str, item: str) -> None:
         """Every complete agreeing set whose projection is new may become an attempt: the first whose bytes are here."""
-        fired = self._fired.setdefault((task, item), set())
         known = [attempt.parcels for attempt in self._fetching if (attempt.task, attempt.item) == (task, item)]
         for stamps, parcels in self._joins[task].sets(item):
-            projection = frozenset((a, s) for a, s in stamps.items() if a in self._job.dag.need[task])
-            if projection in fired or parcels in known:
-                continue
             attempt = Attempt((self._job.id, task, item), stamps, parcels)
-            attempt.projection = projection
+            attempt.projection = frozenset((a, s) for a, s in stamps.items() if a in self._job.dag.need[task])
+            if self._begun.has(attempt) or parcels in known:
+                continue
             attempt.strikes = strikes_of(parcels)
             if self._job.tasks[task].contract in STREAMED:
                 attempt.inputs = [parcel for parcel in self._joins[task].parcels(item) if parcel in parcels]
@@ -245,8 +256,7 @@ class Execution:
         effects: list[Effect] = []
         waiting, self._fetching = self._fetching, []
         for attempt in waiting:
-            fired = self._fired.setdefault((attempt.task, attempt.item), set())
-            if attempt.projection in fired:
+            if self._begun.has(attempt):
                 continue
             objects = [obj for parcel in attempt.parcels for obj in parcel.objects]
             if why := self._transfers.refuted(objects):
@@ -256,7 +266,7 @@ class Execution:
             if not self.counters.arrived(attempt, self._transfers.has, now):
                 self._fetching.append(attempt)
                 continue
-            fired.add(attempt.projection)
+            self._begun.add(attempt)
             if objects and self._job.tasks[attempt.task].contract == SINK:
                 effects += self._pass_on(attempt, now)
             elif objects:
@@ -273,6 +283,11 @@ class Execution:
         size = sum(obj.size for _, obj in outputs)
         self.counters.done(Run(attempt.item, attempt.task, now, now, now, size, size), 0.0, now)
         return self._complete(attempt, outputs, now)
+
+    def on_moved(self, src: str, message: Moved, now: float) -> list[Effect]:
+        """What the earlier host of a task has begun is not begun here."""
+        self._begun.on_moved(src, message)
+        return self._settle(now)
 
     def on_object(self, now: float) -> list[Effect]:
         """An object arrived that some attempt may wait for."""
@@ -356,9 +371,15 @@ class Execution:
         if self.counters.due > now:
             return []
         ids = (self._job.id, self._around.me)
-        return [Send(self._job.home.writer, self.counters.report(ids, self._queued, self.outbox.moved_bytes))]
+        return [Send(self._job.home.writer, self.counters.report(ids, self.queued, self.outbox.moved_bytes))]
 
-    def _queued(self, task: str) -> tuple[int, int]:
+    def under_way(self) -> dict[str, float]:
+        """task -> when the oldest of its runs that are under way here began."""
+        mine = [attempt for attempt in self._queue.running.values() if attempt.job == self._job.id]
+        return {attempt.task: attempt.started for attempt in sorted(mine, key=lambda a: -a.started)}
+
+    def queued(self, task: str) -> tuple[int, int]:
+        """(attempts that wait, attempts under way)"""
         queued, running = self._queue.counts(self._job.id, task)
         return queued + sum(1 for attempt in self._fetching if attempt.task == task), running
 

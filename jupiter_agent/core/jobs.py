@@ -13,10 +13,7 @@ from typing import Any
 
 from jupiter_agent.core.bundles import Bundles
 from jupiter_agent.core.effects import Effect, Notice, Send
-from jupiter_agent.core.events import (
-    BundleOpened,
-    ObjectStored,
-)
+from jupiter_agent.core.events import BundleOpened, ObjectStored
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.handing import Handing
 from jupiter_agent.core.home import Home
@@ -47,6 +44,7 @@ from jupiter_agent.core.messages.jobs import (
     SignedSpec,
     TaskReport,
 )
+from jupiter_agent.core.messages.supervision import Moved, Pace
 from jupiter_agent.core.runqueue import RunQueue, start_runs
 from jupiter_agent.core.succession import Succession
 from jupiter_agent.core.surroundings import Surroundings
@@ -84,6 +82,7 @@ class Jobs:
         job = Job(signed, spec, home)
         execution = Execution(job, self.around, self.queue, self.transfers)
         local = self.local[spec.id] = self._awake[spec.id] = Local(job, execution, Wave(job, self.around, now))
+        local.supervise(self.around, now)
         return local
 
     def create_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
@@ -278,6 +277,10 @@ class Jobs:
                 return self.settle(local, local.home.on_run(src, message, now), now)
         return []
 
+    def _on_word(self, src: str, message: Moved | Pace, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        return local.on_word(src, message, now) if local is not None and not local.job.over else []
+
     def _on_finished(self, src: str, message: Finished, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         if local is not None and local.execution.finished.merge(message.intervals):
@@ -388,6 +391,8 @@ _HANDLERS: dict[type[Message], Handler] = {
     ItemFailed: Jobs._on_item_failed,
     TaskReport: Jobs._on_report,
     JobOver: Jobs._on_over,
+    Moved: Jobs._on_word,
+    Pace: Jobs._on_word,
     HomeNews: lambda jobs, src, message, now: jobs.succession.on_news(src, message, now),
     HomeKnown: lambda jobs, src, message, now: jobs.succession.on_known(src, message, now),
     Copy: lambda jobs, src, message, now: jobs.succession.receiving.on_copy(src, message, now),

@@ -13,7 +13,7 @@ from typing import Protocol
 from jupiter_agent.core.effects import Effect, Send
 from jupiter_agent.core.ids import CLIENT_PREFIX
 from jupiter_agent.core.membership import Member
-from jupiter_agent.core.messages import Message
+from jupiter_agent.core.messages import Message, supervision
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.control import ASK, Answer, BlobWrite, Call
 from jupiter_agent.core.messages.membership import Record
@@ -33,7 +33,10 @@ MAY_SUBMIT = frozenset({"admin", "submit"})
 """Roles that submit and steer jobs, and that may be the home of one."""
 
 JOB_MESSAGES = frozenset(
-    kind for kind in vars(jm).values() if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
+    kind
+    for module in (jm, supervision)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 )
 
 REFERRED = 4

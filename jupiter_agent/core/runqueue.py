@@ -8,7 +8,7 @@ the one served longest ago. An attempt with two strikes runs without any other o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from jupiter_agent.core.effects import Effect, StartRun
 from jupiter_agent.core.ids import HOME
@@ -161,6 +161,15 @@ class RunQueue:
         for (of, _), lane in self._lanes.items():
             if of == job and any(attempt.item == item for attempt in lane.waiting):
                 lane.waiting = deque(attempt for attempt in lane.waiting if attempt.item != item)
+
+    def withdraw(self, job: str, task: str, which: Callable[[Attempt], bool]) -> list[Attempt]:
+        """Take attempts of a task that have not started out of the queue."""
+        lane = self._lanes.get((job, task))
+        if lane is None:
+            return []
+        taken = [attempt for attempt in lane.waiting if which(attempt)]
+        lane.waiting = deque(attempt for attempt in lane.waiting if attempt not in taken)
+        return taken
 
     def drop(self, job: str, task: str = "") -> None:
         """Forget a job, or one task of it; answers to its runs find nothing."""

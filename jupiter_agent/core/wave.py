@@ -146,7 +146,8 @@ class Wave:
         """Gone; or nobody here has heard of it for long, as after a restart of all nodes but this one."""
         return self._around.is_gone(node) or self._strangers.get(node, inf) <= self._now
 
-    def _candidates(self, task: str) -> list[str]:
+    def candidates(self, task: str) -> list[str]:
+        """The nodes that may run a task."""
         pin = self._job.tasks[task].node
         nodes = [node for node in self._around.alive() if self._around.profile(node).takes_tasks]
         if pin:
@@ -160,7 +161,7 @@ class Wave:
         return nodes
 
     def _decide(self, task: str, again: str = "") -> list[Register]:
-        nodes = self._candidates(task)
+        nodes = self.candidates(task)
         if not nodes:
             return []
         if self._job.spec.mapper == "wave-random":
