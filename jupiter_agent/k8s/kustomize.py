@@ -16,6 +16,7 @@ import yaml
 from jupiter_agent.errors import UsageError
 
 Object = dict[str, Any]
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KNOWN = frozenset(
     {"apiVersion", "kind", "namespace", "labels", "resources", "patches", "images", "generatorOptions"}
@@ -33,7 +34,7 @@ CLUSTER_KINDS = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
 
 def render(folder: Path, files: Mapping[str, bytes]) -> list[Object]:
     """The objects of a folder's kustomization.yaml. `files`: what generators read, by name, in place of the disk."""
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (kustomization,) = load(folder / "kustomization.yaml")
     if unknown := set(kustomization) - KNOWN:
         raise UsageError(f"{folder}/kustomization.yaml: {', '.join(sorted(unknown))}: not known here")
     objects: list[Object] = []
@@ -56,7 +57,7 @@ def render(folder: Path, files: Mapping[str, bytes]) -> list[Object]:
 
 def load(path: Path) -> list[Object]:
     """The objects of one file."""
-    return [each for each in yaml.safe_load_all(path.read_text()) if each]
+    return [each for each in yaml.load_all(path.read_text(), _Loader) if each]
 
 
 def merge(into: Object, change: Object) -> None:
