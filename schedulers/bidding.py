@@ -130,6 +130,7 @@ class Outlook(Generic[K]):
     exec_s: Mapping[K, float]  # of this task, on the nodes that may run it
     links: Callable[[K], Link | None]  # from here
     free_s: dict[K, float]  # end of the last reservation, by hearsay
+    near: Collection[K] = ()  # nodes that explorers are drawn among; empty: all
 
 
 def shortlist(view: Outlook[K], inputs: Sequence[Input[K]], rng: Random, most: int = BIDDERS) -> list[K]:
@@ -154,7 +155,7 @@ def shortlist(view: Outlook[K], inputs: Sequence[Input[K]], rng: Random, most: i
     seconds, first = looks[0]
     if isfinite(seconds):
         view.free_s[first] = max(seconds, view.free_s.get(first, 0.0))
-    every: list[K] = sorted(view.exec_s)
+    every: list[K] = sorted(view.exec_s.keys() & view.near or view.exec_s)
     asked: dict[K, None] = dict.fromkeys(i.host for i in inputs if i.host in view.exec_s)
     asked.update((n, None) for _, n in looks)
     asked.update((every[rng.randrange(len(every))], None) for _ in range(EXPLORERS - (not inputs)))
@@ -208,17 +209,24 @@ class Sale(Generic[K]):
             self.bids.append(fresh)
 
 
-def frontier(open_tasks: Collection[K], rank: Mapping[K, float], ready: Callable[[K], bool], nodes: int) -> list[K]:
+def frontier(
+    open_tasks: Collection[K],
+    rank: Mapping[K, float],
+    ready: Callable[[K], bool],
+    nodes: int,
+    share: float | None = None,
+) -> list[K]:
     """The open tasks that may be auctioned now, most urgent first: their parents are placed, and their turn has come.
 
     A task may go ahead of its turn by `WINDOW` of the largest rank of the application, by `CROWDED_WINDOW` where more
-    than `CROWD` x `nodes` tasks are ready: the smaller it is, the closer to the order of HEFT and the more rounds. The
-    ready task of highest rank is always among them.
+    than `CROWD` x `nodes` tasks are ready: the smaller it is, the closer to the order of HEFT and the more rounds.
+    `share` says otherwise. The ready task of highest rank is always among them.
     """
     waiting = [t for t in open_tasks if ready(t)]
     if not waiting:
         return []
-    share = CROWDED_WINDOW if len(waiting) > CROWD * nodes else WINDOW
+    if share is None:
+        share = CROWDED_WINDOW if len(waiting) > CROWD * nodes else WINDOW
     least = max(rank[t] for t in waiting) - share * max(rank.values())
     return sorted((t for t in waiting if rank[t] >= least), key=lambda t: (-rank[t], t))
 

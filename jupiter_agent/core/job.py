@@ -9,6 +9,7 @@ successor's.
 from __future__ import annotations
 
 import zlib
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,9 +26,6 @@ SIGNED = b"jupiter job spec\0"
 """What a spec's signature is over, before the spec"""
 SETTLE_S = 3.0
 """After a start: time for membership to say who is here before anything is decided"""
-
-MEAN_LATENCY_S, MEAN_INV_RATE = 0.001, 1e-8
-"""Assumed means over links where ranks only order the run queue of one node."""
 
 WISH = 1000
 """So much a person's word adds to the basis of a register"""
@@ -61,6 +59,16 @@ def decode_spec(signed: SignedSpec) -> JobSpec:
     return spec
 
 
+class Plan(NamedTuple):
+    """What an auction promised of a task: `Register` says it to all."""
+
+    done_s: float = 0.0
+    sends: tuple[tuple[str, float], ...] = ()
+
+
+UNPLANNED = Plan()
+
+
 class Job:
     """Spec, DAG and registers of one job; the same on every node that takes part. UsageError: `Dag`."""
 
@@ -78,7 +86,8 @@ class Job:
         self.side: dict[str, TaskSpec] = {task.name: task for task in spec.nondag}
         """tasks beside the DAG"""
         self.controllers: dict[str, str | None] = controllers(list(parents), parents)
-        self.ranks = self.dag.upward_ranks(spec.seconds, spec.edge_bytes, MEAN_LATENCY_S, MEAN_INV_RATE)
+        mean, seconds = spec.averages, {task: s * spec.averages.pace for task, s in spec.seconds.items()}
+        self.ranks = self.dag.upward_ranks(seconds, spec.edge_bytes, mean.latency_s, mean.inv_rate)
         self.registers: dict[str, Register] = {}
         self._named: dict[str, None] = {}
         """nodes that some register named once, as host, home or deputy"""
@@ -163,7 +172,9 @@ class Job:
         """These take part as well: they hold copies, or did."""
         self._named |= dict.fromkeys(nodes)
 
-    def write(self, task: str, node: str, writer: tuple[str, int], why: str, wish: bool = False) -> Register:
+    def write(
+        self, task: str, node: str, writer: tuple[str, int], why: str, wish: bool = False, plan: Plan = UNPLANNED
+    ) -> Register:
         """A new register that wins over what is known here. `writer`: (node id, boot).
 
         `wish`: a person said so; it wins over repairs that somebody makes at the same time elsewhere, too.
@@ -171,7 +182,7 @@ class Job:
         mine = self.registers.get(task)
         basis = min(max(self.basis(task), mine.basis if mine else 0) + (WISH if wish else 0), EPOCH_MAX)
         epoch = min(mine.epoch + 1, EPOCH_MAX) if mine else 1
-        register = Register(task, node, basis, epoch, writer[0], writer[1], why)
+        register = Register(task, node, basis, epoch, writer[0], writer[1], why, plan.done_s, list(plan.sends))
         self.registers[task] = register
         self._named[node] = None
         self.changes += 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+from jupiter_agent.core.bidding import Bidding
 from jupiter_agent.core.bundles import Bundles
 from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.events import BundleOpened, ObjectStored
@@ -20,30 +21,8 @@ from jupiter_agent.core.home import Home
 from jupiter_agent.core.job import SIGNED, Job, decode_spec
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages import Message
-from jupiter_agent.core.messages.jobs import (
-    Award,
-    Awarded,
-    Copied,
-    Copy,
-    Deputies,
-    Finished,
-    HomeKnown,
-    HomeNews,
-    HomeVersion,
-    Inject,
-    Injected,
-    ItemFailed,
-    JobOver,
-    JobSpec,
-    JobUnknown,
-    Parcel,
-    ParcelReceived,
-    RegisterDigest,
-    Registers,
-    RunStarted,
-    SignedSpec,
-    TaskReport,
-)
+from jupiter_agent.core.messages import jobs as jm
+from jupiter_agent.core.messages.auction import Bids, BidsWanted
 from jupiter_agent.core.messages.supervision import Moved, Pace
 from jupiter_agent.core.runqueue import RunQueue, start_runs
 from jupiter_agent.core.succession import Succession
@@ -68,16 +47,17 @@ class Jobs:
         self.past: OrderedDict[str, Local] = OrderedDict()
         """ended jobs that this node took part in, for `explain`"""
         self.around = around
-        self._ended: OrderedDict[str, JobOver] = OrderedDict()
+        self._ended: OrderedDict[str, jm.JobOver] = OrderedDict()
         self._awake: dict[str, Local] = {}
         """jobs for which something may yet be due here; of those that ended long ago nothing is"""
         self._bundles = Bundles(transfers)
+        self.bidding = Bidding(around, self.local)
         self.succession: Succession = Succession(self, around)
         self.handing = Handing(self, around)
 
     # --- entering and leaving ------------------------------------------------------------------------------------
 
-    def create(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
+    def create(self, signed: jm.SignedSpec, spec: jm.JobSpec, home: jm.HomeVersion, now: float) -> Local:
         """Take part in a job from now on. A home that lost its journal takes part in its own jobs like this."""
         job = Job(signed, spec, home)
         execution = Execution(job, self.around, self.queue, self.transfers)
@@ -85,7 +65,7 @@ class Jobs:
         local.supervise(self.around, now)
         return local
 
-    def create_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
+    def create_home(self, signed: jm.SignedSpec, spec: jm.JobSpec, home: jm.HomeVersion, now: float) -> Local:
         """The same, with the home machine."""
         local = self.create(self._vouched(signed), spec, home, now)
         local.home = Home(local.job, local.execution, self.around, self.transfers)
@@ -97,7 +77,7 @@ class Jobs:
         self.homed -= self.local.pop(job).home is not None
         self._awake.pop(job, None)
 
-    def become_home(self, signed: SignedSpec, spec: JobSpec, home: HomeVersion, now: float) -> Local:
+    def become_home(self, signed: jm.SignedSpec, spec: jm.JobSpec, home: jm.HomeVersion, now: float) -> Local:
         """This node acts as home of the job from now on, whatever it was in it."""
         self._ended.pop(spec.id, None)
         self.past.pop(spec.id, None)
@@ -110,10 +90,10 @@ class Jobs:
         self.homed += 1
         return local
 
-    def _vouched(self, signed: SignedSpec) -> SignedSpec:
+    def _vouched(self, signed: jm.SignedSpec) -> jm.SignedSpec:
         """Signed by this home itself: whoever signed it before may be lost, and unknown after all others restarted."""
         me = self.around.me
-        return signed if signed.signer == me else SignedSpec(signed.spec, me, self.around.sign(SIGNED + signed.spec))
+        return signed if signed.signer == me else jm.SignedSpec(signed.spec, me, self.around.sign(SIGNED + signed.spec))
 
     def no_longer_home(self, local: Local) -> None:
         """Another node is home; of a job that is over nothing else is left here."""
@@ -186,25 +166,25 @@ class Jobs:
         """A job that goes on here; else what to answer: it is over, or not known here."""
         local = self.local.get(job)
         if local is None:
-            return [Send(src, self._ended.get(job) or JobUnknown(job))]
+            return [Send(src, self._ended.get(job) or jm.JobUnknown(job))]
         if local.job.over:
             told = src != self.around.me and (local.home is None or local.home.telling.over)
-            return [Send(src, JobOver(job, local.job.home, local.job.over))] if told else []
+            return [Send(src, jm.JobOver(job, local.job.home, local.job.over))] if told else []
         return local
 
-    def _on_award(self, src: str, message: Award, now: float) -> list[Effect]:
+    def _on_award(self, src: str, message: jm.Award, now: float) -> list[Effect]:
         local = self._from_award(src, message, now)
         if isinstance(local, list):
             return local
         effects = self._learn(local, message.home, now)
         won = local.job.merge(message.registers)
-        effects.append(Send(src, Awarded(local.job.id, local.job.digest())))
+        effects.append(Send(src, jm.Awarded(local.job.id, local.job.digest())))
         if local.job.hosted_by(self.around.me):
             effects += self.need_bundle(local, src, now)
-        effects += local.wave.on_registers(src, won, now)
+        effects += local.wave.on_registers(src, message.registers, won, now)
         return self.settle(local, effects, now)
 
-    def _from_award(self, src: str, message: Award, now: float) -> Local | list[Effect]:
+    def _from_award(self, src: str, message: jm.Award, now: float) -> Local | list[Effect]:
         """The job an award is about; created when it is new and its spec is signed by a member."""
         spec = decode_spec(message.spec)
         ended = self._ended.get(spec.id)
@@ -215,7 +195,7 @@ class Jobs:
         if not self.around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
             home = message.home.writer
             if home not in (src, self.around.me) and self.around.knows(home):  # signed by a home before, lost since
-                return [Send(home, JobUnknown(spec.id))]
+                return [Send(home, jm.JobUnknown(spec.id))]
             raise PeerError(f"award of job {spec.id}: the spec is not signed by a member known here")
         self.succession.check_home(spec.id, message.home)
         try:
@@ -223,57 +203,60 @@ class Jobs:
         except UsageError as error:
             raise PeerError(f"award of job {spec.id}: {error}") from None
 
-    def _learn(self, local: Local, home: HomeVersion, now: float) -> list[Effect]:
+    def _learn(self, local: Local, home: jm.HomeVersion, now: float) -> list[Effect]:
         """Somebody says who is home."""
-        return self.succession.learn(local.job.id, (home, Deputies(), False), now) if home > local.job.home else []
+        return self.succession.learn(local.job.id, (home, jm.Deputies(), False), now) if home > local.job.home else []
 
-    def _on_awarded(self, src: str, message: Awarded, now: float) -> list[Effect]:
+    def _on_awarded(self, src: str, message: jm.Awarded, now: float) -> list[Effect]:
         if message.job in self.local:
             self.local[message.job].wave.on_awarded(src, message)
         return []
 
-    def _on_registers(self, src: str, message: Registers, now: float) -> list[Effect]:
+    def _on_registers(self, src: str, message: jm.Registers, now: float) -> list[Effect]:
         local = self._find(src, message.job)
         if isinstance(local, list):
             return local
         effects = self._learn(local, message.home, now)
         won = local.job.merge(message.registers)
+        if message.confirm:
+            effects.append(Send(src, jm.Awarded(local.job.id, local.job.digest())))
         newer = [r for r in message.registers if local.job.registers.get(r.task, r).version() > r.version()]
         outdated = message.home < local.job.home and src != self.around.me
         if outdated or (newer and self.around.me not in (src, local.job.home.writer)):
             told = [local.job.registers[register.task] for register in newer]
             told = told if self.around.me != local.job.home.writer else []
-            effects.append(Send(src, Registers(message.job, local.job.home, told)))
-        if won:
-            if any(register.node == self.around.me for register in won):
-                effects += self.need_bundle(local, src, now)
-            effects += local.wave.on_registers(src, won, now)
+            effects.append(Send(src, jm.Registers(message.job, local.job.home, told)))
+        if any(register.node == self.around.me for register in won):
+            effects += self.need_bundle(local, src, now)
+        effects += local.wave.on_registers(src, message.registers, won, now)
         return self.settle(local, effects, now)
 
-    def _on_digest(self, src: str, message: RegisterDigest, now: float) -> list[Effect]:
+    def _on_digest(self, src: str, message: jm.RegisterDigest, now: float) -> list[Effect]:
         local = self._find(src, message.job)
         return local if isinstance(local, list) else local.wave.on_digest(src, message)
 
-    def _on_unknown(self, src: str, message: JobUnknown, now: float) -> list[Effect]:
+    def _on_bids(self, src: str, message: Bids, now: float) -> list[Effect]:
+        local = self.local.get(message.job)
+        return self.settle(local, local.wave.on_bids(src, message, now), now) if local and not local.job.over else []
+
+    def _on_unknown(self, src: str, message: jm.JobUnknown, now: float) -> list[Effect]:
         effects = self.succession.on_disowned(src, message.job, now)
         if message.job not in self.local:
             return effects
         local = self._find(src, message.job)
-        if isinstance(local, list):
-            return effects + local
-        return effects + local.wave.award(src, now) if src in local.job.participants() else []
+        return effects + (local if isinstance(local, list) else local.wave.on_unknown(src, now))
 
-    def _on_parcel(self, src: str, message: Parcel, now: float) -> list[Effect]:
+    def _on_parcel(self, src: str, message: jm.Parcel, now: float) -> list[Effect]:
         local = self._find(src, message.job)
         if isinstance(local, list):
             return local
         return self.settle(local, local.execution.on_parcel(src, message, now), now)
 
-    def _on_signal(self, src: str, message: ParcelReceived | RunStarted, now: float) -> list[Effect]:
+    def _on_signal(self, src: str, message: jm.ParcelReceived | jm.RunStarted, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         if local:
             local.execution.on_signal(src, message)
-            if local.home and isinstance(message, RunStarted):
+            if local.home and isinstance(message, jm.RunStarted):
                 return self.settle(local, local.home.on_run(src, message, now), now)
         return []
 
@@ -281,21 +264,21 @@ class Jobs:
         local = self.local.get(message.job)
         return local.on_word(src, message, now) if local is not None and not local.job.over else []
 
-    def _on_finished(self, src: str, message: Finished, now: float) -> list[Effect]:
+    def _on_finished(self, src: str, message: jm.Finished, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         if local is not None and local.execution.finished.merge(message.intervals):
             local.execution.on_finished(now)
         return []
 
-    def _on_item_failed(self, src: str, message: ItemFailed, now: float) -> list[Effect]:
+    def _on_item_failed(self, src: str, message: jm.ItemFailed, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         return local.home.on_failed(message, now) if local and local.home else []
 
-    def _on_report(self, src: str, message: TaskReport, now: float) -> list[Effect]:
+    def _on_report(self, src: str, message: jm.TaskReport, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         return local.home.on_report(message) if local and local.home and message.node == src else []
 
-    def _on_over(self, src: str, message: JobOver, now: float) -> list[Effect]:
+    def _on_over(self, src: str, message: jm.JobOver, now: float) -> list[Effect]:
         """The job ended: stop here, and remember that it did."""
         local = self.local.get(message.job)
         cancelled = message.state == "cancelled"
@@ -317,15 +300,15 @@ class Jobs:
                 remembered.popitem(last=False)
         return effects + start_runs(self.queue, now)
 
-    def _on_inject(self, src: str, message: Inject, now: float) -> list[Effect]:
+    def _on_inject(self, src: str, message: jm.Inject, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         if local is None or local.home is None:
             return []
         effects = local.home.on_produced(src, message.child, message.obj, now)
-        effects += local.home.when_safe(lambda at: [Send(src, Injected(message.job, message.seq))], now)
+        effects += local.home.when_safe(lambda at: [Send(src, jm.Injected(message.job, message.seq))], now)
         return self.settle(local, effects, now)
 
-    def _on_injected(self, src: str, message: Injected, now: float) -> list[Effect]:
+    def _on_injected(self, src: str, message: jm.Injected, now: float) -> list[Effect]:
         if message.job in self.local:
             self.local[message.job].execution.on_injected(message, now)
         return []
@@ -377,24 +360,26 @@ class Jobs:
 
 
 _HANDLERS: dict[type[Message], Handler] = {
-    Award: Jobs._on_award,
-    Awarded: Jobs._on_awarded,
-    Registers: Jobs._on_registers,
-    RegisterDigest: Jobs._on_digest,
-    JobUnknown: Jobs._on_unknown,
-    Parcel: Jobs._on_parcel,
-    ParcelReceived: Jobs._on_signal,
-    RunStarted: Jobs._on_signal,
-    Finished: Jobs._on_finished,
-    Inject: Jobs._on_inject,
-    Injected: Jobs._on_injected,
-    ItemFailed: Jobs._on_item_failed,
-    TaskReport: Jobs._on_report,
-    JobOver: Jobs._on_over,
+    jm.Award: Jobs._on_award,
+    jm.Awarded: Jobs._on_awarded,
+    jm.Registers: Jobs._on_registers,
+    jm.RegisterDigest: Jobs._on_digest,
+    BidsWanted: lambda jobs, src, message, now: jobs.bidding.on_wanted(src, message, now),
+    Bids: Jobs._on_bids,
+    jm.JobUnknown: Jobs._on_unknown,
+    jm.Parcel: Jobs._on_parcel,
+    jm.ParcelReceived: Jobs._on_signal,
+    jm.RunStarted: Jobs._on_signal,
+    jm.Finished: Jobs._on_finished,
+    jm.Inject: Jobs._on_inject,
+    jm.Injected: Jobs._on_injected,
+    jm.ItemFailed: Jobs._on_item_failed,
+    jm.TaskReport: Jobs._on_report,
+    jm.JobOver: Jobs._on_over,
     Moved: Jobs._on_word,
     Pace: Jobs._on_word,
-    HomeNews: lambda jobs, src, message, now: jobs.succession.on_news(src, message, now),
-    HomeKnown: lambda jobs, src, message, now: jobs.succession.on_known(src, message, now),
-    Copy: lambda jobs, src, message, now: jobs.succession.receiving.on_copy(src, message, now),
-    Copied: lambda jobs, src, message, now: jobs.succession.on_copied(src, message, now),
+    jm.HomeNews: lambda jobs, src, message, now: jobs.succession.on_news(src, message, now),
+    jm.HomeKnown: lambda jobs, src, message, now: jobs.succession.on_known(src, message, now),
+    jm.Copy: lambda jobs, src, message, now: jobs.succession.receiving.on_copy(src, message, now),
+    jm.Copied: lambda jobs, src, message, now: jobs.succession.on_copied(src, message, now),
 }

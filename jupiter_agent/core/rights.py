@@ -13,7 +13,7 @@ from typing import Protocol
 from jupiter_agent.core.effects import Effect, Send
 from jupiter_agent.core.ids import CLIENT_PREFIX
 from jupiter_agent.core.membership import Member
-from jupiter_agent.core.messages import Message, supervision
+from jupiter_agent.core.messages import Message, auction, supervision
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.control import ASK, Answer, BlobWrite, Call
 from jupiter_agent.core.messages.membership import Record
@@ -34,7 +34,7 @@ MAY_SUBMIT = frozenset({"admin", "submit"})
 
 JOB_MESSAGES = frozenset(
     kind
-    for module in (jm, supervision)
+    for module in (jm, auction, supervision)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 )

@@ -18,7 +18,7 @@ from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.errors import UsageError
 from schedulers import names as central_mappers
 
-LIVE_WAVE = ("wave-greedy", "wave-random")
+LIVE_WAVE = ("wave-auction", "wave-greedy", "wave-random")
 DEFAULT_MAPPER = "wave-greedy"
 
 

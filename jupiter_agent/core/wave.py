@@ -1,12 +1,13 @@
 """WAVE, live: the nodes themselves map a job (DESIGN.md 6).
 
-Every task has a controller task; the node hosting the controller chooses where the child runs, from what it knows,
-and tells the chosen node (`Award`) and the others (`Registers`). Home decides the entry tasks only, and puts no task
-that controls others on itself while there is somebody else, so the wave runs on when home is gone: home never sends a
-register that it did not write. A controller decides when every parent's place is known to it, or 2 s after its own.
+Every task has a controller task; the node hosting the controller decides where the child runs, from what it knows, and
+tells it (`spreading`). Home decides the entry tasks only, and puts no task that controls others on itself while there
+is somebody else, so the wave runs on when home is gone: home never sends a register that it did not write. A controller
+decides when every parent's place is known to it, or 2 s after its own.
 
-Registers spread three ways: the writer tells every participant it knows; the hosts of entry tasks, known to everybody
-from the first award, pass news on; and each participant compares one digest with a random other from time to time.
+How it decides is the mapper: `wave-random` and `wave-greedy` at once, from what is known here; `wave-auction` by asking
+the nodes for bids (`wave_auction`), by the greedy rule where nobody bids. Repairs are made at once, by the rule of the
+mapper, where auctions are held by the greedy one.
 
 The same node supervises afterwards: as long as a register names a node that is gone, everybody derives one repairer,
 the host of the nearest living ancestor in the controller tree, else home, else the first living participant.
@@ -20,17 +21,22 @@ from random import Random
 
 from msgspec import Struct
 
-from jupiter_agent.core.effects import Effect, Notice, Send
-from jupiter_agent.core.intervals import FinishedSet
-from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import Award, Awarded, Finished, Register, RegisterDigest, Registers
+from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.job import Job, Plan
+from jupiter_agent.core.messages.auction import Bids
+from jupiter_agent.core.messages.jobs import Register
+from jupiter_agent.core.spreading import Spreading
 from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.wave_auction import Auctions
+from schedulers.bidding import Bid, frontier
 from schedulers.local import Candidate, Resources, Weights, greedy_scores, random_choice
 
+AUCTION = "wave-auction"
 PARENTS_WAIT_S = 2.0
-AWARD_AGAIN_S = 1.0
-DIGEST_S = 1.0
-DIGEST_CALM_S = 5.0
+TURN_WAIT_S = 0.3
+"""A task waits at most so long for more urgent ones of other deciders to be auctioned"""
+WINDOW = 0.2
+"""Share of the largest rank by which a task may go ahead of its turn: a wider one saves rounds and costs 1 % (m)"""
 STRANGER_S = 15.0
 """A register may name a node that was never heard of here; after so long it counts as lost."""
 GRACE_S = 2.0
@@ -47,15 +53,17 @@ class Considered(Struct, frozen=True):
     reasons: list[str]
 
 
-class Wave:
+class Wave(Spreading):
     """The mapping of one job as far as this node takes part in it."""
 
     def __init__(self, job: Job, around: Surroundings, now: float) -> None:
-        self._job, self._around = job, around
+        super().__init__(job, around, now)
+        self.auctions = Auctions(job, around)
         self.considered: dict[str, list[Considered]] = {}
         self._controls = Counter(controller for controller in job.controllers.values() if controller)
-        self._award_due: dict[str, float] = {}
         self._decide_at: dict[str, float] = {}
+        self._ready_at: dict[str, float] = {}
+        """task of ours -> since when it could be auctioned"""
         self._last_look = now
         self._held_until = 0.0
         self._strangers: dict[str, float] = {}
@@ -63,9 +71,6 @@ class Wave:
         self._now = now
         self._grace: dict[str, float] = {}
         """task -> until when a host that is thought to be gone counts as living: somebody has just named it"""
-        self.finished = FinishedSet()
-        """of the job on this node: what is over spreads with the registers"""
-        self._digest_at = now + DIGEST_S * (0.5 + around.rng.random())
 
     # --- deciding ----------------------------------------------------------------------------------------------
 
@@ -84,17 +89,64 @@ class Wave:
             if self._is_lost(register.node) and self._grace.get(task, 0.0) <= now
         ]
         mine = {task for task in lost if self._repairer(task) == self._around.me}
-        written = []
+        written, mapping, holds_auctions = [], [], self._job.spec.mapper == AUCTION
         for task in self._job.dag.order:
             register = self._job.registers.get(task)
             if register is None:
                 if self._may_decide(task, now):
-                    written += self._decide(task)
+                    mapping.append(task)
+                    written += [] if holds_auctions else self._decide(task)
             elif task in mine:
                 written += self._decide(task, again=f"{self._around.name(register.node)} is gone; ")
         if self._job.home.writer == self._around.me:
             written += self._place_beside()
+        effects = self.announce(written, now)
+        return effects + self._auction(mapping, now) if holds_auctions else effects
+
+    # --- auctions ------------------------------------------------------------------------------------------------
+
+    def on_bids(self, src: str, message: Bids, now: float) -> list[Effect]:
+        """Somebody answers our calls."""
+        going_on = len(self.auctions)
+        effects = self.auctions.on_bids(src, message, now)
+        return effects + (self.step(now) if len(self.auctions) != going_on else [])
+
+    def _auction(self, mine: list[str], now: float) -> list[Effect]:
+        """Call out the tasks whose turn it is; write down what was sold."""
+        allowed = set(mine)
+        effects = self.auctions.drop(lambda task: task not in allowed, now) + self._settle_sold(now)
+        mine = [task for task in mine if task not in self.auctions and task not in self._job.registers]
+        if mine:
+            calls = self.auctions.call(self._in_turn(mine, now), self.candidates, now)
+            effects += calls + self._settle_sold(now)
+        return effects
+
+    def _in_turn(self, mine: list[str], now: float) -> list[str]:
+        """Those of our tasks that are urgent enough, or have waited for others; most urgent first."""
+        job, ranks = self._job, self._job.ranks
+        unmapped = [task for task in job.dag.order if task not in job.registers]
+        turn = set(frontier(unmapped, ranks, lambda t: all(map(job.host, job.dag.parents(t))), 1, WINDOW))
+        self._ready_at = {task: self._ready_at.get(task, now) for task in mine}
+        late = {task for task, since in self._ready_at.items() if since + TURN_WAIT_S <= now}
+        return sorted((task for task in mine if task in turn | late), key=lambda task: (-ranks[task], task))
+
+    def _settle_sold(self, now: float) -> list[Effect]:
+        sold, self.auctions.sold = self.auctions.sold, []
+        written, me = [], (self._around.me, self._around.boot)
+        for task, bid, bids in sold:
+            if task in self._job.registers:
+                continue
+            if bid is None:
+                written += self._decide(task, again="nobody bids; ")
+                continue
+            self.considered[task] = [
+                Considered(self._around.name(b.node), b.cost_s, _told(b)) for b in bids[:EXPLAINED]
+            ]
+            why = f"best of {len(bids)} bids: {'; '.join(_told(bid))}"
+            written.append(self._job.write(task, bid.node, me, why, plan=Plan(bid.finish_s, bid.sends)))
         return self.announce(written, now)
+
+    # --- deciding alone ------------------------------------------------------------------------------------------
 
     def evacuate(self, now: float) -> list[Effect]:
         """Decide anew for every task hosted here; this node, draining, is no candidate."""
@@ -216,91 +268,27 @@ class Wave:
         published = self._around.links(host).get(node)
         return published[0] + size / published[1] if published and published[1] >= 1 else None
 
-    # --- telling -----------------------------------------------------------------------------------------------
+    # --- news, time --------------------------------------------------------------------------------------------
 
-    def announce(self, written: list[Register], now: float) -> list[Effect]:
-        """Award what was written here to its nodes and tell every other participant."""
-        if not written:
-            return []
-        me = self._around.me
-        effects: list[Effect] = [
-            Notice(
-                "info", "task mapped",
-                {"job": self._job.id, "task": r.task, "to": self._around.name(r.node), "why": r.why},
-            )
-            for r in written
-        ]  # fmt: skip
-        for node in dict.fromkeys(register.node for register in written if register.node != me):
-            effects += self.award(node, now)
-        told = {register.node for register in written} | {me}
-        news = Registers(self._job.id, self._job.home, written)
-        effects += [Send(node, news) for node in self._job.participants() if node not in told]
-        return effects
-
-    def award(self, node: str, now: float) -> list[Effect]:
-        """Tell a node that it takes part, again until it says so."""
-        self._award_due[node] = now + AWARD_AGAIN_S
-        return [Send(node, Award(self._job.signed, self._job.home, self._job.tellable(self._around)))]
-
-    def on_awarded(self, src: str, message: Awarded) -> None:
-        self._award_due.pop(src, None)
-
-    def on_registers(self, src: str, won: list[Register], now: float) -> list[Effect]:
-        """News from `src`: hosts of entry tasks pass it on, everybody decides what it makes decidable."""
-        job, me = self._job, self._around.me
+    def on_registers(self, src: str, told: list[Register], won: list[Register], now: float) -> list[Effect]:
+        """News from `src`, of which `won` is new here: everybody decides what it makes decidable."""
         self._grace = {task: until for task, until in self._grace.items() if until > now}
         self._grace |= {r.task: now + GRACE_S for r in won if self._around.is_gone(r.node)}
-        effects: list[Effect] = []
-        if won and job.home.writer != me and any(job.host(entry) == me for entry in job.dag.entries):
-            news = Registers(job.id, job.home, won)
-            effects += [Send(node, news) for node in job.participants() if node not in (me, src)]
-        return effects + self.step(now)
-
-    def digest(self, answer: bool = False, asker: str = "") -> RegisterDigest:
-        """What is known here, as numbers."""
-        return RegisterDigest(self._job.id, self._job.digest(), self.finished.digest(), answer, asker)
-
-    def on_digest(self, src: str, message: RegisterDigest) -> list[Effect]:
-        """Tell who knows something else what is known here, and ask for the rest; both in one exchange.
-
-        What home may not tell others, because it did not decide it, their deciders tell at its request.
-        """
-        job, other = self._job, message.asker or src
-        effects: list[Effect] = []
-        if message.finished != self.finished.digest() and not message.asker:
-            effects.append(Send(src, Finished(job.id, job.home, self.finished.to_intervals())))
-        if message.digest != job.digest():
-            told = job.tellable(self._around)
-            if told or job.home.epoch > 1:
-                effects.append(Send(other, Registers(job.id, job.home, told)))
-            if not message.asker:
-                writers = {r.writer for r in job.registers.values()} - {r.writer for r in told} - {src}
-                asked = RegisterDigest(job.id, message.digest, message.finished, True, src)
-                effects += [Send(writer, asked) for writer in sorted(writers)]
-        return [*effects, Send(src, self.digest(answer=True))] if effects and not message.answer else effects
-
-    # --- time --------------------------------------------------------------------------------------------------
+        effects = self._pass_on(src, won, now)
+        self._told_by(src, told)
+        return effects + (self.step(now) if won else [])
 
     def next_deadline(self) -> float:
         if self._job.over:
             return inf
         held = [self._held_until] if self._held_until > self._last_look else []
         grace = (until for until in self._grace.values() if until > self._last_look)
-        return min([self._digest_at, *held, *grace, *self._award_due.values(), *self._waiting()])
+        turns = (at + TURN_WAIT_S for at in self._ready_at.values() if at + TURN_WAIT_S > self._last_look)
+        due = (self._next_telling(), self.auctions.next_deadline())
+        return min([*due, *held, *grace, *turns, *self._waiting()])
 
     def on_deadline(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for node, due in list(self._award_due.items()):
-            if due <= now:
-                del self._award_due[node]
-                if not self._around.is_gone(node) and self._job.hosted_by(node):
-                    effects += self.award(node, now)
-        if self._digest_at <= now:
-            self._digest_at = now + (DIGEST_CALM_S if self._job.mapped else DIGEST_S)
-            others = [n for n in self._job.participants() if n != self._around.me and not self._around.is_gone(n)]
-            if others:
-                other = self._around.rng.choice(others)
-                effects.append(Send(other, self.digest()))
+        effects = self._tell_due(now) + self.auctions.on_deadline(now)
         self._last_look = now
         return effects + self.step(now)
 
@@ -308,3 +296,10 @@ class Wave:
         """When controllers stop waiting for the places of parents; what passed is looked at with every step."""
         mapped = self._job.registers
         return [at for task, at in self._decide_at.items() if task not in mapped and at > self._last_look]
+
+
+def _told(bid: Bid[str]) -> list[str]:
+    """A bid in words."""
+    load = bid.cost_s - bid.finish_s
+    words = [f"starts {bid.start_s:.6g} s into the plan", f"done {bid.finish_s:.6g} s"]
+    return [*words, f"{load:.6g} s of other work per item"] if load > 0 else words

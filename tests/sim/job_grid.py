@@ -15,7 +15,7 @@ from jupiter_agent.core.messages.jobs import Award, Awarded, Register, Registers
 from jupiter_agent.core.records import kept as named_by
 from jupiter_agent.sim.grid import Grid, SimApp
 
-MAPPERS = ["heft", "wave-random", "wave-greedy"]
+MAPPERS = ["heft", "wave-random", "wave-greedy", "wave-auction"]
 
 
 def formed(count: int = 5, seed: int = 1) -> Grid:

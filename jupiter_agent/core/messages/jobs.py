@@ -84,6 +84,16 @@ StreamId = tuple[Boot, Count]
 """A sender's boot and its count of streams: what makes one stream of copies differ from an earlier one."""
 
 
+class Averages(Struct, frozen=True, array_like=True):
+    """Of nodes and links, as home knew them at submit: what ranks are computed with, the same on every node."""
+
+    latency_s: Seconds = 0.001
+    inv_rate: Seconds = 1e-8
+    """seconds per byte"""
+    pace: Seconds = 1.0
+    """mean over nodes of 1 / speed"""
+
+
 class JobSpec(Struct, frozen=True, array_like=True):
     """What every host of a job knows from the start; signed by the home that accepted it."""
 
@@ -129,6 +139,7 @@ class JobSpec(Struct, frozen=True, array_like=True):
     """deputies that hold copies of items, results and home's journal"""
     max_open_bytes: Size = 1 << 32
     """inputs of open items: no more enter from there on"""
+    averages: Averages = Averages()
 
 
 class SignedSpec(Struct, frozen=True, array_like=True):
@@ -151,6 +162,10 @@ class Register(Struct, frozen=True, array_like=True):
     boot: Boot
     why: str = ""
     """one line for `explain`"""
+    done_s: Seconds = 0.0
+    """plan time at which the task is done there with its first item; 0 where nobody bid"""
+    sends: list[tuple[str, Seconds]] = []
+    """until when, in the plan, the cards of its parents' hosts are busy with its inputs"""
 
     def version(self) -> tuple[int, int, str, int]:
         return (self.basis, self.epoch, self.writer, self.boot)
@@ -177,6 +192,8 @@ class Registers(Message, frozen=True, tag=32):
     job: str
     home: HomeVersion
     registers: list[Register]
+    confirm: bool = False
+    """some name the receiver as host: answered by `Awarded`"""
 
 
 class RegisterDigest(Message, frozen=True, tag=33):

@@ -10,10 +10,10 @@ import pytest
 from jupiter_agent.core.auction import (
     LEASE_S,
     OFFERS_S,
-    REPLY_S,
     Auction,
     Bidder,
     Call,
+    Given,
     Grant,
     Letter,
     Offer,
@@ -37,8 +37,8 @@ def bidder(node: str = "me", **links: Link) -> Bidder:
     return Bidder(node, links.get)
 
 
-def calling(now: float = 100.0) -> Auction:
-    auction = Auction(KEY, [Input("a", 101.0, 10)], ["a", "b", "c"])
+def calling(now: float = 100.0, given: Given | None = None) -> Auction:
+    auction = Auction(KEY, [Input("a", 1.0, 10)], ["a", "b", "c"], OFFERS_S, given)
     auction.start(now)
     return auction
 
@@ -46,18 +46,13 @@ def calling(now: float = 100.0) -> Auction:
 def offers(auction: Auction, now: float = 100.0, **costs: float) -> list[Letter]:
     sent: list[Letter] = []
     for node, cost in costs.items():
-        sent += auction.on_offer(node, Offer(KEY, bid(node, cost)), now)
+        sent += auction.on_offer(node, Offer(KEY, bid(node, cost, 1.0)), now)
     return sent
 
 
-def test_a_call_says_when_parents_are_done_from_now_on():
-    auction = Auction(KEY, [Input("a", 101.0, 10, sends_from=102.0)], ["b"])
-    assert auction.start(100.0) == [("b", Call(KEY, (Input("a", 1.0, 10, 2.0),)))]
-
-
-def test_an_offer_is_in_seconds_from_now_whatever_the_clock_says():
-    mine = bidder(a=Link(0.5, 0.1))
+def test_an_offer_is_in_plan_time_whatever_the_clock_says():
     for now in (0.0, 7777.0):
+        mine = bidder(a=Link(0.5, 0.1))
         offer = mine.on_call(Call(KEY, (Input("a", 1.0, 10),)), 2.0, now)
         assert offer.bid == Bid(4.5, "me", 2.5, 4.5, receives_s=2.0, sends=(("a", 2.0),))
     assert mine.on_call(Call(KEY, ()), None, 0.0) == Offer(KEY, None)
@@ -66,9 +61,9 @@ def test_an_offer_is_in_seconds_from_now_whatever_the_clock_says():
 def test_the_least_offer_is_granted_with_the_next_as_its_limit_once_all_answered():
     auction = calling()
     assert offers(auction, a=3.0, b=2.0) == []
-    assert offers(auction, c=5.0) == [("b", Grant(KEY, (Input("a", 1.0, 10, -100.0),), 3.0))]
-    assert auction.on_reply("b", Reply(KEY, True, bid("b", 2.5)), 101.0) == []
-    assert auction.won == Bid(103.5, "b", 101.0, 103.5, 101.0)
+    assert offers(auction, c=5.0) == [("b", Grant(KEY, (Input("a", 1.0, 10),), 3.0))]
+    assert auction.on_reply("b", Reply(KEY, True, bid("b", 2.5, 1.0)), 101.0) == []
+    assert auction.won == Bid(2.5, "b", 1.0, 2.5)
     assert auction.over
 
 
@@ -86,23 +81,23 @@ def test_who_does_not_offer_in_time_is_not_waited_for():
 def test_who_refuses_offers_again_and_the_third_must_take_it():
     auction = calling()
     offers(auction, a=1.0, b=2.0, c=3.0)
-    (second,) = auction.on_reply("a", Reply(KEY, False, bid("a", 9.0)), 100.0)
+    (second,) = auction.on_reply("a", Reply(KEY, False, bid("a", 9.0, 1.0)), 100.0)
     assert second[0] == "b"
-    (third,) = auction.on_reply("b", Reply(KEY, False, bid("b", 8.0)), 100.0)
-    assert third == ("c", Grant(KEY, (Input("a", 1.0, 10, -100.0),), None))
+    (third,) = auction.on_reply("b", Reply(KEY, False, bid("b", 8.0, 1.0)), 100.0)
+    assert third == ("c", Grant(KEY, (Input("a", 1.0, 10),), None))
 
 
 def test_who_does_not_reply_is_told_to_release_and_the_next_gets_it():
     auction = calling()
     offers(auction, a=1.0, b=2.0, c=3.0)
-    sent = auction.on_time(100.0 + REPLY_S)
+    sent = auction.on_time(100.0 + OFFERS_S)
     assert sent[0] == ("a", Release(KEY))
     assert sent[1][0] == "b"
-    assert auction.on_reply("a", Reply(KEY, True, bid("a", 1.0)), 101.0) == [("a", Release(KEY))]
+    assert auction.on_reply("a", Reply(KEY, True, bid("a", 1.0, 1.0)), 101.0) == [("a", Release(KEY))]
     assert auction.won is None
-    auction.on_reply("b", Reply(KEY, True, bid("b", 2.0)), 101.0)
+    auction.on_reply("b", Reply(KEY, True, bid("b", 2.0, 1.0)), 101.0)
     assert auction.won is not None
-    assert auction.on_reply("b", Reply(KEY, True, bid("b", 2.0)), 101.0) == []
+    assert auction.on_reply("b", Reply(KEY, True, bid("b", 2.0, 1.0)), 101.0) == []
 
 
 def test_a_node_that_is_lost_loses_what_was_granted_to_it():
@@ -126,48 +121,84 @@ def test_without_bids_the_auction_fails():
     assert nobody.failed
 
 
-@pytest.mark.parametrize("lie", [bid("b", nan), bid("b", -5.0), Bid(1.0, "b", 3.0, 2.0)])
-def test_an_offer_that_is_no_number_wins_nothing(lie):
+LIES = [bid("b", nan), bid("b", -5.0), Bid(1.0, "b", 3.0, 2.0), bid("b", 1.5, 0.5)]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_an_offer_of_no_numbers_or_from_before_its_inputs_wins_nothing_and_is_counted(lie):
     auction = calling()
     offers(auction, a=9.0, c=8.0)
     (letter,) = auction.on_offer("b", Offer(KEY, lie), 100.0)
     assert letter[0] == "c"
+    assert auction.dropped == 1
 
 
 def test_what_a_bid_says_about_the_cards_of_others_is_kept_for_hosts_of_the_parents_only():
-    auction = Auction(KEY, [Input("a", 101.0, 10)], ["b"])
+    auction = Auction(KEY, [Input("a", 1.0, 10)], ["b"])
     auction.start(100.0)
-    auction.on_offer("b", Offer(KEY, bid("b", 2.0)), 100.0)
+    auction.on_offer("b", Offer(KEY, bid("b", 2.0, 1.0)), 100.0)
     said = (("a", 3.0), ("stranger", 1.0), ("a", nan))
-    auction.on_reply("b", Reply(KEY, True, Bid(2.0, "b", 0.0, 2.0, sends=said)), 100.0)
+    auction.on_reply("b", Reply(KEY, True, Bid(2.0, "b", 1.0, 2.0, sends=said)), 100.0)
     assert auction.won is not None
-    assert auction.won.sends == (("a", 103.0),)
+    assert auction.won.sends == (("a", 3.0),)
 
 
 def test_nobody_bids_in_the_name_of_another():
     auction = calling()
     offers(auction, a=9.0, c=8.0)
-    (letter,) = auction.on_offer("b", Offer(KEY, bid("a", 1.0)), 100.0)
+    (letter,) = auction.on_offer("b", Offer(KEY, bid("a", 1.0, 1.0)), 100.0)
     assert letter[0] == "b"
     assert auction.on_offer("stranger", Offer(KEY, bid("stranger", 0.5)), 100.0) == []
 
 
-def test_what_this_node_gave_away_counts_against_older_offers():
-    auction = calling()
+def test_what_this_node_gave_away_or_promised_counts_against_older_offers():
+    given = Given()
+    auction, other = calling(given=given), Auction(("job", "other", 1), [Input("a", 1.0, 10)], ["a"], OFFERS_S, given)
     offers(auction, a=3.0, b=4.0)
-    auction.gave(Bid(103.0, "a", 100.0, 103.0))
+    other.start(100.0)
+    assert other.on_offer("a", Offer(other.key, bid("a", 3.0, 1.0)), 100.0)
     (letter,) = offers(auction, c=5.0)
-    assert letter == ("b", Grant(KEY, (Input("a", 1.0, 10, -100.0),), 5.0))
+    assert letter == ("b", Grant(KEY, (Input("a", 1.0, 10),), 5.0))
+
+
+def test_a_promise_that_was_refused_counts_no_longer():
+    given = Given()
+    auction, other = calling(given=given), Auction(("job", "other", 1), [Input("a", 1.0, 10)], ["a"], OFFERS_S, given)
+    offers(auction, a=3.0, b=4.0)
+    other.start(100.0)
+    other.on_offer("a", Offer(other.key, bid("a", 3.0, 1.0)), 100.0)
+    other.on_reply("a", Reply(other.key, False, None), 100.0)
+    assert other.failed
+    (letter,) = offers(auction, c=5.0)
+    assert letter[0] == "a"
+
+
+def test_who_was_promised_a_task_that_others_decided_is_told():
+    auction = calling()
+    offers(auction, a=1.0, b=2.0, c=3.0)
+    assert auction.withdraw() == [("a", Release(KEY))]
+    assert auction.over
+    assert calling().withdraw() == []
 
 
 def test_a_grant_reserves_and_the_same_grant_again_changes_nothing():
     mine = bidder()
     grant = Grant(KEY, (), 2.0)
     assert mine.on_grant(grant, 2.0, 10.0) == Reply(KEY, True, Bid(2.0, "me", 0.0, 2.0))
-    assert mine.on_grant(grant, 2.0, 11.0) == Reply(KEY, True, Bid(1.0, "me", -1.0, 1.0, receives_s=-1.0))
-    other = mine.on_call(Call(("job", "other", 1), ()), 2.0, 11.0)
-    assert other.bid == Bid(3.0, "me", 1.0, 3.0)
-    assert mine.free_in_s(11.0) == 1.0
+    assert mine.on_grant(grant, 2.0, 11.0) == Reply(KEY, True, Bid(2.0, "me", 0.0, 2.0))
+    same_job = mine.on_call(Call(("job", "other", 1), ()), 2.0, 11.0)
+    assert same_job.bid == Bid(4.0, "me", 2.0, 4.0), "mapping takes no time in the plan"
+
+
+def test_plans_of_two_jobs_share_one_timeline_each_from_its_own_zero():
+    mine = bidder()
+    mine.on_grant(Grant(KEY, (), None), 5.0, 10.0)
+    other = mine.on_call(Call(("later", "task", 1), ()), 2.0, 12.0)
+    assert other.bid == Bid(pytest.approx(5.0), "me", pytest.approx(3.0), pytest.approx(5.0))
+    mine.on_grant(Grant(("later", "task", 1), (), None), 2.0, 12.0)
+    again = mine.on_call(Call(("job", "next", 1), ()), 1.0, 12.0).bid
+    assert again is not None
+    assert again.start_s == pytest.approx(7.0)
 
 
 def test_a_bidder_refuses_what_it_can_no_longer_keep():
@@ -182,7 +213,7 @@ def test_two_idle_nodes_with_equal_offers_do_not_refuse_because_letters_take_tim
     auction, first = Auction(KEY, [], ["a", "b"]), Bidder("a", lambda host: None)
     auction.start(100.0)
     assert auction.on_offer("a", first.on_call(Call(KEY, ()), 2.0, 7.1), 100.2) == []
-    ((to, grant),) = offers(auction, now=100.3, b=2.0)
+    ((to, grant),) = auction.on_offer("b", Offer(KEY, bid("b", 2.0)), 100.3)
     assert to == "a"
     assert isinstance(grant, Grant)
     assert first.on_grant(grant, 2.0, 7.4).taken
@@ -192,19 +223,13 @@ def test_a_reservation_ends_with_its_lease_or_when_it_is_released():
     mine = bidder()
     mine.on_grant(Grant(KEY, (), None), 60.0, 10.0)
     assert mine.renew(KEY, 12.0)
-    assert mine.free_in_s(12.0 + LEASE_S - 0.1) > 0
+    mine.forget(12.0 + LEASE_S - 0.1)
+    assert KEY in mine.held
     assert not mine.renew(KEY, 12.0 + LEASE_S)
     assert mine.on_call(Call(KEY, ()), 1.0, 20.0).bid == bid("me", 1.0)
     mine.on_grant(Grant(KEY, (), None), 60.0, 20.0)
     mine.release(KEY)
-    assert mine.free_in_s(20.0) == 0.0
-
-
-def test_a_second_reply_to_the_same_grant_counts_although_the_task_has_begun():
-    auction = calling()
-    offers(auction, a=2.0, b=9.0, c=9.0)
-    auction.on_reply("a", Reply(KEY, True, Bid(1.0, "a", -1.0, 1.0, -1.0)), 101.0)
-    assert auction.won == Bid(102.0, "a", 101.0, 102.0, 100.0)
+    assert not mine.held
 
 
 @pytest.mark.parametrize("charged", [False, True])

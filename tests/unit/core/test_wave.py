@@ -11,8 +11,9 @@ from jupiter_agent.core.job import Job
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages.jobs import Award, Awarded, Parcel, Register, RegisterDigest, Registers
 from jupiter_agent.core.runqueue import RunQueue
+from jupiter_agent.core.spreading import AWARD_AGAIN_S
 from jupiter_agent.core.transfer import Transfers
-from jupiter_agent.core.wave import AWARD_AGAIN_S, GRACE_S, PARENTS_WAIT_S, STRANGER_S, Wave
+from jupiter_agent.core.wave import GRACE_S, PARENTS_WAIT_S, STRANGER_S, Wave
 
 JOIN = {"a": ["c"], "b": ["c"], "c": []}
 
@@ -82,7 +83,7 @@ def test_a_controller_decides_at_once_when_the_last_parent_has_a_place():
     job.merge([reg("a", "n1")])
     machine.step(1.0)
     won = job.merge([reg("b", "n2")])
-    machine.on_registers("home1", won, 1.1)
+    machine.on_registers("home1", won, won, 1.1)
     assert "c" in job.registers
 
 
@@ -184,7 +185,7 @@ def test_a_late_register_that_names_the_dead_is_repaired_as_well():
     around.gone.add("n2")
     job.merge([reg("a", "n1")])
     won = job.merge([reg("b", "n2", epoch=9, basis=9)])
-    machine.on_registers("n3", won, 5.0)
+    machine.on_registers("n3", won, won, 5.0)
     assert job.registers["b"].node == "n2", "somebody has just named it: perhaps it lives"
     machine.on_deadline(5.0 + GRACE_S)
     assert job.registers["b"].node != "n2"
@@ -234,7 +235,7 @@ def test_a_host_of_an_entry_passes_news_on_and_home_does_not():
         machine, job, _ = wave(me, DIAMOND)
         place(job, a="n1", b="n2", c="n3", d="n3")
         won = job.merge([reg("d", "n2", epoch=2, writer="n2")])
-        told = news(machine.on_registers("n2", won, 0.0))
+        told = news(machine.on_registers("n2", won, won, 0.0))
         assert (set(told) == {"n3", "home1"}) is passes
 
 
