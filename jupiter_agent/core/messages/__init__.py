@@ -13,6 +13,9 @@ from msgspec import Meta, Struct
 MAX_OBJECT_BYTES = 1 << 38
 """What an object store takes at most as one object"""
 
+FETCHED_BYTES = 64 * 1024
+"""Objects up to this size travel inside messages; larger ones are fetched by digest, in chunks."""
+
 Count: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 53)]
 """Epochs, sequences, offsets, bytes: what sums and doubles still hold exactly"""
 Boot: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 31)]
@@ -23,4 +26,5 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class Message(Struct, frozen=True, array_like=True):
-    """Base of all messages. Subclasses set an integer `tag`: 1-29 membership, 30-59 jobs, 60-89 control, 90-99 bulk."""
+    """Base of all messages. Subclasses set an integer `tag`: 1-29 membership, 30-59 jobs, 60-69 and 80-89
+    control, 70-79 profiling, 90-99 bulk."""

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from jupiter_agent.core.messages import Boot, Count, Message, Seconds, Size
+from jupiter_agent.core.messages import FETCHED_BYTES, Boot, Count, Message, Seconds, Size
+from jupiter_agent.core.messages.links import Shape
 
-INLINE_BYTES = 64 * 1024
-"""Objects up to this size travel inside messages; larger ones are fetched by digest in chunks."""
+INLINE_BYTES = FETCHED_BYTES
 
 INLINE_MESSAGE_BYTES = 512 * 1024
 """All objects inside one message together: a frame holds twice that. What is beyond travels by reference."""
@@ -317,6 +317,8 @@ class LinksWanted(Message, frozen=True, tag=44):
     """Which links have you measured? Answered by `Links` (the matrix is pulled on demand)."""
 
     seq: Count
+    among: Annotated[list[str], Meta(max_length=1000)] = []
+    """candidates of a mapping: those of the links between them that are not known well are measured now"""
 
 
 class Inject(Message, frozen=True, tag=46):
@@ -350,6 +352,8 @@ class Links(Message, frozen=True, tag=45):
 
     seq: Count
     links: dict[str, tuple[Seconds, Rate, Count]]
+    inbound: dict[str, Shape] = {}
+    """peer -> the model of the link from it to this node, as measured here"""
 
 
 class HomeNews(Message, frozen=True, tag=48):

@@ -3,7 +3,7 @@
     l(f) = one way + p + q f + r f^2 + s rtt g(f)        p, q, r, s >= 0: never negative, never falling
 
 `p` is the fixed cost of fetching an object, beyond one round trip to ask for it; `q` seconds per byte, `r` the
-quadratic term of DRUPE. Differs: `g(f)` counts the doublings of the sender's window from `FIRST_BYTES` to f, or to
+quadratic term of DRUPE. Differs: `g(f)` counts the doublings of the sender's window from ten segments to f, or to
 what the path holds (rtt / q). TCP makes the start of every transfer concave, which no quadratic with p, q, r >= 0 can
 follow: 1 MB over 100 Mbit/s and 150 ms takes 0.8 s, of which 0.08 s are bytes (m). What does not leave by itself but
 inside a message has no fetching.
@@ -19,16 +19,13 @@ no new transfer to be known.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from itertools import combinations
-from math import exp, inf, log, log2, sqrt
+from math import exp, inf, log, sqrt
 
 from msgspec import Struct
 
-from jupiter_agent.core.messages.jobs import INLINE_BYTES
+from jupiter_agent.core.messages.links import USUAL_P_S, USUAL_Q, USUAL_S, Shape, doublings
 
-FIRST_BYTES = 14_480.0
-"""Ten segments: the window TCP begins with, and begins with again after a pause (RFC 6928, RFC 5681)"""
 MB = 1e6
 """The unit of f in the equations: all terms are of one magnitude"""
 SPREAD = 0.05
@@ -44,10 +41,6 @@ USUAL = 0.15
 """Relative error before any sample"""
 LEAST_ERROR = 0.08
 """Its floor as a measure of what is far"""
-PRIOR_P_S = 0.003
-PRIOR_S = 0.85
-PRIOR_Q = 1 / 12.5e6
-"""100 Mbit/s"""
 PARAMETERS = 4
 TRANSFERS, PROBES = 24, 8
 """Samples that are kept"""
@@ -55,49 +48,6 @@ REFIT = 4
 """Samples that come in before what is expected of the next is computed anew"""
 ROUNDS = 4
 """Fits until q and what the path holds agree"""
-
-
-class Shape(Struct, frozen=True, array_like=True):
-    """The model of one directed link at one time. `rtt_s`: there and back; `error`: relative, of a single transfer."""
-
-    rtt_s: float
-    p: float = 0.0
-    q: float = PRIOR_Q
-    r: float = 0.0
-    s: float = PRIOR_S
-    error: float = 1.0
-    samples: int = 0
-
-    def seconds(self, size: float) -> float:
-        """From the start of sending an object of this size to having it. Monotone, never negative."""
-        asked = self.rtt_s + self.p if size > INLINE_BYTES else 0.0
-        return self.rtt_s / 2 + asked + self.moving_s(size)
-
-    def moving_s(self, size: float) -> float:
-        """Of that what the bytes take."""
-        return self.q * size + self.r * size * size + self.s * self.rtt_s * doublings(size, self.rtt_s, self.q)
-
-    def straight(self, sizes: Sequence[float]) -> tuple[float, float, float]:
-        """(seconds, seconds per byte, seconds per byte^2) for mappers, which know quadratics only: the line with the
-        least relative errors at these sizes, and r."""
-        sums = [0.0] * 5
-        for size in sizes:
-            seconds = max(1e-9, self.seconds(size) - self.r * size * size)
-            weight = 1.0 / (seconds * seconds)
-            for i, each in enumerate((1.0, size, size * size, seconds, size * seconds)):
-                sums[i] += weight * each
-        n, f, ff, t, ft = sums
-        spread = n * ff - f * f
-        slope = (n * ft - f * t) / spread if spread > 1e-9 * n * ff else self.q
-        slope = max(0.0, slope)
-        first = (t - slope * f) / n if n else self.rtt_s / 2
-        return (first, slope, self.r) if first >= 0 else (0.0, ft / ff, self.r)
-
-
-def doublings(size: float, rtt_s: float, q: float) -> float:
-    """How often the window doubles before it holds `size`, or all that the path holds."""
-    held = min(size, rtt_s / q) if q > 0 else size
-    return log2(held / FIRST_BYTES) if held > FIRST_BYTES else 0.0
 
 
 class Sample(Struct, frozen=True, array_like=True):
@@ -142,7 +92,7 @@ class LinkModel:
         """Samples of real transfers that are still held."""
         return len(self._transfers)
 
-    def on_sample(self, sample: Sample, rtt_s: float, now: float, usual_q: float = PRIOR_Q) -> bool:
+    def on_sample(self, sample: Sample, rtt_s: float, now: float, usual_q: float = USUAL_Q) -> bool:
         """Take it in; whether it was far from what was expected. What makes no sense changes nothing."""
         if sample.size <= 0 or not 0 < sample.seconds < 1e6 or not 0 <= rtt_s < 1e6:
             return False
@@ -163,7 +113,7 @@ class LinkModel:
         self.at = now
         return far
 
-    def shape(self, rtt_s: float, usual_q: float = PRIOR_Q) -> Shape:
+    def shape(self, rtt_s: float, usual_q: float = USUAL_Q) -> Shape:
         """The model as it is now; what was never seen is as usual."""
         p, q, r, s = self._solution(usual_q)
         return Shape(rtt_s, p, q, r, s, self.uncertainty, self.count)
@@ -196,7 +146,7 @@ class LinkModel:
 
     def _solved(self, usual_q: float, q: float) -> list[float]:
         """The solution, where the path holds what `q` says."""
-        prior = ((PRIOR_P_S, 2 * PRIOR_P_S), (usual_q * MB, 3 * usual_q * MB), (0.0, q * MB / 250), (PRIOR_S, 0.25))
+        prior = ((USUAL_P_S, 2 * USUAL_P_S), (usual_q * MB, 3 * usual_q * MB), (0.0, q * MB / 250), (USUAL_S, 0.25))
         a = [[0.0] * PARAMETERS for _ in range(PARAMETERS)]
         b = [0.0] * PARAMETERS
         for i, (mean, deviation) in enumerate(prior):

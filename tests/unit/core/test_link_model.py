@@ -7,8 +7,9 @@ from statistics import median, quantiles
 
 import pytest
 
-from jupiter_agent.core.messages.jobs import INLINE_BYTES
-from jupiter_agent.core.profiling.link_model import LinkModel, Sample, Shape, least
+from jupiter_agent.core.messages import FETCHED_BYTES
+from jupiter_agent.core.messages.links import Shape
+from jupiter_agent.core.profiling.link_model import LinkModel, Sample, least
 
 SIZES = [1_000, 10_000, 65_000, 200_000, 1_000_000, 10_000_000, 50_000_000]
 
@@ -147,7 +148,7 @@ def test_mappers_get_the_line_that_fits_the_sizes_of_their_edges():
 
 def test_only_what_is_fetched_pays_for_asking():
     shape = Shape(0.1, p=0.004, q=1e-9, s=0.0)
-    assert shape.seconds(INLINE_BYTES + 1) - shape.seconds(INLINE_BYTES) == pytest.approx(0.104, rel=1e-3)
+    assert shape.seconds(FETCHED_BYTES + 1) - shape.seconds(FETCHED_BYTES) == pytest.approx(0.104, rel=1e-3)
 
 
 def test_the_least_squares_keep_to_the_cone_and_find_what_trying_all_does():

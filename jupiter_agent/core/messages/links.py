@@ -1,0 +1,87 @@
+"""Messages about links: their models as they travel, and active probes (DESIGN.md 96, 97)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log2
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from jupiter_agent.core.messages import FETCHED_BYTES, Count, Message, Seconds
+
+PROBE_BYTES = 64 * 1024
+"""What a probe may ask for at most"""
+
+FIRST_BYTES = 14_480.0
+"""Ten segments: the window TCP begins with, and begins with again after a pause (RFC 6928, RFC 5681)"""
+
+USUAL_Q = 1 / 12.5e6
+"""Seconds per byte where nothing is known: 100 Mbit/s"""
+USUAL_S = 0.85
+USUAL_P_S = 0.003
+
+Delay = Annotated[float, Meta(ge=0, le=1e4)]
+PerByte = Annotated[float, Meta(ge=0, le=1e3)]
+"""Seconds per byte; 0 where it is not known"""
+
+
+class Shape(Struct, frozen=True, array_like=True):
+    """The model of one directed link at one time (core/profiling/link_model.py).
+
+    `rtt_s` there and back; `error` relative, of a single transfer; `samples` 0: only the round trip was measured.
+    """
+
+    rtt_s: Delay
+    p: Delay = USUAL_P_S
+    q: PerByte = USUAL_Q
+    r: PerByte = 0.0
+    s: Annotated[float, Meta(ge=0, le=100)] = USUAL_S
+    error: Annotated[float, Meta(ge=0, le=100)] = 1.0
+    samples: Count = 0
+
+    def seconds(self, size: float) -> float:
+        """From the start of sending an object of this size to having it. Monotone, never negative."""
+        asked = self.rtt_s + self.p if size > FETCHED_BYTES else 0.0
+        return self.rtt_s / 2 + asked + self.moving_s(size)
+
+    def moving_s(self, size: float) -> float:
+        """Of that what the bytes take."""
+        return self.q * size + self.r * size * size + self.s * self.rtt_s * doublings(size, self.rtt_s, self.q)
+
+    def straight(self, sizes: Sequence[float]) -> tuple[float, float, float]:
+        """(seconds, seconds per byte, seconds per byte^2) for mappers, which know quadratics only: the line with the
+        least relative errors at these sizes, and r."""
+        n = f = ff = t = ft = 0.0
+        for size in sizes:
+            seconds = max(1e-9, self.seconds(size) - self.r * size * size)
+            weight = 1.0 / (seconds * seconds)
+            n, f, ff = n + weight, f + weight * size, ff + weight * size * size
+            t, ft = t + weight * seconds, ft + weight * size * seconds
+        spread = n * ff - f * f
+        slope = max(0.0, (n * ft - f * t) / spread) if spread > 1e-9 * n * ff else self.q
+        first = (t - slope * f) / n if n else self.rtt_s / 2
+        return (first, slope, self.r) if first >= 0 else (0.0, ft / ff, self.r)
+
+
+def doublings(size: float, rtt_s: float, q: float) -> float:
+    """How often the window doubles before it holds `size`, or all that the path holds."""
+    held = min(size, rtt_s / q) if q > 0 else size
+    return log2(held / FIRST_BYTES) if held > FIRST_BYTES else 0.0
+
+
+class LinkProbe(Message, frozen=True, tag=70):
+    """Answer at once (`LinkEcho`) with so many bytes, or fewer. `q`: what a byte from you to me takes, as measured."""
+
+    serial: Count
+    size: Annotated[int, Meta(ge=0, le=PROBE_BYTES)] = 0
+    q: PerByte = 0.0
+
+
+class LinkEcho(Message, frozen=True, tag=71):
+    """`heard_at`: when the probe was heard, on the clock of who answers."""
+
+    serial: Count
+    heard_at: Seconds
+    q: PerByte = 0.0
+    data: Annotated[bytes, Meta(max_length=PROBE_BYTES)] = b""
