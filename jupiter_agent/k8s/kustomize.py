@@ -11,12 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from jupiter_agent.errors import UsageError
 
 Object = dict[str, Any]
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KNOWN = frozenset(
     {"apiVersion", "kind", "namespace", "labels", "resources", "patches", "images", "generatorOptions"}
@@ -57,7 +54,10 @@ def render(folder: Path, files: Mapping[str, bytes]) -> list[Object]:
 
 def load(path: Path) -> list[Object]:
     """The objects of one file."""
-    return [each for each in yaml.load_all(path.read_text(), _Loader) if each]
+    import yaml  # here: every `jupiter` command loads this module
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [each for each in yaml.load_all(path.read_text(), loader) if each]
 
 
 def merge(into: Object, change: Object) -> None:
