@@ -22,6 +22,7 @@ from jupiter_agent.adapters.bulk import BulkChannel, Wanted
 from jupiter_agent.adapters.bundle import open_bundle
 from jupiter_agent.adapters.forwards import Forwards
 from jupiter_agent.adapters.journal import Journal
+from jupiter_agent.adapters.mailbag import Mailbag
 from jupiter_agent.adapters.objects import ObjectStore
 from jupiter_agent.adapters.ports import format_address, parse_address
 from jupiter_agent.adapters.promises import Promises
@@ -34,7 +35,7 @@ from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.bulk import BulkAt
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
-from jupiter_agent.core.messages.jobs import SINK, Chunk, Missing
+from jupiter_agent.core.messages.jobs import SINK, Chunk, Many, Missing
 from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerError
 
@@ -78,6 +79,7 @@ class Performer:
         self.forwards = Forwards(self._note)
         self.network: Network
         """set by the composition before the first effect"""
+        self.mail = Mailbag(lambda dst, frame: self.network.send(dst, frame))  # noqa: PLW0108 - it is set later
         self.bulk: BulkChannel | None = None
         """set by the composition where there is one"""
         self._durable: set[bytes] = set()
@@ -117,7 +119,7 @@ class Performer:
     def send(self, dst: str, message: Message) -> None:
         """Encode and hand to the transport; what is too large to encode is refused to whoever asked for it."""
         try:
-            self.network.send(dst, encode(message))
+            self.mail.put(dst, message, encode(message))
         except (PeerError, CapacityError) as error:
             self.counters["unsendable"] += 1
             log.warning("a %s for %s cannot be sent: %s", type(message).__name__, dst, error)
@@ -129,12 +131,26 @@ class Performer:
         """A frame from a peer or client: an event, or a counted mistake. On a full disk it is as if it got lost."""
         try:
             message = decode(frame)
-            if not self.promises.full:
+            if isinstance(message, Many):
+                self._on_many(src, message)
+            elif not self.promises.full:
                 self._post(ev.Received(src, message))
             elif isinstance(message, Call):
                 self._answer_full(src, message)
         except PeerError as error:
             self._refused(src, error)
+
+    def _on_many(self, src: str, many: Many) -> None:
+        """Frames that travelled together; one that is malformed harms no other."""
+        for frame in many.frames:
+            try:
+                message = decode(frame)
+                if isinstance(message, Many):
+                    raise PeerError("frames inside of frames")
+                if not self.promises.full:
+                    self._post(ev.Received(src, message))
+            except PeerError as error:
+                self._refused(src, error)
 
     def on_join(self, src: str, frame: bytes) -> None:
         try:

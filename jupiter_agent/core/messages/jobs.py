@@ -402,3 +402,12 @@ class Copied(Message, frozen=True, tag=51):
     stream: StreamId
     upto: Count
     lacking: list[Count] = []
+
+
+MANY_FRAMES = 256
+
+
+class Many(Message, frozen=True, tag=58):
+    """Frames that left together, each of one message, in order; never one like this."""
+
+    frames: Annotated[list[bytes], Meta(max_length=MANY_FRAMES)]

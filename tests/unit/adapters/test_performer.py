@@ -12,10 +12,11 @@ import pytest
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.core.effects import Append, Effect, Halt, Send, StoreInline
+from jupiter_agent.core.events import Event, Received
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer
-from jupiter_agent.core.messages.jobs import Injected, Missing
-from jupiter_agent.core.wire import decode
+from jupiter_agent.core.messages.jobs import Injected, Many, Missing
+from jupiter_agent.core.wire import decode, encode
 from jupiter_agent.errors import CapacityError
 
 
@@ -132,3 +133,12 @@ def test_what_is_too_large_for_a_frame_is_refused_to_whoever_asked_and_otherwise
     ]
     assert performer.counters["unsendable"] == 3
     journal.close()
+
+
+def test_frames_that_travelled_together_are_taken_one_by_one_and_a_bad_one_harms_no_other(tmp_path: Path) -> None:
+    told: list[Event] = []
+    performer = Performer("me", told.append, tmp_path, Full(), lambda effect: None)  # type: ignore[arg-type]
+    good, nested = encode(Missing(b"d")), encode(Many([encode(Injected("j", 1))]))
+    performer.on_frame("b", encode(Many([good, b"garbage", nested, encode(Injected("j", 2))])))
+    assert told == [Received("b", Missing(b"d")), Received("b", Injected("j", 2))]
+    assert performer.counters["frames_refused"] == 2
