@@ -154,6 +154,9 @@ class Network:
         loss = self.link_loss.get((src, dst), self.loss)
         return not self.reaches(src, dst) or (loss > 0 and self.rng.random() < loss)
 
+    def on_sent(self, src: str, dst: str, size: int) -> None:
+        """Every frame passes here as it leaves, and with size 0 every session as it opens: for networks that count."""
+
     def happens(self, chance: float) -> bool:
         return chance > 0 and self.rng.random() < chance
 
@@ -287,6 +290,7 @@ class MemoryTransport:
 
     def _established(self, target: MemoryTransport) -> None:
         session = Session((self, target), used_at=self.network.now)
+        self.network.on_sent(self.address, target.address, 0)
         for end in session.ends:
             other = session.other(end)
             end.sessions[other.peer] = session
@@ -335,6 +339,7 @@ class MemoryTransport:
         network, target = self.network, session.other(self)
         session.used_at = network.now
         self._count("out", frame)
+        network.on_sent(self.address, target.address, len(frame))
         if network.lost(self.address, target.address):
             return
         arrival = network.now + network.delay(self.address, target.address)

@@ -227,11 +227,13 @@ def _joined(fleet: Fleet, name: str) -> bool:
 
 
 def _converged(fleet: Fleet, parts: list[set[str]]) -> bool:
-    """In every component everybody sees exactly those running there."""
+    """In every component everybody sees exactly those running there. Of one who is alone the others are asked only: who
+    hears nobody accuses nobody."""
     running = set(fleet.running)
     return all(
         fleet.seen.alive_in(name) == (part & running) - {name} if _joined(fleet, name) else False
         for part in parts
+        if len(part & running) > 1
         for name in part & running
     )
 

@@ -116,7 +116,8 @@ class Fleet:
 
     def _order(self, name: str) -> Order:
         token = self.folder / "token"
-        settings = {"bind": self.ground.address(name), "profile": self._profile, "mdns": "off", "beacon": "off"}
+        beacon = "on" if self._profile == "manet" else "off"
+        settings = {"bind": self.ground.address(name), "profile": self._profile, "mdns": "off", "beacon": beacon}
         if token.exists():
             settings["token_file"] = str(token)
         folder = str(self.folder / name)

@@ -25,6 +25,9 @@ HEALTH_MAX = 8
 NEAR = "near"
 """The published key that routes are made of"""
 BRIDGES = 4
+OVERHEARD_S = 16.0
+"""Who sent a beacon within this time is one hop away"""
+OVERHEARD_MAX = 256
 BRIDGE_S = 300.0
 
 
@@ -56,6 +59,8 @@ class Context:
         """members that say they need routes"""
         self.bridges: dict[str, float] = {}
         """members that others wrongly took for dead, but that spoke to us: kept as neighbours until then"""
+        self.overheard: dict[str, float] = {}
+        """when beacons of others were last heard, by their ids"""
         self.relay: Relaying | None = None
         self.relayed = False
         """the message being handled came through others"""
@@ -156,6 +161,14 @@ class Context:
         while len(self.bridges) > BRIDGES:
             self.bridges.pop(min(self.bridges, key=lambda known: self.bridges[known]))
         self.view.dirty = True
+
+    def overhear(self, peer: str, now: float) -> None:
+        """A beacon of this node: it is one hop away."""
+        if self.overheard.get(peer, NEVER) < now - OVERHEARD_S:
+            self.overheard = {other: at for other, at in self.overheard.items() if at >= now - OVERHEARD_S}
+            self.view.dirty = True
+        if len(self.overheard) < OVERHEARD_MAX or peer in self.overheard:
+            self.overheard[peer] = now
 
     # --- this node ---
 

@@ -15,8 +15,8 @@ from jupiter_agent.core.events import Hint, JoinAnswered, SeedsFound
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.roster import Roster
-from jupiter_agent.core.membership.seeds import OVERHEARD, Seed, SeedSet
-from jupiter_agent.core.messages.membership import Refused, Welcome
+from jupiter_agent.core.membership.seeds import BEACON, OVERHEARD, Seed, SeedSet
+from jupiter_agent.core.messages.membership import DEAD, Refused, Welcome
 from jupiter_agent.errors import EXIT_FAILED, EXIT_UNAUTHORISED, PeerError
 
 SELF = "this is me"
@@ -77,8 +77,17 @@ class Joiner:
         """A source of discovery speaks; who is new is tried in this round."""
         for hint in event.hints:
             self.add_seed(hint, now)
+            if hint.found_by == BEACON and hint.node:
+                self._on_beacon(hint.node, now)
         if self._started:
             self._try_next()
+
+    def _on_beacon(self, peer: str, now: float) -> None:
+        """It is one hop away. One held dead is told so, and speaks up."""
+        self._context.overhear(peer, now)
+        member = self._context.view.members.get(peer)
+        if member is not None and member.rank == DEAD and self._context.joined:
+            self._roster.tell(member, member.version, now)
 
     def on_tick(self, now: float) -> None:
         context = self._context

@@ -1,6 +1,8 @@
 """The overlay: which links this node wants, and when one is let go.
 
-Targets come from the rings and one random member that is replaced every minute. The caller opens a link, both ends
+Targets come from the rings and one random member that is replaced every minute. Where beacons are heard (radios), two
+of those one hop away take the place of all rings but the first, and of the random member: what is said to them crosses
+one hop, not four, and the one ring keeps the whole together. The caller opens a link, both ends
 use it, and it is released 10 s after neither end wants it (each ping says whether its sender does). Whether an
 existing session is reused or a new one opened is the transport's business: it is told to keep the session in either
 case.
@@ -8,7 +10,7 @@ case.
 
 from __future__ import annotations
 
-from jupiter_agent.core.membership.context import Context
+from jupiter_agent.core.membership.context import OVERHEARD_S, Context
 from jupiter_agent.core.membership.gossip import Gossip
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
@@ -23,6 +25,7 @@ class Overlay:
     def __init__(self, context: Context, gossip: Gossip, now: float) -> None:
         self._context, self._gossip = context, gossip
         self._random: list[str] = []
+        self._near: list[str] = []
         self._replace_at = now + context.settings.random_link_s * context.rng.random()
         self.due = now
 
@@ -37,6 +40,8 @@ class Overlay:
         if now >= self._replace_at:
             self._replace_at = now + self._context.settings.random_link_s * self._context.rng.uniform(0.8, 1.2)
             self._random = self._random[1:]
+            self._context.view.dirty = True
+        if not all(self._is_heard(peer, now) for peer in self._near):
             self._context.view.dirty = True
         if self.next_deadline() <= now:
             self.compute(now)
@@ -79,17 +84,41 @@ class Overlay:
             untried = scattered and peer not in context.sessions and members[peer].last_ack == NEVER
             return members[peer].bad_edge_until > now or peer in context.shut or untried
 
-        targets = view.rings.targets(context.me, is_doubtful, context.is_shut if scattered else None)
+        near = self._choose_near(now)
+        rings, spares = (None, context.settings.random_links) if not near else (self._rings_beside(near), 0)
+        targets = near | view.rings.targets(context.me, is_doubtful, context.is_shut if scattered else None, rings)
         self._random = [p for p in self._random if p in view.rings and p not in targets and not context.is_shut(p)]
+        del self._random[spares:]
         spare = view.size() - 1 - len(targets)
         for _ in range(TRIES):
-            if len(self._random) >= min(context.settings.random_links, spare):
+            if len(self._random) >= min(spares, spare):
                 break
             peer = view.rings.any(context.rng)
             if peer != context.me and peer not in targets and peer not in self._random and not context.is_shut(peer):
                 self._random.append(peer)
         bridges = {peer for peer, until in context.bridges.items() if until > now and peer in view.rings}
         return (targets | set(self._random) | bridges) - context.shunned
+
+    def _choose_near(self, now: float) -> set[str]:
+        """Neighbours one hop away: the same as long as they are heard, then those there is a link with anyway."""
+        context, most = self._context, self._context.settings.near_links
+        if not most:
+            return set()
+        heard = [peer for peer in sorted(context.overheard) if self._is_heard(peer, now)]
+        self._near = [peer for peer in self._near if peer in heard]
+        others = [peer for peer in heard if peer not in self._near]
+        context.rng.shuffle(others)
+        others.sort(key=lambda peer: peer not in context.sessions)
+        self._near += others[: most - len(self._near)]
+        return set(self._near)
+
+    def _is_heard(self, peer: str, now: float) -> bool:
+        lately = now - self._context.overheard.get(peer, NEVER) < OVERHEARD_S
+        return lately and peer in self._context.view.rings and peer not in self._context.shut
+
+    def _rings_beside(self, near: set[str]) -> int:
+        """One ring fewer for each near neighbour but the first, one at least."""
+        return max(1, len(self._context.view.rings.used()) + 1 - len(near))
 
     def _let_go(self, link: Link, now: float) -> None:
         if now - link.unwanted_at < self._context.settings.unwanted_s:

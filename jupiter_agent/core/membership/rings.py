@@ -69,10 +69,13 @@ class Rings:
         found.pop(peer, None)
         return list(found)
 
-    def targets(self, peer: str, bad: Callable[[str], bool], shut: Callable[[str], bool] | None = None) -> set[str]:
-        """Whom `peer` links to by the rings: everybody while N <= 2k, else its successors. A bad edge keeps its place,
-        but the next successor steps in as well; one that is shut (cannot be opened from here) is passed over."""
-        size, rings = len(self), self.used()
+    def targets(
+        self, peer: str, bad: Callable[[str], bool], shut: Callable[[str], bool] | None = None, most: int | None = None
+    ) -> set[str]:
+        """Whom `peer` links to by the rings, the first `most` of them: everybody while N <= 2k, else its successors. A
+        bad edge keeps its place, but the next successor steps in as well; one that is shut (cannot be opened from here)
+        is passed over."""
+        size, rings = len(self), self.used()[:most]
         if size <= 2 * len(rings):
             return {other for _, other in rings[0] if other != peer and not (shut and shut(other))}
         chosen: set[str] = set()

@@ -34,7 +34,8 @@ SOURCES = ("join", "token", "remembered", "dns", "kube", "beacon", "mdns")
 LASTS_S = {"dns": 300.0, "kube": 90.0, "beacon": 60.0, "mdns": 150.0}
 """How long a hint counts after it was last given; others always count"""
 
-OVERHEARD = frozenset({"beacon", "mdns"})
+BEACON = "beacon"
+OVERHEARD = frozenset({BEACON, "mdns"})
 """Sources that others than the user and this node itself can make say something"""
 
 MOST = 64

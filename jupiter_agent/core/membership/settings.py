@@ -15,6 +15,8 @@ class MembershipSettings:
     """above so many members there is one ring more"""
     random_links: int = 1
     random_link_s: float = 60.0
+    near_links: int = 0
+    """so many of those whose beacons are heard are neighbours, where there are; then one ring is enough"""
     topology_s: float = 0.2
     """the overlay is computed anew at most this often"""
     unwanted_s: float = 10.0
@@ -114,6 +116,7 @@ PROFILES = {
     "manet": MembershipSettings(
         rings=2,
         random_link_s=600.0,
+        near_links=2,
         probe_s=8.0,
         ack_timeout_s=2.5,
         misses=(4, 8),
