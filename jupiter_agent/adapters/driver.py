@@ -16,6 +16,8 @@ from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.events import Event
 
 BATCH = 32
+POLL_S = 0.001
+"""While events come, the machine is asked at most so often what will be due: asking costs as much as a small event"""
 
 
 class Machine(Protocol):
@@ -45,8 +47,8 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._stopped = self._paused = False
-        self._due: float | None = None
-        """the machine's next deadline as of the last turn: only turns change it, and asking costs"""
+        self._due, self._asked_at, self._stale = float("inf"), float("-inf"), True
+        """the machine's next deadline as of then; whether anything happened since that may have changed it"""
         self._armed_for = float("inf")
         self.last_turn = loop.time()
         """when the machine was last served"""
@@ -94,10 +96,13 @@ class Driver:
 
     def _serve(self) -> None:
         now = self.last_turn = self._loop.time()
-        if (self._machine.next_deadline() if self._due is None else self._due) <= now:
+        self._look(now)
+        if self._due <= now:
+            self._stale, self._asked_at = True, float("-inf")
             self._act(self._machine.on_deadline(now))
         for _ in range(min(BATCH, len(self._inbox))):
             if self._inbox and not self._paused:  # perform may have stopped us, and cleared the inbox
+                self._stale = True
                 self._act(self._machine.on_event(self._inbox.popleft(), self._loop.time()))
 
     def _act(self, effects: list[Effect]) -> None:
@@ -105,13 +110,20 @@ class Driver:
             self._perform(effects)
 
     def _rearm(self) -> None:
-        due = self._due = self._machine.next_deadline()
-        if self._inbox or due <= self._loop.time():
+        now = self._loop.time()
+        self._look(now)
+        due = min(self._due, self._asked_at + POLL_S) if self._stale else self._due
+        if self._inbox or due <= now:
             self._schedule()
         elif due != self._armed_for:
             self._disarm()
             if due < float("inf"):
                 self._armed_for, self._timer = due, self._loop.call_at(due, self._expire)
+
+    def _look(self, now: float) -> None:
+        """Ask what will be due, unless that is known, or was asked just now."""
+        if self._stale and now - self._asked_at >= POLL_S:
+            self._due, self._asked_at, self._stale = self._machine.next_deadline(), now, False
 
     def _expire(self) -> None:
         self._disarm()

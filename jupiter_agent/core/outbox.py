@@ -72,6 +72,8 @@ class Outbox:
         self._pending: dict[OutKey, Owed] = {}
         self._kept: dict[OutKey, Owed] = {}
         self._by_item: dict[str, set[OutKey]] = {}
+        self._next = inf
+        """nothing is due before"""
         self.poisoned: list[Owed] = []
         """of the items to be given up: sent no more"""
         self.moved_bytes = 0
@@ -100,6 +102,7 @@ class Outbox:
             self._strike_if_lost(owed, False)
             if owed.target != self._job.host(owed.parcel.dst) or self._boot(owed.target) > owed.boot or owed.due <= now:
                 effects += self._send(owed, now)
+        self._next = min((owed.due for owed in self._pending.values() if owed.target), default=inf)
         return effects
 
     def on_received(self, node: str, ack: ParcelReceived) -> None:
@@ -138,7 +141,8 @@ class Outbox:
         return len(self._pending)
 
     def next_deadline(self) -> float:
-        return min((owed.due for owed in self._pending.values() if owed.target), default=inf)
+        """Or sooner: what was received since is struck off when it would be due."""
+        return self._next if self._pending else inf
 
     @staticmethod
     def _key(owed: Owed) -> OutKey:
@@ -157,6 +161,7 @@ class Outbox:
         owed.target, owed.boot = host, self._boot(host)
         owed.due = now + min(RESEND_MAX_S, RESEND_S * 2**owed.tries)
         owed.tries += 1
+        self._next = min(self._next, owed.due)
         return [Send(host, owed.parcel)]
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from jupiter_agent.adapters.driver import BATCH, Driver
+from jupiter_agent.adapters.driver import BATCH, POLL_S, Driver
 from jupiter_agent.core.effects import Effect, Notice
 from jupiter_agent.core.events import Event, SessionUp
 
@@ -64,6 +64,7 @@ class Machine:
         self.log: list[str] = []
         self.due = math.inf
         self.period = math.inf
+        self.asked = 0
 
     def on_event(self, event: Event, now: float) -> list[Effect]:
         assert isinstance(event, SessionUp)
@@ -78,6 +79,7 @@ class Machine:
         return []
 
     def next_deadline(self) -> float:
+        self.asked += 1
         return self.due
 
 
@@ -145,6 +147,7 @@ def test_one_timer_is_armed_for_the_next_deadline(rig: Rig) -> None:
     assert rig.loop.armed() == [105.0]
     rig.post("a")
     rig.loop.turn()
+    rig.loop.advance(100.0 + POLL_S)
     assert rig.loop.armed() == [105.0]
     rig.loop.advance(105.0)
     assert rig.machine.log == ["a", "deadline 105"]
@@ -223,3 +226,22 @@ def test_a_paused_machine_is_left_alone_and_then_served_in_order(rig: Rig) -> No
     for _ in range(4):
         rig.loop.turn()
     assert rig.machine.log == ["a", "b", "c", "d"]
+
+
+def test_while_events_come_deadlines_are_asked_for_now_and_then_and_none_is_missed(rig: Rig) -> None:
+    rig.driver.start()
+    rig.loop.turn()
+    before = rig.machine.asked
+    for _ in range(20):
+        rig.post("a")
+        rig.loop.turn()
+    assert rig.machine.asked == before
+    rig.machine.due = 100.0
+    rig.loop.advance(100.0 + POLL_S)
+    assert rig.machine.log[-1] == "deadline 100"
+    rig.machine.due = math.inf
+    rig.loop.advance(100.0 + 2 * POLL_S)
+    rig.loop.advance(100.0 + 3 * POLL_S)
+    quiet = rig.machine.asked
+    rig.loop.advance(200.0)
+    assert (rig.machine.asked, rig.loop.armed()) == (quiet, []), "nothing happened: nothing is asked"
