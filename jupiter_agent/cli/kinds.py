@@ -151,6 +151,10 @@ KINDS: dict[str, Kind] = {
         Column("NAME", "name"), Column("RUNNING", "running"), Column("PID", "pid"), Column("ADDRESS", "address"),
         Column("ID", "id", wide=True), Column("STATE DIR", "state_dir", wide=True),
     )),
+    "k8s": Kind("agent", _field("name"), (
+        Column("NODE", "name"), Column("STATE", "state"), Column("JOINED", "joined"), Column("ADDRESS", "address"),
+        Column("RESTARTS", "restarts"), Column("REASON", "reason"), Column("POD", "pod", wide=True),
+    )),
 }  # fmt: skip
 
 PARTS: dict[str, tuple[Column, ...]] = {

@@ -1,0 +1,226 @@
+"""Objects on a cluster: made, changed and removed so that nothing is touched that is not ours.
+
+Ours is what bears the label `MANAGED`. Before an object is changed or deleted it is looked at, and the request says
+which one is meant (its uid), so that one that somebody made meanwhile under its name is refused by the server. Changes
+are server-side applies: what is right already stays as it is. A namespace that was there before is used and left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from jupiter_agent.cli.k8s.access import MANAGER, Access, Object, RefusedError
+from jupiter_agent.errors import JupiterError, UsageError
+from jupiter_agent.k8s.manifests import MANAGED
+
+CREATED, CHANGED, SAME, THERE = "created", "changed", "unchanged", "there before"
+AT_ONCE = 8
+"""requests"""
+GONE = (404, 409)
+"""Nobody is there any more: no object of the name, or another one under it"""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """How objects of a kind are asked for."""
+
+    prefix: str
+    plural: str
+    in_namespace: bool = True
+
+    def path(self, namespace: str, name: str = "") -> str:
+        place = f"/namespaces/{namespace}" if self.in_namespace else ""
+        return f"{self.prefix}{place}/{self.plural}" + (f"/{name}" if name else "")
+
+
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+RESOURCES = {
+    "Namespace": Resource("/api/v1", "namespaces", in_namespace=False),
+    "ServiceAccount": Resource("/api/v1", "serviceaccounts"),
+    "Role": Resource(_RBAC, "roles"),
+    "RoleBinding": Resource(_RBAC, "rolebindings"),
+    "ClusterRole": Resource(_RBAC, "clusterroles", in_namespace=False),
+    "ClusterRoleBinding": Resource(_RBAC, "clusterrolebindings", in_namespace=False),
+    "ConfigMap": Resource("/api/v1", "configmaps"),
+    "Secret": Resource("/api/v1", "secrets"),
+    "NetworkPolicy": Resource("/apis/networking.k8s.io/v1", "networkpolicies"),
+    "Service": Resource("/api/v1", "services"),
+    "DaemonSet": Resource("/apis/apps/v1", "daemonsets"),
+    "Pod": Resource("/api/v1", "pods"),
+    "Event": Resource("/api/v1", "events"),
+    "Node": Resource("/api/v1", "nodes", in_namespace=False),
+}
+SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED.items())
+
+
+def metadata(found: Mapping[str, Any]) -> dict[str, Any]:
+    place = found.get("metadata")
+    return place if isinstance(place, dict) else {}
+
+
+def is_ours(found: Mapping[str, Any]) -> bool:
+    labels = metadata(found).get("labels") or {}
+    return all(labels.get(key) == value for key, value in MANAGED.items())
+
+
+def title(found: Mapping[str, Any]) -> str:
+    return f"{found.get('kind')} {metadata(found).get('name')}"
+
+
+class Objects:
+    """Those of one namespace, and what belongs to them outside of it."""
+
+    def __init__(self, access: Access, namespace: str) -> None:
+        self.namespace = namespace
+        self._access = access
+
+    def path(self, kind: str, name: str = "") -> str:
+        return RESOURCES[kind].path(self.namespace, name)
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """None for what is not there."""
+        try:
+            return self._access.request("GET", self.path(kind, name))
+        except RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def listed(self, kind: str, **query: str) -> list[Object]:
+        """[] where even the namespace is missing."""
+        try:
+            found = self._access.request("GET", self.path(kind), query=query).get("items") or []
+        except RefusedError as error:
+            if error.status == 404:
+                return []
+            raise
+        return [{**each, "kind": kind} for each in found if isinstance(each, dict)]
+
+    # --- making ---
+
+    def ensure(self, wanted: Object) -> str:
+        """Make it, or bring what is there and ours in line; which of the words above it was."""
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+        found = self._namespace(name) if kind == "Namespace" else self.get(kind, name)
+        if found is None:
+            try:
+                self._access.request("PATCH", self.path(kind, name), wanted, _STRICT)  # by force nothing that is there
+                return CREATED
+            except RefusedError as error:
+                if error.status != 409:
+                    raise
+                found = self.get(kind, name) or {}  # somebody was faster
+        if not is_ours(found):
+            if kind == "Namespace":
+                return THERE
+            raise UsageError(
+                f"{title({'kind': kind, **found})} in namespace {self.namespace} is not jupiter's",
+                "choose another --namespace, or remove it yourself",
+            )
+        return self._apply(wanted, found)
+
+    def _apply(self, wanted: Object, found: Object) -> str:
+        meant = {**wanted, "metadata": {**wanted["metadata"], "uid": metadata(found)["uid"]}}
+        path = self.path(wanted["kind"], wanted["metadata"]["name"])
+        try:
+            after = self._access.request("PATCH", path, meant, {**_STRICT, "force": "true"})
+        except RefusedError as error:
+            if error.status != 422:
+                raise
+            hint = "it cannot be changed in place: `jupiter k8s down`, then `up` again"
+            raise UsageError(f"{title(wanted)}: {error.message}", hint) from error
+        same = metadata(after).get("resourceVersion") == metadata(found).get("resourceVersion")
+        return SAME if same else CHANGED
+
+    def _namespace(self, name: str) -> Object | None:
+        """One that may not even be looked at is taken to be there: who has rights inside it has more than we need."""
+        try:
+            return self.get("Namespace", name)
+        except RefusedError as error:
+            if error.status == 403:
+                return {"metadata": {"name": name}}
+            raise
+
+    # --- removing ---
+
+    def delete(self, found: Object, grace_s: int | None = None) -> bool:
+        """This very object; False when it is gone already."""
+        options: Object = {
+            "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+            "preconditions": {"uid": metadata(found)["uid"]},
+        }  # fmt: skip
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        try:
+            self._access.request("DELETE", self.path(found["kind"], metadata(found)["name"]), options)
+            return True
+        except RefusedError as error:
+            if error.status in GONE:
+                return False
+            raise
+
+    def delete_all(self, found: list[Object], grace_s: int | None = None) -> None:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(lambda each: self.delete(each, grace_s), found))
+
+    def ours(self, kinds: list[str]) -> list[Object]:
+        """What is there of these kinds and ours, in their order. What is of the whole cluster belongs to a namespace by
+        its name (`manifests.objects`)."""
+        found: list[Object] = []
+        for kind in kinds:
+            for each in self._ours(kind):
+                name = str(metadata(each).get("name"))
+                if is_ours(each) and (RESOURCES[kind].in_namespace or name.startswith(f"{self.namespace}-agent-")):
+                    found.append(each)
+        return found
+
+    def _ours(self, kind: str) -> list[Object]:
+        """Who may not list what is of the whole cluster cannot have made it."""
+        try:
+            return self.listed(kind, labelSelector=SELECTOR)
+        except RefusedError as error:
+            if error.status == 403 and not RESOURCES[kind].in_namespace:
+                return []
+            raise
+
+    def others(self) -> list[str]:
+        """What is in the namespace and was made by somebody else. Kubernetes' own things do not count."""
+        return sorted(set(self._others()))
+
+    def _others(self) -> Iterator[str]:
+        for prefix, plural, kind in self._kinds():
+            try:
+                found = self._access.request("GET", f"{prefix}/namespaces/{self.namespace}/{plural}").get("items")
+            except RefusedError:
+                continue  # what may not be listed, or ended meanwhile
+            for each in found or []:
+                name = str(metadata(each).get("name"))
+                if not is_ours(each) and not metadata(each).get("ownerReferences") and (kind, name) not in _BUILT_IN:
+                    yield f"{kind} {name}"
+
+    def _kinds(self) -> Iterator[tuple[str, str, str]]:
+        """Everything that can be in a namespace of this cluster: (prefix, plural, kind)."""
+        groups = self._access.request("GET", "/apis").get("groups") or []
+        prefixes = ["/api/v1", *(f"/apis/{each['preferredVersion']['groupVersion']}" for each in groups)]
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for prefix, resources in zip(prefixes, threads.map(self._resources, prefixes), strict=True):
+                for each in resources:
+                    kind, plural = str(each.get("kind")), str(each.get("name"))
+                    listed = each.get("namespaced") and "/" not in plural and "list" in (each.get("verbs") or ())
+                    if listed and kind not in _PASSING:
+                        yield prefix, plural, kind
+
+    def _resources(self, prefix: str) -> list[Object]:
+        try:
+            return self._access.request("GET", prefix).get("resources") or []
+        except JupiterError:
+            return []  # an extension of the API that is down
+
+
+_STRICT = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+_PASSING = frozenset({"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics", "ControllerRevision"})
+"""Kinds that come and go with others"""
+_BUILT_IN = frozenset({("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")})

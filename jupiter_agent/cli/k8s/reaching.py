@@ -1,0 +1,105 @@
+"""A client of an agent in a pod: with the token from the Secret, through a forwarded port, or inside a pod directly."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jupiter_agent.cli.k8s.access import Access, RefusedError, open_access
+from jupiter_agent.cli.k8s.forward import Forward
+from jupiter_agent.cli.k8s.objects import Objects
+from jupiter_agent.cli.k8s.pods import Pod, to_pod
+from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError
+from jupiter_agent.k8s.manifests import NAMESPACE, SELECTOR, SERVICE, TOKEN_KEY, TOKEN_SECRET
+
+MOST_TRIED = 4
+IN_AGENTS_POD = Path("/etc/jupiter/secret/token")
+"""Where the manifests mount the token; a pod of yours may do the same"""
+
+
+def read_token(objects: Objects) -> str:
+    """The token in the Secret, '' while there is none."""
+    try:
+        found = objects.get("Secret", TOKEN_SECRET)
+    except RefusedError as error:
+        if error.status != 403:
+            raise
+        hint = "whoever may read the Secret can print it: `jupiter k8s token`; then use --token-file"
+        raise UnauthorisedError(f"the token may not be read: {error.message}", hint) from error
+    raw = ((found or {}).get("data") or {}).get(TOKEN_KEY) or ""
+    return base64.b64decode(raw).decode("utf-8", "replace").strip()
+
+
+def agent_pods(objects: Objects) -> list[Pod]:
+    """Of the agents, by node."""
+    selector = ",".join(f"{key}={value}" for key, value in SELECTOR.items())
+    found = [to_pod(each) for each in objects.listed("Pod", labelSelector=selector)]
+    return sorted(found, key=lambda pod: (pod.node, pod.name))
+
+
+class PodClient:
+    """A client and the port it is forwarded through: closed together."""
+
+    def __init__(self, access: Access, namespace: str, pod: Pod, token: str) -> None:
+        from jupiter_agent.adapters.client import Client
+
+        self.pod = pod
+        self._forward = Forward(lambda port: access.connect(namespace, pod.name, port))
+        try:
+            self._client = Client.open([self._forward.address], token)
+        except JupiterError as error:
+            self._forward.close()
+            raise self._forward.error or error from error
+        except BaseException:
+            self._forward.close()
+            raise
+
+    def call(self, verb: str, args: dict[str, Any], timeout_s: float = 30.0) -> Any:
+        return self._client.call(verb, args, timeout_s)
+
+    def write_blob(self, content: Path | bytes) -> Any:
+        return self._client.write_blob(content)
+
+    def read_blob(self, sha256: bytes, size: int, sink: BinaryIO) -> None:
+        self._client.read_blob(sha256, size, sink)
+
+    def close(self) -> None:
+        self._client.close()
+        self._forward.close()
+
+
+def open_client(context: str, namespace: str, peers: tuple[str, ...], token_file: Path | None) -> PodClient:
+    """Of an agent of a namespace: one of those at the addresses `peers`, if any are named, else any that is ready."""
+    access = open_access(context, os.environ)
+    objects = Objects(access, namespace or NAMESPACE)
+    token = token_file.read_text("utf-8").strip() if token_file else read_token(objects)
+    place = f"namespace {objects.namespace} of {access.context}"
+    if not token:
+        raise UnreachableError(f"there are no agents in {place}", f"`jupiter k8s up --namespace {objects.namespace}`")
+    hosts = {peer.rpartition(":")[0].strip("[]") for peer in peers}
+    pods = [pod for pod in agent_pods(objects) if pod.runs and (not hosts or pod.ip in hosts)]
+    pods.sort(key=lambda pod: pod.phase != "ready")
+    first: JupiterError | None = None
+    for pod in pods[:MOST_TRIED]:
+        try:
+            return PodClient(access, objects.namespace, pod, token)
+        except JupiterError as error:
+            first = first or error
+    if first is not None:
+        raise first
+    named = f" at {', '.join(peers)}" if peers else ""
+    raise UnreachableError(f"no agent runs{named} in {place}", f"`jupiter k8s status -n {objects.namespace}`")
+
+
+def inside_pod(env: Mapping[str, str]) -> list[str]:
+    """Where to find agents from inside any pod of a cluster: the Service, by the variables that pods of its namespace
+    get, else by name. [] outside of pods."""
+    if not env.get("KUBERNETES_SERVICE_HOST"):
+        return []
+    prefix = SERVICE.upper().replace("-", "_")
+    host, port = env.get(f"{prefix}_SERVICE_HOST"), env.get(f"{prefix}_SERVICE_PORT")
+    by_name = [f"{SERVICE}:7421", f"{SERVICE}.{NAMESPACE}.svc:7421"]
+    return ([f"{host}:{port}"] if host and port else []) + by_name

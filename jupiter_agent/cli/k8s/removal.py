@@ -1,0 +1,86 @@
+"""`jupiter k8s down`: what is ours off a cluster, in an order that leaves nothing behind, until it is gone."""
+
+from __future__ import annotations
+
+from jupiter_agent.cli.ctl.session import Clock
+from jupiter_agent.cli.guard import say
+from jupiter_agent.cli.k8s.access import Object, RefusedError
+from jupiter_agent.cli.k8s.deploy import POLL_S, nodes_without
+from jupiter_agent.cli.k8s.objects import Objects, is_ours, metadata, title
+from jupiter_agent.cli.k8s.pods import to_pod
+from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
+from jupiter_agent.k8s.manifests import DAEMONSET, ORDER
+
+KINDS = [kind for kind in reversed(ORDER) if kind != "Namespace"]
+"""In the order in which they are removed"""
+
+
+def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> list[str]:
+    """Remove what is ours from a namespace, and the namespace if it is ours and nobody else's things are in it.
+
+    Returns the titles of what was removed; JupiterError when it takes longer than `timeout_s`."""
+    until = clock.now() + timeout_s
+    removed: list[str] = []
+    daemonsets = objects.ours(["DaemonSet"])
+    objects.delete_all(daemonsets)
+    removed += [title(each) for each in daemonsets]
+    _end_pods(objects, clock, grace_s, until)
+    rest = objects.ours([kind for kind in KINDS if kind != "DaemonSet"])
+    for kind in KINDS:
+        objects.delete_all([each for each in rest if each["kind"] == kind])
+    removed += [title(each) for each in rest]
+    return removed + _end_namespace(objects, clock, until)
+
+
+def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> None:
+    """All agents go at once, so there is nobody to hand anything over to: they get less time than the manifests say.
+    Where no kubelet is heard of, none will say that a pod has ended: it is struck off."""
+    asked: set[str] = set()
+    left: set[str] = set()
+    lost = nodes_without(objects)
+    while True:
+        found = [each for each in objects.ours(["Pod"]) if _is_agents(each)]
+        fresh = [each for each in found if metadata(each)["uid"] not in asked]
+        objects.delete_all([each for each in fresh if _node(each) not in lost], grace_s)
+        objects.delete_all([each for each in fresh if _node(each) in lost], 0)
+        asked |= {metadata(each)["uid"] for each in fresh}
+        nodes = {_node(each) for each in found}
+        for node in sorted(left - nodes):
+            say(f"{node}: gone")
+        left = nodes
+        if not found:
+            return
+        if clock.now() >= until:
+            hint = "is the node there? its kubelet has to say so; `kubectl delete pod --force` does without"
+            raise JupiterError(f"pods do not end on {', '.join(sorted(nodes))}", hint, EXIT_TIMEOUT)
+        clock.sleep(POLL_S)
+
+
+def _node(found: Object) -> str:
+    return to_pod(found).node or "unscheduled"
+
+
+def _is_agents(found: Object) -> bool:
+    owners = metadata(found).get("ownerReferences") or ()
+    return any((each.get("kind"), each.get("name")) == ("DaemonSet", DAEMONSET) for each in owners)
+
+
+def _end_namespace(objects: Objects, clock: Clock, until: float) -> list[str]:
+    try:
+        found = objects.get("Namespace", objects.namespace)
+    except RefusedError as error:
+        if error.status == 403:
+            return []
+        raise
+    if found is None or not is_ours(found):
+        return []
+    if not metadata(found).get("deletionTimestamp") and (others := objects.others()):
+        say(f"the namespace {objects.namespace} is left: it holds {', '.join(others[:5])}")
+        return []
+    objects.delete({**found, "kind": "Namespace"})
+    while objects.get("Namespace", objects.namespace) is not None:
+        if clock.now() >= until:
+            hint = f"`kubectl get namespace {objects.namespace} -o yaml` shows what holds it"
+            raise JupiterError(f"the namespace {objects.namespace} is still being deleted", hint, EXIT_TIMEOUT)
+        clock.sleep(POLL_S)
+    return [f"Namespace {objects.namespace}"]
