@@ -14,7 +14,7 @@ from operator import or_
 import msgspec
 
 from jupiter_agent.core.bounds import struct_checker
-from jupiter_agent.core.messages import Message, auction, bulk, control, jobs, links, membership, supervision
+from jupiter_agent.core.messages import Message, auction, bulk, control, jobs, links, membership, profiling, supervision
 from jupiter_agent.errors import CapacityError, PeerError
 
 MAX_BYTES = 1 << 20
@@ -28,7 +28,7 @@ SENSELESS = "number without meaning"
 def _messages() -> dict[int, type[Message]]:
     found = [
         kind
-        for module in (membership, jobs, auction, control, bulk, supervision, links)
+        for module in (membership, jobs, auction, control, bulk, supervision, links, profiling)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
     ]

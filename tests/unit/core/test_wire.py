@@ -81,7 +81,8 @@ def test_numbers_that_may_be_negative_pass_in_untyped_places():
 
 def test_every_message_has_its_tag_in_its_own_range():
     ranges = {"membership": range(1, 30), "jobs": range(30, 60), "control": range(60, 90), "bulk": range(90, 100)}
-    ranges["supervision"] = ranges["jobs"]
+    ranges |= dict.fromkeys(("supervision", "auction"), ranges["jobs"])
+    ranges |= dict.fromkeys(("links", "profiling"), ranges["control"])
     for tag, kind in wire.MESSAGES.items():
         assert tag in ranges[kind.__module__.rsplit(".", 1)[1]]
         assert issubclass(kind, Message)
