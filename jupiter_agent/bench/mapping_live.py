@@ -30,7 +30,7 @@ from jupiter_agent.errors import JupiterError
 TASKS, SMALL = 200, 30
 WIDTH = 10
 SEEN_S, MAPPED_S, SETTLE_S, CALM_S = 60.0, 120.0, 8.0, 6.0
-TASK = "def process(inputs, ctx):\n    return b''.join(inputs.values())[:64]\n"
+TASK = "import time\ndef process(inputs, ctx):\n    time.sleep(0.003)\n    return b''.join(inputs.values())[:64]\n"
 
 
 def run(nodes: int = 106) -> list[Figure]:

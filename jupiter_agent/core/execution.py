@@ -82,15 +82,14 @@ class Execution:
             return effects
         hosted = set(self._job.hosted_by(self._around.me))
         for task in [t for t in self._job.tasks if t in hosted and t not in self.counters.tasks]:
-            spec = self._job.tasks[task]
             self.counters.host(task, now)
             self._joins.setdefault(task, JoinBuffer(self._job.dag.in_edges(task)))
-            overlap = spec.contract == "v5"
-            self._queue.lane(
-                (self._job.id, task), self._job.ranks[task], OVERLAP if overlap else spec.parallel, overlap
-            )
+            overlap = self._job.tasks[task].contract == "v5"
+            places = OVERLAP if overlap else self._job.tasks[task].parallel
+            self._queue.lane((self._job.id, task), self._job.ranks[task], places, overlap)
         if self._bundle_open:
-            for task in [t for t in self._job.tasks if t in hosted - self._started]:
+            due = hosted if self._job.mapped else {task for task, join in self._joins.items() if join.items()} & hosted
+            for task in [t for t in self._job.tasks if t in due - self._started]:
                 self._started.add(task)
                 self._queue.open(self._job.id, task)
                 if self._job.tasks[task].contract == SINK:
@@ -150,7 +149,8 @@ class Execution:
         ack = ParcelReceived(
             job.id, parcel.item, parcel.src, parcel.dst, parcel.stamp, parcel.carried, self._around.boot
         )
-        return [Send(src, ack), *self._accept(src, parcel, now), *self._settle(now)]
+        then = self._settle if parcel.dst in {HOME, *self._started} else self.on_registers
+        return [Send(src, ack), *self._accept(src, parcel, now), *then(now)]
 
     def emit(self, parcels: list[Parcel], now: float) -> list[Effect]:
         """Owe these parcels: of a manifest, or home's injected items."""

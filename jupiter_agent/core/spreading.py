@@ -24,7 +24,7 @@ from jupiter_agent.core.surroundings import Surroundings
 AWARD_AGAIN_S = 1.0
 DIGEST_S = 1.0
 DIGEST_CALM_S = 5.0
-FEW = 16
+FEW = 8
 """Participants up to which everybody is told directly"""
 HUBS = 3
 COLLECT_S = 0.03

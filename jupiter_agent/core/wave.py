@@ -109,16 +109,18 @@ class Wave(Spreading):
         """Somebody answers our calls."""
         going_on = len(self.auctions)
         effects = self.auctions.on_bids(src, message, now)
-        return effects + (self.step(now) if len(self.auctions) != going_on else [])
+        return effects + self._settle_sold(now) + (self.step(now) if len(self.auctions) != going_on else [])
 
     def _auction(self, mine: list[str], now: float) -> list[Effect]:
         """Call out the tasks whose turn it is; write down what was sold."""
         allowed = set(mine)
-        effects = self.auctions.drop(lambda task: task not in allowed, now) + self._settle_sold(now)
-        mine = [task for task in mine if task not in self.auctions and task not in self._job.registers]
-        if mine:
-            calls = self.auctions.call(self._in_turn(mine, now), self.candidates, now)
-            effects += calls + self._settle_sold(now)
+        effects = self.auctions.drop(lambda task: task not in allowed, now)
+        waiting = [task for task in mine if task not in self.auctions]
+        self._ready_at = {task: self._ready_at.get(task, now) for task in waiting}
+        if waiting:
+            effects += self.auctions.call(self._in_turn(waiting, now), self.candidates, now)
+        if self.auctions.sold:
+            effects += self._settle_sold(now) + self.step(now)
         return effects
 
     def _in_turn(self, mine: list[str], now: float) -> list[str]:
@@ -126,7 +128,6 @@ class Wave(Spreading):
         job, ranks = self._job, self._job.ranks
         unmapped = [task for task in job.dag.order if task not in job.registers]
         turn = set(frontier(unmapped, ranks, lambda t: all(map(job.host, job.dag.parents(t))), 1, WINDOW))
-        self._ready_at = {task: self._ready_at.get(task, now) for task in mine}
         late = {task for task, since in self._ready_at.items() if since + TURN_WAIT_S <= now}
         return sorted((task for task in mine if task in turn | late), key=lambda task: (-ranks[task], task))
 
@@ -288,7 +289,7 @@ class Wave(Spreading):
         return min([*due, *held, *grace, *turns, *self._waiting()])
 
     def on_deadline(self, now: float) -> list[Effect]:
-        effects = self._tell_due(now) + self.auctions.on_deadline(now)
+        effects = self._tell_due(now) + self.auctions.on_deadline(now) + self._settle_sold(now)
         self._last_look = now
         return effects + self.step(now)
 

@@ -303,3 +303,14 @@ def test_as_many_outputs_as_are_allowed_fit_into_a_frame():
     [(_, message)] = sent(answer(at, run, many), Parcel)
     assert len(message.objects) == most
     assert len(encode(message)) <= MAX_BYTES
+
+
+def test_while_the_job_is_being_mapped_a_task_starts_with_its_first_parcel_only():
+    at = host(a="n1")
+    assert of_type(at.started, StartTask) == []
+    [start] = of_type(at.execution.on_parcel("home1", injected(), 0.0), StartTask)
+    assert start.task.name == "a"
+    other = host(b="n1")
+    other.job.merge([reg("a", "n2")])
+    [start] = of_type(other.execution.on_registers(1.0), StartTask)
+    assert start.task.name == "b"
