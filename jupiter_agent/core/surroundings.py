@@ -7,16 +7,25 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
+from jupiter_agent.core.messages.links import Shape
+
 LabelText = Annotated[str, Meta(max_length=63)]
 
 
 class LinkEstimate(Struct, frozen=True):
-    """The directed link from this node to a peer. `source`: measured, transfer, estimated."""
+    """The directed link from this node to a peer. `source` of the latency, `rate_source` of the rate: measured,
+    transfer, estimated."""
 
     latency_s: float
     bytes_per_s: float
     samples: int
     source: str
+    shape: Shape | None = None
+    rate_source: str = "estimated"
+
+    def seconds(self, size: float) -> float:
+        """Predicted time of a transfer."""
+        return self.latency_s + size / self.bytes_per_s if self.shape is None else self.shape.seconds(size)
 
 
 class Profile(Struct, frozen=True):

@@ -86,6 +86,11 @@ class Transfers:
         """The object is stored, with another size than somebody says."""
         return sha256 in self.stored and self.sizes.get(sha256, size) != size
 
+    def coming(self, peer: str) -> int:
+        """How many objects are on their way from this peer."""
+        fetches = self._fetches.values()
+        return sum(fetch.source == peer and (fetch.way == BULK or bool(fetch.asked)) for fetch in fetches)
+
     def refuted(self, objects: list[Obj]) -> str:
         """Why these can never be here as they were described, or ''."""
         if not self._refuted:

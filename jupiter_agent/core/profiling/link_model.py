@@ -21,18 +21,20 @@ from __future__ import annotations
 from collections import deque
 from itertools import combinations
 from math import exp, inf, log, sqrt
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from jupiter_agent.core.messages import MAX_OBJECT_BYTES, Count
 from jupiter_agent.core.messages.links import USUAL_P_S, USUAL_Q, USUAL_S, Shape, doublings
 
 MB = 1e6
 """The unit of f in the equations: all terms are of one magnitude"""
 SPREAD = 0.05
 """Relative error of a single sample on a good day"""
-FADE_SAMPLES = 24.0
+FADE_SAMPLES, FADE_PROBES = 24.0, 4.0
 FADE_S = 600.0
-"""After so many samples, or so long, a sample counts 1/e"""
+"""After so many later transfers or probes, or so long, a sample counts 1/e"""
 CHANGED = 0.05
 """What is left of the past when the link has changed"""
 FAR = 2.5
@@ -49,24 +51,34 @@ REFIT = 4
 ROUNDS = 4
 """Fits until q and what the path holds agree"""
 
+Time = Annotated[float, Meta(ge=0, le=1e6)]
+
 
 class Sample(Struct, frozen=True, array_like=True):
     """`size` bytes came in `seconds` after they were asked for. `fetched`: an object by its digest, not a probe.
     `noise_s`: how far off the clock or the processor may have been."""
 
-    size: int
-    seconds: float
+    size: Annotated[int, Meta(ge=1, le=MAX_OBJECT_BYTES)]
+    seconds: Time
     fetched: bool = True
-    noise_s: float = 0.001
+    noise_s: Time = 0.001
 
 
-class _Taken(Struct, array_like=True):
+class Taken(Struct, array_like=True):
     """A sample with what else was so then; `weight` besides that of its age."""
 
     sample: Sample
-    rtt_s: float
-    at: float
-    weight: float = 1.0
+    rtt_s: Time
+    at: Annotated[float, Meta(ge=-1e12, le=1e12)]
+    weight: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
+class Memory(Struct, frozen=True, array_like=True):
+    """All a model holds, to be kept."""
+
+    count: Count
+    error: Annotated[float, Meta(ge=0.02, le=1)]
+    taken: Annotated[list[Taken], Meta(max_length=TRANSFERS + PROBES)]
 
 
 class LinkModel:
@@ -78,8 +90,8 @@ class LinkModel:
         """of the last sample"""
         self.error = USUAL
         """relative, of one transfer, as it was lately"""
-        self._transfers: deque[_Taken] = deque(maxlen=TRANSFERS)
-        self._probes: deque[_Taken] = deque(maxlen=PROBES)
+        self._transfers: deque[Taken] = deque(maxlen=TRANSFERS)
+        self._probes: deque[Taken] = deque(maxlen=PROBES)
         self._off = 0
         """samples in a row that were far off: over or, negative, under"""
         self._new = 0
@@ -94,19 +106,21 @@ class LinkModel:
 
     def on_sample(self, sample: Sample, rtt_s: float, now: float, usual_q: float = USUAL_Q) -> bool:
         """Take it in; whether it was far from what was expected. What makes no sense changes nothing."""
-        if sample.size <= 0 or not 0 < sample.seconds < 1e6 or not 0 <= rtt_s < 1e6:
+        if not 0 < sample.size <= MAX_OBJECT_BYTES or not 0 < sample.seconds < 1e6 or not 0 <= rtt_s < 1e6:
             return False
         p, q, r, s = self._fitted[1] if self._fitted and self._new < REFIT else self._solution(usual_q)
         expected = rtt_s + p * sample.fetched + Shape(rtt_s, p, q, r, s).moving_s(sample.size)
-        off = log(sample.seconds / max(expected, 1e-9))
-        allowed = FAR * max(LEAST_ERROR, self.error) + FAR * sample.noise_s / sample.seconds
+        beside = 0.0 if sample.fetched else rtt_s  # a probe is about what the bytes take
+        took = max(sample.seconds - beside, sample.noise_s / 2, 1e-9)
+        off = log(took / max(expected - beside, 1e-9))
+        allowed = FAR * max(LEAST_ERROR, self.error) + FAR * sample.noise_s / took
         far = self.count > 0 and abs(off) > allowed
         self._off = (max(0, self._off) + 1 if off > 0 else min(0, self._off) - 1) if far else 0
-        taken = _Taken(sample, rtt_s, now, (allowed / off) ** 2 / 4 if far else 1.0)
+        taken = Taken(sample, rtt_s, now, (allowed / off) ** 2 / 4 if far else 1.0)
         (self._transfers if sample.fetched else self._probes).append(taken)
         if abs(self._off) >= 2:
             self._changed()
-        if self.count and sample.noise_s < SPREAD * sample.seconds:
+        if self.count and sample.noise_s < took / 4:
             self.error = max(0.02, sqrt(0.85 * self.error**2 + 0.15 * min(allowed / 2, abs(off)) ** 2))
         self.count += 1
         self._new += REFIT if far or self.count <= TRANSFERS // 2 else 1
@@ -146,21 +160,24 @@ class LinkModel:
 
     def _solved(self, usual_q: float, q: float) -> list[float]:
         """The solution, where the path holds what `q` says."""
-        prior = ((USUAL_P_S, 2 * USUAL_P_S), (usual_q * MB, 3 * usual_q * MB), (0.0, q * MB / 250), (USUAL_S, 0.25))
+        crude = max((_per_byte(held[-1]) for held in (self._transfers, self._probes) if held), default=0.0)
+        spread_q = 3 * max(usual_q, crude) * MB
+        prior = ((USUAL_P_S, 2 * USUAL_P_S), (usual_q * MB, spread_q), (0.0, q * MB / 250), (USUAL_S, 0.25))
         a = [[0.0] * PARAMETERS for _ in range(PARAMETERS)]
         b = [0.0] * PARAMETERS
         for i, (mean, deviation) in enumerate(prior):
             a[i][i] = 1 / max(1e-12, deviation) ** 2
             b[i] = mean * a[i][i]
-        for held in (self._transfers, self._probes):
+        for held, fades in ((self._transfers, FADE_SAMPLES), (self._probes, FADE_PROBES)):
             for later, taken in enumerate(reversed(held)):
                 sample, f = taken.sample, taken.sample.size / MB
-                spread = (SPREAD * sample.seconds) ** 2 + sample.noise_s**2
-                weight = taken.weight * exp((taken.at - self.at) / FADE_S - later / FADE_SAMPLES) / spread
+                y = sample.seconds - taken.rtt_s
+                spread = (SPREAD * (sample.seconds if sample.fetched else y)) ** 2 + sample.noise_s**2
+                weight = taken.weight * exp((taken.at - self.at) / FADE_S - later / fades) / spread
                 x = (float(sample.fetched), f, f * f, taken.rtt_s * doublings(sample.size, taken.rtt_s, q))
                 for i in range(PARAMETERS):
                     weighted = weight * x[i]
-                    b[i] += weighted * (sample.seconds - taken.rtt_s)
+                    b[i] += weighted * y
                     for j in range(PARAMETERS):
                         a[i][j] += weighted * x[j]
         p, q, r, s = least(a, b)
@@ -168,21 +185,24 @@ class LinkModel:
 
     # --- remembering -------------------------------------------------------------------------------------------------
 
-    def to_rows(self) -> tuple[int, float, list[_Taken]]:
-        """All there is, as plain data."""
-        return self.count, self.error, [*self._transfers, *self._probes]
+    def to_memory(self) -> Memory:
+        return Memory(self.count, self.error, [*self._transfers, *self._probes])
 
     @classmethod
-    def from_rows(cls, rows: tuple[int, float, list[_Taken]], at: float) -> LinkModel:
+    def from_memory(cls, memory: Memory, at: float) -> LinkModel:
         """As it was remembered; it counts as learned at `at`."""
         model = cls()
-        model.count, model.error = max(0, rows[0]), min(1.0, max(0.02, rows[1]))
-        last = max((taken.at for taken in rows[2]), default=at)
-        for taken in rows[2]:
+        model.count, model.error = memory.count, memory.error
+        last = max((taken.at for taken in memory.taken), default=at)
+        for taken in memory.taken:
             held = model._transfers if taken.sample.fetched else model._probes
-            held.append(_Taken(taken.sample, taken.rtt_s, taken.at - last + at, taken.weight))
+            held.append(Taken(taken.sample, taken.rtt_s, taken.at - last + at, taken.weight))
         model.at = at
         return model
+
+
+def _per_byte(taken: Taken) -> float:
+    return max(0.0, taken.sample.seconds - taken.rtt_s) / taken.sample.size
 
 
 def least(a: list[list[float]], b: list[float]) -> list[float]:

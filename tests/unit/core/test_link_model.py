@@ -66,7 +66,7 @@ def test_whatever_was_measured_the_prediction_is_positive_and_never_falls_with_t
 
 def test_what_makes_no_sense_changes_nothing():
     model = learned(0.02, 1e-7, [100_000, 1_000_000])
-    before = model.to_rows()
+    before = model.to_memory()
     for size, seconds, rtt_s in [
         (0, 1.0, 0.1),
         (10, -1.0, 0.1),
@@ -75,7 +75,7 @@ def test_what_makes_no_sense_changes_nothing():
         (9, 1.0, -1.0),
     ]:
         assert model.on_sample(Sample(size, seconds), rtt_s, 5.0) is False
-    assert model.to_rows() == before
+    assert model.to_memory() == before
 
 
 def test_one_slow_transfer_among_many_counts_little():
@@ -120,7 +120,7 @@ def test_probes_alone_tell_the_rate_when_the_clock_is_good_enough():
 
 def test_samples_fade_so_that_old_ones_do_not_hold_up_new_ones():
     old = learned(0.02, 1e-7, [1_000_000] * 3, noise=0.0)
-    young = LinkModel.from_rows(old.to_rows(), 2.0)
+    young = LinkModel.from_memory(old.to_memory(), 2.0)
     sample = Sample(1_000_000, 1.25 * taken_s(1_000_000, 0.02, 1e-7))
     old.on_sample(sample, 0.02, 2000.0)
     young.on_sample(sample, 0.02, 3.0)
@@ -133,7 +133,7 @@ def test_few_samples_are_less_sure_than_many():
 
 def test_a_model_outlives_a_restart():
     model = learned(0.02, 1e-7, [100_000, 10_000_000] * 5)
-    again = LinkModel.from_rows(model.to_rows(), 0.0)
+    again = LinkModel.from_memory(model.to_memory(), 0.0)
     assert again.shape(0.02) == model.shape(0.02)
 
 
