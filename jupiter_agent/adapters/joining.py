@@ -183,7 +183,10 @@ class JoinRequest:
         for watched in (sock, monitor):
             loop.add_reader(watched.FD, look)
             self._release.append(partial(loop.remove_reader, watched.FD))
-        sock.send(frame, zmq.NOBLOCK)
+        try:
+            sock.send(frame, zmq.NOBLOCK)
+        except zmq.ZMQError:  # the connection is lost already
+            return None, "timeout"
         loop.call_soon(look)
         return await answer
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from types import SimpleNamespace
 
 import zmq
 
-from jupiter_agent.adapters.joining import why_no_answer
+from jupiter_agent.adapters.joining import JoinRequest, why_no_answer
 
 AT = "tcp://127.0.0.1:7422"
 
@@ -28,3 +30,21 @@ def test_a_session_that_was_lost_after_its_handshake_says_nothing_of_secrets():
 
 def test_a_handshake_that_the_other_end_broke_off_late_may_have_taken_it_too_long():
     assert why_no_answer([(int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL), errno.EPIPE, AT)], 3.0) == "timeout"
+
+
+def test_a_connection_that_is_lost_before_the_first_word_is_no_answer(monkeypatch):
+    context = zmq.Context()
+    sock, monitor = context.socket(zmq.DEALER), context.socket(zmq.PAIR)  # nobody is at the other end of either
+
+    async def outcome(address: str, limit_s: float) -> str:
+        return "open"
+
+    async def ask() -> tuple[bytes | None, str]:
+        hub = SimpleNamespace(loop=asyncio.get_running_loop(), patience=1.0)
+        request = JoinRequest(hub, None, "127.0.0.1:7421")
+        monkeypatch.setattr("jupiter_agent.adapters.joining.tcp_outcome", outcome)
+        monkeypatch.setattr(request, "_open", lambda address: (sock, monitor))
+        return await request.ask(b"hello")
+
+    assert asyncio.run(ask()) == (None, "timeout")
+    context.destroy(linger=0)
