@@ -1,8 +1,10 @@
 """Which agent to ask and with which key (DESIGN 10, "Reaching a cluster").
 
 Whom to ask: `--peer`, else the agents of `--dir`, else JUPITER_PEER, else JUPITER_DIR, else the seeds in the token of
-`--token-file`, else `./.jupiter`, else this machine's agent. The key: `--token-file`, else `--dir`, JUPITER_TOKEN_FILE,
-JUPITER_DIR, `./.jupiter`, this machine's agent. Reachability is judged before authorisation, also without a key.
+`--token-file`, else `./.jupiter`, else this machine's agent, else in a pod the Service. The key: `--token-file`, else
+`--dir`, JUPITER_TOKEN_FILE, JUPITER_DIR, `./.jupiter`, this machine's agent, the Secret mounted into a pod. With
+`--context` or `--namespace` the agents are those of a Kubernetes cluster, reached through its API server
+(cli/k8s/reaching.py). Reachability is judged before authorisation, also without a key.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableErr
 
 LOCAL_DIR = Path(".jupiter")
 START_OR_NAME = "start some: `jupiter local up --nodes 3`; or name one: --peer HOST:PORT"
+IN_POD = Path("/etc/jupiter/secret/token")
+"""Where the manifests mount the token; a pod of yours may do the same"""
 SYSTEM_DIR = Path("/var/lib/jupiter-agent")
 CONNECT_TIMEOUT_S = 1.0
 
@@ -45,6 +49,9 @@ class Where:
     dir: Path | None = None
     token_file: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    context: str = ""
+    namespace: str = ""
+    """of a Kubernetes cluster"""
 
 
 def read_agent_file(state_dir: Path) -> dict[str, Any] | None:
@@ -102,6 +109,8 @@ def addresses(where: Where) -> list[str]:
     for folder in (LOCAL_DIR, _machine_folder(where.env)):
         if found := _addresses_in(folder):
             return found
+    if found := inside_pod(where.env):
+        return found
     raise UnreachableError("no agent to ask", _further_up() or START_OR_NAME)
 
 
@@ -110,6 +119,15 @@ def _further_up() -> str:
     here = Path.cwd()
     found = next((above / LOCAL_DIR for above in here.parents if agent_folders(above / LOCAL_DIR)), None)
     return f"there is a cluster in {found}: --dir {found}" if found else ""
+
+
+def inside_pod(env: Mapping[str, str]) -> list[str]:
+    """Where to find agents from inside any pod of a cluster: the Service, by the variables that pods of its namespace
+    get, else by name. [] outside of pods."""
+    if not env.get("KUBERNETES_SERVICE_HOST"):
+        return []
+    host, port = env.get("JUPITER_SERVICE_HOST"), env.get("JUPITER_SERVICE_PORT")  # of the Service `jupiter`
+    return [f"{host}:{port}"] if host and port else ["jupiter:7421", "jupiter.jupiter.svc:7421"]
 
 
 def _checked(peer: str) -> str:
@@ -132,6 +150,8 @@ def _key_files(where: Where) -> Iterator[Path]:
             yield folder / "token"
         yield _newest(LOCAL_DIR)
         yield _machine_folder(env) / "token"
+        if inside_pod(env):
+            yield IN_POD
 
 
 def _newest(folder: Path) -> Path:
@@ -190,6 +210,10 @@ def _namespace(where: Where) -> str:
 
 def open_client(where: Where) -> Caller:
     """A client of the first agent that answers. UnreachableError, UnauthorisedError or UsageError."""
+    if where.context or where.namespace:
+        from jupiter_agent.cli.k8s.reaching import open_client
+
+        return open_client(where.context, where.namespace, where.peers, where.token_file)
     tried = addresses(where)
     token, origin = find_token(where)
     if not token:

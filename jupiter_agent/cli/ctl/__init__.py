@@ -10,8 +10,9 @@ import typer
 from jupiter_agent.cli.ctl import doctor, files, following, jobs, planning, reading, session, stats, steering, tokens
 from jupiter_agent.cli.groups import Group, Verb
 from jupiter_agent.cli.output import Format, Output, refuse_exports
+from jupiter_agent.cli.reach import Where
 
-_SHARED = ("--peer", "--dir", "--token-file", "--output", "-o")
+_SHARED = ("--peer", "--dir", "--token-file", "--context", "--namespace", "--output", "-o")
 
 
 def hoist(args: list[str]) -> tuple[list[str], list[str]]:
@@ -24,7 +25,7 @@ def hoist(args: list[str]) -> tuple[list[str], list[str]]:
             rest += [word, *words]
         elif word in _SHARED:
             front += [word, *([value] if (value := next(words, None)) is not None else [])]
-        elif word.partition("=")[0] in _SHARED[:4] or (word[:2] == "-o" and word[2:] in tuple(Format)):
+        elif word.partition("=")[0] in _SHARED[:-1] or (word[:2] == "-o" and word[2:] in tuple(Format)):
             front.append(word)
         else:
             rest.append(word)
@@ -65,13 +66,16 @@ def ctl(
     peer: Annotated[list[str] | None, typer.Option(metavar="HOST:PORT", help="Whom to ask; tried in order.")] = None,
     folder: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Folder of a local cluster.")] = None,
     token_file: Annotated[Path | None, typer.Option(metavar="F", help="File that holds the cluster's token.")] = None,
+    context: Annotated[str, typer.Option(metavar="C", help="Of the kubeconfig: agents in that cluster.")] = "",
+    namespace: Annotated[str, typer.Option(metavar="N", help="Of a Kubernetes cluster (default jupiter).")] = "",
     output: Annotated[
         Format, typer.Option("--output", "-o", help="What stdout shows; csv and trace: `stats`.")
     ] = Format.TABLE,
 ) -> None:
     if ctx.invoked_subcommand != "stats":
         refuse_exports(output, f"ctl {ctx.invoked_subcommand}")
-    ctx.obj = session.make_session(peer or [], folder, token_file, Output(output))
+    where = Where(tuple(peer or ()), folder, token_file, context=context, namespace=namespace)
+    ctx.obj = session.make_session(where, Output(output))
     ctx.call_on_close(ctx.obj.close)
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import typer
@@ -111,9 +110,9 @@ class Session:
             self._client = None
 
 
-def make_session(peers: list[str], folder: Path | None, token_file: Path | None, output: Output) -> Session:
+def make_session(where: Where, output: Output) -> Session:
     """The session of this process's user."""
-    return Session(Where(tuple(peers), folder, token_file, os.environ), output, Clock())
+    return Session(replace(where, env=os.environ), output, Clock())
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,11 +12,9 @@ from jupiter_agent.cli.k8s.forward import Forward
 from jupiter_agent.cli.k8s.objects import Objects
 from jupiter_agent.cli.k8s.pods import Pod, to_pod
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError
-from jupiter_agent.k8s.manifests import NAMESPACE, SELECTOR, SERVICE, TOKEN_KEY, TOKEN_SECRET
+from jupiter_agent.k8s.manifests import NAMESPACE, SELECTOR, TOKEN_KEY, TOKEN_SECRET
 
 MOST_TRIED = 4
-IN_AGENTS_POD = Path("/etc/jupiter/secret/token")
-"""Where the manifests mount the token; a pod of yours may do the same"""
 
 
 def read_token(objects: Objects) -> str:
@@ -91,15 +88,6 @@ def open_client(context: str, namespace: str, peers: tuple[str, ...], token_file
     if first is not None:
         raise first
     named = f" at {', '.join(peers)}" if peers else ""
-    raise UnreachableError(f"no agent runs{named} in {place}", f"`jupiter k8s status -n {objects.namespace}`")
-
-
-def inside_pod(env: Mapping[str, str]) -> list[str]:
-    """Where to find agents from inside any pod of a cluster: the Service, by the variables that pods of its namespace
-    get, else by name. [] outside of pods."""
-    if not env.get("KUBERNETES_SERVICE_HOST"):
-        return []
-    prefix = SERVICE.upper().replace("-", "_")
-    host, port = env.get(f"{prefix}_SERVICE_HOST"), env.get(f"{prefix}_SERVICE_PORT")
-    by_name = [f"{SERVICE}:7421", f"{SERVICE}.{NAMESPACE}.svc:7421"]
-    return ([f"{host}:{port}"] if host and port else []) + by_name
+    raise UnreachableError(
+        f"no agent runs{named} in {place}", f"`jupiter k8s status --namespace {objects.namespace}` shows why"
+    )
