@@ -23,6 +23,7 @@ BENCHES = {
     "fleet": "jupiter_agent.bench.fleet",
     "fuzz": "jupiter_agent.bench.fuzz",
     "mapping": "jupiter_agent.bench.mapping",
+    "remap": "jupiter_agent.bench.remap",
     "sim": "jupiter_agent.bench.sim",
     "soak": "jupiter_agent.bench.soak",
 }

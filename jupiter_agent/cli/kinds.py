@@ -146,6 +146,10 @@ KINDS: dict[str, Kind] = {
         Column("TASK", "task"), Column("NODE", "node"), Column("START", "start_s", units.seconds),
         Column("FINISH", "finish_s", units.seconds),
     )),
+    "planned-links": Kind("link", _pair("src", ">", "dst"), (
+        Column("SRC", "src"), Column("DST", "dst"), Column("BYTES AN ITEM", "bytes", units.size),
+        Column("TAKES", "seconds", units.seconds),
+    )),
     "drain": Kind("node", _field("node"), (Column("NODE", "node"), Column("DRAINING", "draining"))),
     "local": Kind("agent", _field("name"), (
         Column("NAME", "name"), Column("RUNNING", "running"), Column("PID", "pid"), Column("ADDRESS", "address"),

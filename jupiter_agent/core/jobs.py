@@ -127,6 +127,7 @@ class Jobs:
         """What follows from any change of a job: tasks that came here start, home takes what arrived."""
         if local.settled != local.job.changes:
             local.settled = local.job.changes
+            local.moves.look(local.job, self.around.wall(now))
             if local.job.hosted_by(self.around.me):
                 effects += self.need_bundle(local, local.job.home.writer, now)
             effects += local.execution.on_registers(now)

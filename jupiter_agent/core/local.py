@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from math import inf
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.execution import Execution
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.supervision import Moved, Pace
+from jupiter_agent.core.moves import Moves
 from jupiter_agent.core.supervisor import WORTH, Supervisor
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave import Wave
@@ -25,6 +26,7 @@ class Local(Struct):
     home: Home | None = None
     settled: int = 0
     """changes of registers that its machines were told of"""
+    moves: Moves = field(default_factory=Moves)
     supervisor: Supervisor | None = None
     """of jobs whose tasks may move to better places"""
 
@@ -36,6 +38,7 @@ class Local(Struct):
         if self.job.spec.remap in WORTH:
             self.supervisor = Supervisor(self.job, around, self.execution, now)
             self.supervisor.candidates, self.supervisor.announce = self.wave.candidates, self.wave.announce
+            self.supervisor.considered = self.wave.considered
 
     def on_word(self, src: str, message: Moved | Pace, now: float) -> list[Effect]:
         """A host of a task says how it goes there, or what it has begun of a task that came here."""

@@ -30,7 +30,7 @@ from jupiter_agent.core.messages.jobs import (
     SignedSpec,
     TaskSpec,
 )
-from jupiter_agent.core.placement import Placement
+from jupiter_agent.core.planning import Planning
 from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, entries_of, input_bytes, mapper_name, to_input
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.views import job_row
@@ -66,7 +66,7 @@ class Submissions:
         self._open: dict[str, Submission] = {}
         self._apps: dict[bytes, AppSpec] = {}
         self._profiles: dict[bytes, tuple[dict[str, float], dict[str, int]]] = {}
-        self._placements: dict[str, Placement] = {}
+        self._placements: dict[str, Planning] = {}
         self._remaps: dict[str, Submission] = {}
         self._count = 0
         self._resume_at = inf
@@ -254,23 +254,10 @@ class Submissions:
         submission.state = "planning"
         self._count += 1
         job = Job(signed, spec, HomeVersion(1, self._around.me, self._around.boot))
-        placement = Placement(job, self._around, self._links.measured(), self._count)
+        placement = Planning(job, self._around, self._links.measured(), self._count)
+        placement.what_if = submission.args.what_if
         self._placements[spec.id] = placement
         return placement.begin(now)
-
-    def _planned(self, submission: Submission, placement: Placement, event: Solved) -> None:
-        if event.error:
-            error = JupiterError(f"not placeable: {event.error}", "; ".join(event.reasons), EXIT_UNPLACEABLE)
-            self._end(submission, error)
-            return
-        places = {task: self._around.name(node) for task, node in placement.on_solved(event).items()}
-        rows = [
-            {"task": task, "node": node, "start_s": start, "finish_s": finish}
-            for (task, node), start, finish in zip(places.items(), event.starts, event.finishes, strict=False)
-        ]
-        makespan = max(event.finishes, default=0.0)
-        mapper = placement.job.spec.mapper
-        self._end(submission, {"mapper": mapper, "makespan_s": makespan, "mapping": places, "tasks": rows})
 
     def _sign(self, spec: JobSpec) -> SignedSpec:
         encoded = msgspec.msgpack.encode(spec)
@@ -298,7 +285,7 @@ class Submissions:
 
     def _place(self, local: Local, now: float) -> list[Effect]:
         self._count += 1
-        placement = Placement(local.job, self._around, self._links.measured(), self._count)
+        placement = Planning(local.job, self._around, self._links.measured(), self._count)
         self._placements[local.job.id] = placement
         return placement.begin(now)
 
@@ -315,11 +302,11 @@ class Submissions:
             raise CapacityError(f"job {job.id} is being mapped just now: ask again")
         self._count += 1
         again = Submission(client, seq, SubmitArgs(job.spec.bundle.hex(), job.spec.bundle_size, job.spec.app), job.id)
-        placement = self._placements[job.id] = Placement(job, self._around, self._links.measured(), self._count)
+        placement = self._placements[job.id] = Planning(job, self._around, self._links.measured(), self._count)
         self._remaps[job.id] = again
         return placement.begin(now)
 
-    def _remapped(self, again: Submission, placement: Placement, event: Solved, now: float) -> list[Effect]:
+    def _remapped(self, again: Submission, placement: Planning, event: Solved, now: float) -> list[Effect]:
         """Move what the mapper now puts elsewhere; a job that cannot be placed anew stays where it is."""
         local = self._jobs.local.get(event.job)
         if local is None or local.home is None or local.job.over:
@@ -331,7 +318,7 @@ class Submissions:
             return []
         places = placement.on_solved(event)
         moved = {task: node for task, node in places.items() if node != local.job.host(task)}
-        local.wave.considered |= placement.considered()
+        local.wave.considered |= placement.weighed(event)
         effects = self._written(local, moved, f"mapped again: {_why(placement, event)}", now)
         named = {task: self._around.name(node) for task, node in moved.items()}
         self.finished.append((again, {**job_row(local.home, self._around.name), "moved": named}))
@@ -356,7 +343,7 @@ class Submissions:
         placement = self._placements.pop(event.job, None)
         submission = self._open.get(event.job)
         if placement and submission and submission.args.plan:
-            self._planned(submission, placement, event)
+            self._end(submission, placement.planned(event))
             return []
         if placement and (again := self._remaps.pop(event.job, None)):
             return self._remapped(again, placement, event, now)
@@ -367,7 +354,7 @@ class Submissions:
             fields = {"job": event.job, "error": event.error, "reasons": event.reasons}
             local.home.unplaceable = "; ".join([event.error, *event.reasons])
             return [Notice("error", "not placeable", fields), *local.home.cancel(now)]
-        local.wave.considered |= placement.considered()
+        local.wave.considered |= placement.weighed(event)
         return self._written(local, placement.on_solved(event), _why(placement, event), now)
 
     def next_deadline(self) -> float:
@@ -378,6 +365,6 @@ class Submissions:
         return effects + [e for placement in list(self._placements.values()) for e in placement.on_deadline(now)]
 
 
-def _why(placement: Placement, event: Solved) -> str:
+def _why(placement: Planning, event: Solved) -> str:
     mapper = placement.job.spec.mapper
     return f"{mapper} over {len(placement.nodes)} nodes in {event.seconds * 1000:.1f} ms"

@@ -15,6 +15,7 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages import Size
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Obj
 from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.core.what_if import WhatIf
 from jupiter_agent.errors import UsageError
 from schedulers import names as central_mappers
 
@@ -49,6 +50,8 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     """of an input that follows, where it is known; 0 where not"""
     replicas: Annotated[int, Meta(ge=0, le=16)] = 1
     """deputies that hold copies of items, results and home's journal"""
+    what_if: WhatIf = WhatIf()
+    """of a plan: other nodes and links than there are"""
 
 
 def submit_args(given: dict[str, Any]) -> SubmitArgs:

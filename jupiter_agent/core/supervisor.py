@@ -30,6 +30,7 @@ from jupiter_agent.core.messages.jobs import SINK, Register
 from jupiter_agent.core.messages.supervision import Pace, TaskPace
 from jupiter_agent.core.pace import Done, pace
 from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.wave import EXPLAINED, Considered
 
 ROUND_S = 1.0
 SAY_S = 5.0
@@ -80,6 +81,8 @@ class Supervisor:
         """set by the composition: the nodes that may run a task"""
         self.announce: Callable[[list[Register], float], list[Effect]] = lambda written, now: []
         """set by the composition: tell everybody"""
+        self.considered: dict[str, list[Considered]] = {}
+        """set by the composition: task -> what was compared, for `explain`"""
         self.moves = 0
         """that this node decided on"""
         self._job, self._around, self._execution = job, around, execution
@@ -234,8 +237,21 @@ class Supervisor:
         if costs[node] >= WORTH[job.spec.remap] * here_s:
             return None
         why = f"{job.spec.remap} remapping: {left} items left take {here_s:.3g} s on {self._around.name(host)}"
+        self._explain(task, {host: here_s, **costs}, heard)
         slow = f", {heard.slow:.2g} times as slow as usual" if heard.slow > 1 else ""
         return Better(task, node, here_s, costs[node], f"{why}{slow}; {costs[node]:.3g} s here, the move included")
+
+    def _explain(self, task: str, costs: dict[str, float], heard: _Host) -> None:
+        """Remember the places that were compared, in seconds for all that is left."""
+        name, host = self._around.name, self._job.host(task)
+        here = f"here now: {heard.pace.usual_s:.3g} s a run as a rule, {heard.slow:.2g} times as long now"
+        self.considered[task] = [
+            Considered(
+                name(node), cost, [here if node == host else "for what is left, the move included"], None, cost,
+                self.transfers_s(task, node),
+            )
+            for node, cost in sorted(costs.items(), key=lambda each: each[1])[:EXPLAINED]
+        ]  # fmt: skip
 
     def _left(self, task: str, heard: _Host) -> int:
         """Items that this task has still to begin, as far as can be told; those under way do not move."""

@@ -189,9 +189,10 @@ def explanation(local: Local, name: NameOf, tasks: list[str]) -> list[Row]:
         if register is None:
             continue
         candidates = [
-            {"node": each.node, "cost_s": each.cost_s, "reasons": each.reasons}
+            {"node": each.node, "cost_s": each.cost_s, "start_s": each.start_s, "finish_s": each.finish_s,
+             "transfer_s": each.transfer_s, "reasons": each.reasons}
             for each in local.wave.considered.get(task, [])
-        ]
+        ]  # fmt: skip
         rows.append(
             {
                 "task": task,
@@ -200,6 +201,7 @@ def explanation(local: Local, name: NameOf, tasks: list[str]) -> list[Row]:
                 "controller": local.job.controllers.get(task) or "home",
                 "why": register.why,
                 "candidates": candidates,
+                "history": local.moves.rows(task, name),
             }
         )
     return rows

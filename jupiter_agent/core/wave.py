@@ -51,6 +51,10 @@ class Considered(Struct, frozen=True):
     node: str
     cost_s: float | None
     reasons: list[str]
+    start_s: float | None = None
+    """predicted, from the beginning of the item, or of the transfer where no plan is made; the others likewise"""
+    finish_s: float | None = None
+    transfer_s: float | None = None
 
 
 class Wave(Spreading):
@@ -242,9 +246,12 @@ class Wave(Spreading):
         scores = greedy_scores(candidates, known, self._transfer_s, Weights(**job.spec.weights))
         hosts = [host for host, _ in known]
         self.considered[task] = [
-            Considered(self._around.name(score.node), score.cost_s, self._named(score.reasons, hosts))
+            Considered(
+                self._around.name(score.node), score.cost_s, self._named(score.reasons, hosts),
+                score.transfer_s, score.transfer_s + score.compute_s + score.memory_s, score.transfer_s,
+            )
             for score in scores[:EXPLAINED]
-        ]
+        ]  # fmt: skip
         best = scores[0]
         reasons = "; ".join(self._named(best.reasons, hosts))
         return best.node, f"lowest cost {best.cost_s:.6g} s of {len(scores)}: {reasons}"

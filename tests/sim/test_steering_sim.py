@@ -98,6 +98,46 @@ def test_a_plan_says_where_and_when_and_runs_nothing(mapper: str) -> None:
     assert grid.starts == []
 
 
+def test_a_plan_names_its_critical_path_its_links_and_what_it_lets_through() -> None:
+    grid = formed(4)
+    app = pair()
+    grid.install(app, "node2")
+    fields = {"bundle": app.bundle.hex(), "size": 4, "app": "pair", "ep": "off", "mapper": "heft"}
+    plan = grid.ask("node2", "plan", **fields)
+    assert [step["task"] for step in plan["critical_path"] if step["task"] != "home"] == ["a", "b"]
+    assert plan["throughput_hz"] > 0
+    assert plan["busiest"]["node"] in grid.nodes
+    places = set(plan["mapping"].values())
+    without = sorted(places - {"node2"})
+    changed = grid.ask("node2", "plan", **fields, what_if={"without": without, "speeds": {"fast": 50.0}})
+    assert set(changed["mapping"].values()) <= {"node1", "node2", "node3", "node4", "fast"} - set(without)
+    assert "fast" in changed["mapping"].values()
+    assert changed["makespan_s"] < plan["makespan_s"]
+    code, error, hint = refused(grid, "node2", "plan", **fields, what_if={"without": ["nobody"]})
+    assert (code, error) == (2, "what if: there is no node 'nobody'")
+    assert "node3" in hint
+    assert refused(grid, "node2", "plan", **fields, what_if={"speeds": {"x": -1.0}})[0] == 2
+
+
+def test_explain_shows_candidates_with_predicted_times_and_where_a_task_has_been() -> None:
+    grid = formed(4)
+    for mapper in ("heft", "wave-greedy"):
+        job = grid.submit("node2", pair(0.2), {f"{mapper}{n}": b"x%d" % n for n in range(12)}, mapper=mapper)["id"]
+        grid.run(1.0)
+        before = mapping(grid, "node2", job)["b"]
+        target = next(name for name in grid.nodes if name != before)
+        [row] = grid.ask("node3", "explain", job=job, task="b")["tasks"]
+        assert len(row["candidates"]) >= 2
+        assert all(c["start_s"] is not None and c["finish_s"] >= c["start_s"] >= 0 for c in row["candidates"])
+        assert all(c["transfer_s"] >= 0 and c["reasons"] for c in row["candidates"])
+        grid.ask("node1", "remap", job=job, task="b", node=target)
+        grid.run(0.5)
+        [row] = grid.ask("node3", "explain", job=job, task="b")["tasks"]
+        assert [place["node"] for place in row["history"]] == [before, target]
+        assert row["history"][1]["why"] == "as the user said"
+        assert finish(grid, "node2", job) == "completed"
+
+
 def test_stats_count_every_run_with_its_times_in_order() -> None:
     grid = formed(4)
     job = grid.submit("node2", pair(0.05), ITEMS)["id"]

@@ -56,7 +56,7 @@ def submit(
     ep: Annotated[Profiling, typer.Option(help="How much to profile before mapping.")] = Profiling.AUTO,
     at: Places = None,
     remap: Annotated[
-        Remap, typer.Option(help="Kept with the job. So far tasks only move off dead nodes, with each.")
+        Remap, typer.Option(help="Move tasks to better places while it runs: active; lazy: for much gain only.")
     ] = Remap.OFF,
     replicas: Replicas = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when all its items are done or failed.")] = False,

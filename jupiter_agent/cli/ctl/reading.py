@@ -84,7 +84,16 @@ def explain(
             print(f"  {units.text(entry['why'])}")
         if candidates := entry.get("candidates"):
             session.output.table(candidates, generic_columns(candidates))
+        if len(history := entry.get("history") or []) > 1:
+            print("  moved:")
+            for place in history:
+                at, node, why = (units.text(place.get(key)) for key in ("moved_at", "node", "why"))
+                print(f"    {_when(place.get('moved_at'), at)} {node}: {why}")
         print()
+
+
+def _when(value: Any, otherwise: str) -> str:
+    return units.timestamp(value, 0) if isinstance(value, int | float) else otherwise
 
 
 VERBS: dict[str, Callable[..., Any]] = {"get": get, "describe": describe, "explain": explain}

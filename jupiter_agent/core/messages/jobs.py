@@ -130,7 +130,7 @@ class JobSpec(Struct, frozen=True, array_like=True):
     """'service:container' port pairs, opened on the nodes of the tasks"""
     mapper_options: dict[str, bool] = {}
     remap: str = "off"
-    """active, lazy or off, as the submitter chose; dead hosts are replaced in any case"""
+    """to better places: active, lazy or off, as the submitter chose; dead hosts are replaced in any case"""
     input_at: dict[str, str] = {}
     """entry -> id of the node where its inputs will be put; home where it is not said"""
     sources: dict[str, list[str]] = {}
