@@ -204,10 +204,11 @@ class Journey:
     false_deaths: int
 
 
-def journey(topology: dict[str, Any], seed: int = 1, beacons: bool = True) -> Journey:
-    """The story of `jupiter bench fleet --net manet20`."""
+def journey(topology: dict[str, Any], seed: int = 1, beacons: bool = True, settle_s: float = SETTLE_S) -> Journey:
+    """The story of `jupiter bench fleet --net manet20`. `settle_s`: where on their paths the walkers are when it
+    begins."""
     world = Roaming(topology, seed, beacons)
-    world.run(SETTLE_S)
+    world.run(settle_s)
     air, names = world.air, world.names
     said, carried, looks = air.said_bytes, air.carried_bytes, 0
     for _ in range(LOOKS):

@@ -49,3 +49,11 @@ def test_walkers_keep_two_neighbours_within_earshot_and_one_on_the_ring() -> Non
         hops += [world.air.hops.get((node.seat.address, places[peer]), math.inf) for peer in near[:2]]
     assert alone <= 2, "those at the edge of the field"
     assert sum(count == 1 for count in hops) >= 0.7 * len(hops), "who walked out of earshot is replaced in time"
+
+
+def test_who_walks_off_while_the_field_is_cut_in_two_is_missed_by_both_halves_when_they_meet() -> None:
+    """What it said before it left arrives from the other half, and clears it of the first suspicion: those who knew it
+    go on to miss it, and those who are asked and cannot reach it either say so."""
+    told = journey(load("manet20"), seed=2, settle_s=50.0)
+    assert told.healed_s < 60.0
+    assert told.false_deaths == 0

@@ -73,6 +73,7 @@ class Prober:
         if link.waiting:
             if now - link.pinged_at > max(settings.ack_timeout_s, 4 * link.rtt_s) * factor:
                 link.misses += 1
+                self._context.on_probed(link.peer, None, now)
                 if link.misses >= self._patience(link):
                     self._silent(link, now)
                 if link.up:
@@ -133,6 +134,7 @@ class Prober:
         if link.waiting and message.seq == link.seq:
             link.rtt_s += 0.1 * (now - link.pinged_at - link.rtt_s)
             member.rtt_s = link.rtt_s
+            self._context.on_probed(link.peer, now - link.pinged_at, now)
         if link.misses < self._context.settings.misses[1]:
             link.miss_rate = min(0.9, 0.95 * link.miss_rate + 0.05 * link.misses / (link.misses + 1))
         link.acked_at = now
@@ -227,9 +229,12 @@ class Prober:
     def _is_witness(self, link: Link, member: Member, now: float) -> bool:
         """Whether our silence means anything: the member was in touch with us, or nobody had news of it for long. Where
         many are out of each other's reach, those who never met would accuse each other all the time."""
-        settings = self._context.settings
-        met = member.heard_as[0] == member.record.boot and now - member.heard_at < settings.witness_s
-        return link.up or met or now - max(member.fresh_at, link.born) > settings.quiet_s
+        quiet = now - max(member.fresh_at, link.born) > self._context.settings.quiet_s
+        return link.up or self._has_met(member, now) or quiet
+
+    def _has_met(self, member: Member, now: float) -> bool:
+        """We heard this life of it ourselves lately."""
+        return member.heard_as[0] == member.record.boot and now - member.heard_at < self._context.settings.met_s
 
     def _on_edge_answered(self, _: str, peer: str, alive: bool, now: float) -> None:
         link = self._context.links.get(peer)
@@ -237,11 +242,13 @@ class Prober:
             link.confirmed_at = now
 
     def _on_shut_answered(self, _: str, peer: str, alive: bool, now: float) -> None:
-        """Out of our reach: only a long silence of its own is a reason to accuse it."""
+        """Out of our reach, directly and on the way round: a long silence of its own is a reason to accuse it, or that
+        others do and that we knew it ourselves."""
         member = self._context.view.members.get(peer)
-        limit = now - self._context.settings.quiet_s
-        quiet = member is not None and max(member.fresh_at, member.since) < limit
-        if quiet and not alive and peer in self._context.shut and self._context.heard_lately(now):
+        if alive or member is None or peer not in self._context.shut or not self._context.heard_lately(now):
+            return
+        quiet = max(member.fresh_at, member.since) < now - self._context.settings.quiet_s
+        if quiet or (member.rank == SUSPECT and self._has_met(member, now)):
             self.accuse(peer, now)
 
     def _whom_to_ask(self, peer: str) -> list[str]:

@@ -43,6 +43,8 @@ class MembershipSettings:
     """when a member that cannot be reached from here is tried again: first, and at most"""
     quiet_s: float = 60.0
     """without news of a member for so long, those who never met it accuse it too"""
+    met_s: float = 60.0
+    """silence of a member means something to those who heard it themselves this lately"""
     near_s: float = 30.0
     """how often the links that routes are made of are published, while they are needed"""
     relay_bps: float = float(1 << 20)
@@ -133,6 +135,7 @@ PROFILES = {
         contest_s=6.0,
         shut_s=(15.0, 300.0),
         quiet_s=240.0,
+        met_s=240.0,
         near_s=15.0,
         relay_bps=float(1 << 14),
         key_bps=100.0,

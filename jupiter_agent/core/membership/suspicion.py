@@ -128,7 +128,9 @@ class Suspicions:
         well, for one of them may be the only one who can."""
         context = self._context
         link = context.links.get(peer)
-        if context.is_scattered() and peer not in context.shut and (link is None or not link.up):
+        if peer in context.shut:
+            self._prober.ask(peer, ("shut", peer), now)
+        elif context.is_scattered() and (link is None or not link.up):
             self._prober.ask(peer, ("bridge", peer), now)
         else:
             self._prober.look(peer, now)
