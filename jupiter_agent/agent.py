@@ -49,6 +49,7 @@ from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.membership import PROFILES, Joined, Membership, Recorded, Rekeyed
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.peer import Peer, PeerSettings
+from jupiter_agent.core.profiling.probing import PROBES
 from jupiter_agent.core.trust import Trust
 from jupiter_agent.errors import EXIT_OK, JupiterError
 from jupiter_agent.whereabouts import advertised, joins, sources
@@ -117,7 +118,12 @@ class Agent:
         )
         if self._discovery.listens:
             membership.seeds.listen()
-        settings = PeerSettings(slots=max(8, 4 * cpus()), wall_offset_s=self._started_at - now, drain_s=config.drain_s)
+        settings = PeerSettings(
+            slots=max(8, 4 * cpus()),
+            wall_offset_s=self._started_at - now,
+            drain_s=config.drain_s,
+            probes=PROBES[config.profile],
+        )
         self.machine = Peer(membership, identity, rng, self.token, settings)
         self.machine.transfers.bulk = True
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)

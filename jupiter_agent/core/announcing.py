@@ -11,12 +11,15 @@ from typing import Any
 
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.membership import Membership
+from jupiter_agent.core.profiling.coordinates import Place
 
 PUBLISH_S = 2.0
 BEST_LINKS = 8
 STEADY = 0.7
 """A link is published anew when it is off by more than this factor"""
-EVERY_S = {"resources": 5.0, "links": 30.0}
+MOVED_S, MOVED = 0.002, 0.2
+"""A place is published anew when it moved by more, in round trip time and as a share of the own access"""
+EVERY_S = {"resources": 5.0, "links": 30.0, "net": 60.0}
 """What changes all the time is said at most so often (twice in a row at once)"""
 
 
@@ -29,6 +32,8 @@ class Announcer:
         """as the sensors read them last"""
         self.draining = False
         self._membership, self._links, self._queued = membership, links, queued
+        self.says_net = False
+        """where this node lies is of use to those who measure links only"""
         self._said: dict[str, Any] = {}
 
     def soon(self, by: float) -> None:
@@ -47,6 +52,7 @@ class Announcer:
             "resources": {**self.resources, **draining, "queue": self._queued()},
             "links": self._best_links(),
             "jobs": {"homed": homed},
+            **({"net": self._net()} if self.says_net else {}),
         }
         for key, value in values.items():
             was = self._said.get(key, {})
@@ -68,3 +74,17 @@ class Announcer:
             near = peer in was and all(STEADY * new <= old <= new / STEADY for old, new in pairs)
             best[peer] = was[peer] if near else now
         return best
+
+    def _net(self) -> dict[str, Any]:
+        """The place in the common space and the access rates; what was said stays while it is not far off."""
+        net, was = self._links.net(), self._said.get("net", {})
+        place = net.place
+        if place is not None and was.get("place"):
+            said = Place.from_bytes(was["place"])
+            near = place.rtt_s(said) - place.height - said.height + abs(place.height - said.height)
+            place = said if near < MOVED_S + MOVED * place.height and place.error > said.error / 2 else place
+        rates = {"up": net.up_bps, "down": net.down_bps}
+        for key, rate in rates.items():
+            old = was.get(key, 0.0)
+            rates[key] = old if STEADY * rate <= old <= rate / STEADY else float(f"{rate:.2g}")
+        return {**rates, **({"place": place.to_bytes()} if place is not None else {})}

@@ -28,7 +28,9 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
+from jupiter_agent.core.messages.links import LinkEcho, LinkProbe
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.profiling.probing import ProbeSettings, Probing
 from jupiter_agent.core.published import Published
 from jupiter_agent.core.rights import MAY_SUBMIT, forbidden
 from jupiter_agent.core.runqueue import RunQueue
@@ -49,6 +51,7 @@ class PeerSettings(Struct, frozen=True):
     slots: int = 8
     wall_offset_s: float = 0.0
     drain_s: float = DRAIN_S
+    probes: ProbeSettings = ProbeSettings()
 
 
 class Peer:
@@ -70,21 +73,25 @@ class Peer:
         self.transfers.relayed = membership.relayed_bps
         self.queue = RunQueue(settings.slots)
         self.jobs = Jobs(self, self.queue, self.transfers)
-        self.links_known = Links()
+        self.links_known = Links(self.me)
+        self.probing = Probing(self.me, self.links_known, self._near, self._is_direct, settings.probes)
+        membership.watch_probes(self._on_probed)
         self.submissions = Submissions(self, self.jobs, self.links_known)
         self.jobs.succession.on_promoted = self.submissions.resume
         self.published = Published(membership.board)
+        self.links_known.nets = self.published.net
         nodes = Nodes(self.me, membership, self.links_known, self.published)
         self.control = Control(self, self.jobs, self.submissions, nodes, token)
         self.control.drain, self.control.forget = self._drain, membership.forget
         self.control.trust, self.control.decide = membership.trust, membership.decided
-        self._machines = (membership, self.transfers, self.jobs, self.submissions, self.control)
+        self._machines = (membership, self.transfers, self.jobs, self.submissions, self.control, self.probing)
         self.refused = 0
         """messages that broke a rule of a job machine"""
         self._identity = identity
         self._settings = settings
         self._wall_offset_s = settings.wall_offset_s
         self._announcer = Announcer(membership, self.links_known, self.queue.committed)
+        self._announcer.says_net = settings.probes.bits_per_s > 0
         self._stop_by = inf
         self._stopping = False
         self._inbox: deque[ev.Event] = deque()
@@ -201,15 +208,30 @@ class Peer:
         """Finished transfers are free measurements of the link; items whose objects can never come are given up."""
         samples, self.transfers.samples = self.transfers.samples, []
         for peer, size, seconds in samples:
-            self.links_known.on_transfer(peer, size, seconds, now)
+            if self.links_known.on_transfer(peer, size, seconds, now, self.transfers.coming(peer)):
+                self.probing.suspect(peer, now)
         if not self.transfers.refuting:
             return []
         self.transfers.refuting = False
         return self.jobs.on_stored(ev.ObjectStored(b"", 0, "refuted"), now)
 
     def _on_links_wanted(self, src: str, message: jm.LinksWanted, now: float) -> list[Effect]:
-        self._refresh_rtts(now)
-        return [Send(src, jm.Links(message.seq, self.links_known.measured()))]
+        self.probing.want(message.among, now)
+        return [Send(src, jm.Links(message.seq, self.links_known.measured(), self.links_known.inbound()))]
+
+    def _on_link_probe(self, src: str, message: LinkProbe | LinkEcho, now: float) -> list[Effect]:
+        if src not in self.membership.members():
+            raise PeerError(f"{type(message).__name__}: from no member")
+        if isinstance(message, LinkProbe):
+            return self.probing.on_probe(src, message, now)
+        return self.probing.on_echo(src, message, now)
+
+    def _on_probed(self, peer: str, rtt_s: float | None, now: float) -> None:
+        """A ping of membership is a probe, too."""
+        if rtt_s is None:
+            self.links_known.on_lost(peer, now)
+        elif self.links_known.on_rtt(peer, rtt_s, now):
+            self.probing.suspect(peer, now)
 
     def _on_member(self, now: float) -> list[Effect]:
         self._announcer.soon(now + PUBLISH_S)
@@ -260,13 +282,16 @@ class Peer:
         return [*self.membership.leave(now), Halt()]
 
     def _publish(self, now: float) -> None:
-        self._refresh_rtts(now)
         self._announcer.say(self.jobs.homed, now)
 
-    def _refresh_rtts(self, now: float) -> None:
-        for node, member in self.membership.members().items():
-            if node != self.me and member.reachable and member.rtt_s:
-                self.links_known.on_rtt(node, member.rtt_s, now)
+    def _near(self) -> list[str]:
+        """The peers there is a session with."""
+        members = self.membership.members().items()
+        return [node for node, member in members if member.session and member.present and node != self.me]
+
+    def _is_direct(self, peer: str) -> bool:
+        member = self.membership.members().get(peer)
+        return member is not None and member.present and not self.membership.is_shut(peer)
 
     # --- Surroundings --------------------------------------------------------------------------------------------
 
@@ -354,5 +379,7 @@ _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] 
     BulkAt: lambda peer, src, message, now: peer.transfers.on_bulk_at(src, message, now),
     LogChunk: lambda peer, src, message, now: peer.control.on_log(src, message, now),
     jm.LinksWanted: Peer._on_links_wanted,
+    LinkProbe: Peer._on_link_probe,
+    LinkEcho: Peer._on_link_probe,
     jm.Links: lambda peer, src, message, now: peer.submissions.on_links(src, message, now),
 }

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Protocol, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from jupiter_agent.core.estimate import Net
 from jupiter_agent.core.messages import Count, Seconds
 from jupiter_agent.core.messages.jobs import Rate
+from jupiter_agent.core.profiling.coordinates import Place
 from jupiter_agent.core.surroundings import Profile
 
 T = TypeVar("T")
@@ -27,6 +29,17 @@ class Board(Protocol):
 class _Link(Struct, array_like=True):
     latency_s: Seconds
     bytes_per_s: Rate
+
+
+class _Net(Struct):
+    place: Annotated[bytes, Meta(max_length=24)] = b""
+    up: Rate = 0.0
+    down: Rate = 0.0
+
+    def __post_init__(self) -> None:
+        """ValueError for a place that is none."""
+        if self.place:
+            Place.from_bytes(self.place)
 
 
 class _Homed(Struct):
@@ -75,6 +88,11 @@ class Published:
         """peer -> (latency s, bytes/s or 0 when unknown) of the links it measured best."""
         found = self._get(node, "links", dict[str, _Link]) or {}
         return {peer: (link.latency_s, link.bytes_per_s) for peer, link in found.items()}
+
+    def net(self, node: str) -> Net:
+        """Where a node says it lies, and what its access to the network carries."""
+        found = self._get(node, "net", _Net) or _Net()
+        return Net(Place.from_bytes(found.place) if found.place else None, found.up, found.down)
 
     def homed(self, node: str) -> int:
         """How many jobs a node says it is home of."""

@@ -62,6 +62,8 @@ class Context:
         self.overheard: dict[str, float] = {}
         """when beacons of others were last heard, by their ids"""
         self.relay: Relaying | None = None
+        self.on_probed: Callable[[str, float | None, float], None] = lambda peer, rtt_s, now: None
+        """told of each ping of a link: its round trip time, None when it was not answered in time"""
         self.relayed = False
         """the message being handled came through others"""
         self.shunned: set[str] = set()

@@ -185,6 +185,10 @@ class Membership:
         """A message to a member that is shut, as it leaves this node: sealed, to the next hop."""
         return self._relay.sent(peer, message, now)
 
+    def watch_probes(self, on_probed: Callable[[str, float | None, float], None]) -> None:
+        """Have this called with (peer, round trip time or None when it was not answered in time, now) of each ping."""
+        self._context.on_probed = on_probed
+
     def add_seed(self, address: str, found_by: str) -> None:
         """Another address to try: `found_by` says who named it (join, token, remembered; others post `SeedsFound`)."""
         self._joiner.add_seed(Hint(address, found_by), self._context.view.clock.now)
