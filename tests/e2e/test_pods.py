@@ -114,7 +114,7 @@ def test_agents_with_the_same_token_and_no_first_one_find_each_other_by_the_name
 def test_a_pod_that_is_killed_in_mid_job_costs_no_result_of_the_example(pods: Pods, tmp_path: Path) -> None:
     up(pods)
     job = pods.ctl("-o", "json", "submit", EXAMPLE, "--samples").ok().json()
-    row = eventually(lambda: (row := pods.job(job["id"]))["items_done"] >= 3 and row, "some items are done")
+    row = eventually(lambda: (row := pods.job(job["id"]))["items_done"] >= 3 and row, "some items are done", 90)
     assert row["items_done"] < row["items_in"], "it is over already"
     hosts = [host for host in set(row["mapping"].values()) if host != row["home"]]
     pods.kill(hosts[0])
@@ -144,7 +144,7 @@ def test_the_home_of_a_job_is_killed_and_a_new_pod_takes_its_node(pods: Pods, tm
     app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"a": STEP, "b": STEP})
     inputs = make_inputs(tmp_path / "in", 40)
     job = pods.ctl("-o", "json", "submit", app, "--input", inputs, "--ep", "off").ok().json()["id"]
-    row = eventually(lambda: (row := pods.job(job))["items_done"] >= 5 and row, "some items are done")
+    row = eventually(lambda: (row := pods.job(job))["items_done"] >= 5 and row, "some items are done", 90)
     home = row["home"]
     pods.kill(home)
     pods.start(home)
