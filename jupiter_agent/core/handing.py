@@ -58,7 +58,9 @@ class Handing:
         shelf = succession.shelves.get(message.job)
         if shelf is None or (src, message.home) != (shelf.home.writer, shelf.home):
             return []
-        return succession.promote(message.job, shelf, now) if self._around.me in message.deputies.nodes else []
+        if self._around.me not in message.deputies.nodes:
+            return []
+        return succession.promote(message.job, shelf, now, given=True)
 
     def busy(self) -> bool:
         """Something here would be one copy less if the node left now, and others could take it."""

@@ -298,11 +298,12 @@ class Home(Remembered):
         self.intake.look_again(safe)
         return self._admit(now) if safe else []
 
-    def resume(self, now: float, patient_until: float = 0.0, source: str = "") -> list[Effect]:
+    def resume(self, now: float, patient_until: float = 0.0, source: str = "", ended: bool = True) -> list[Effect]:
         """After the journal is replayed: keep the results, and put the unfinished items into the DAG again.
 
         `patient_until`: deputies not heard of by then are gone; -inf: another was home. What is not in the store is
         fetched from the deputies, or from `source`, the home before this one, whose lost results are made again.
+        `ended`: that home, or this agent, did, perhaps for what it ran.
         """
         self.copies.start(self._deputies, patient_until)
         effects: list[Effect] = []
@@ -310,7 +311,7 @@ class Home(Remembered):
         pending = [item for item in self.items.open() if item.pending]
         lost, out = self._lost_inside(now)
         for item in pending[: self.job.spec.max_open]:  # home ended with them inside: a first strike, then others
-            item.strikes = 1 + len(item.ended)
+            item.strikes = 1 + len(item.ended) if ended or item.ended else 0
         for item in self.items.values():
             if item.pending and self.job.over:
                 item.state = "cancelled"

@@ -27,6 +27,9 @@ SIGNED = b"jupiter job spec\0"
 SETTLE_S = 3.0
 """After a start: time for membership to say who is here before anything is decided"""
 
+NAMED = 1024
+"""Nodes that took part in a job once and are still told of it; who takes part now always is"""
+
 WISH = 1000
 """So much a person's word adds to the basis of a register"""
 
@@ -153,7 +156,7 @@ class Job:
             mine = self.registers.get(register.task)
             if max(register.epoch, register.basis) > LEAP + (max(mine.epoch, mine.basis) if mine else 0):
                 continue
-            self._named[register.node] = None
+            self.involve([register.node])
             if mine is None or register.version() > mine.version():
                 self.registers[register.task] = register
                 won.append(register)
@@ -164,13 +167,15 @@ class Job:
         if home <= self.home or home.epoch > self.home.epoch + LEAP:
             return False
         self.home = home
-        self._named[home.writer] = None
+        self.involve([home.writer])
         self.changes += 1
         return True
 
     def involve(self, nodes: list[str]) -> None:
-        """These take part as well: they hold copies, or did."""
+        """These take part as well, or did: hosts, homes, holders of copies. Those named longest ago are forgotten."""
         self._named |= dict.fromkeys(nodes)
+        while len(self._named) > NAMED:
+            del self._named[next(iter(self._named))]
 
     def write(
         self, task: str, node: str, writer: tuple[str, int], why: str, wish: bool = False, plan: Plan = UNPLANNED
@@ -184,7 +189,7 @@ class Job:
         epoch = min(mine.epoch + 1, EPOCH_MAX) if mine else 1
         register = Register(task, node, basis, epoch, writer[0], writer[1], why, plan.done_s, list(plan.sends))
         self.registers[task] = register
-        self._named[node] = None
+        self.involve([node])
         self.changes += 1
         return register
 

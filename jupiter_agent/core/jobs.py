@@ -6,7 +6,6 @@ know are answered by `JobUnknown`, and whoever has the spec then awards it: to a
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import Any
@@ -14,8 +13,10 @@ from typing import Any
 from jupiter_agent.core.bidding import Bidding
 from jupiter_agent.core.bundles import Bundles
 from jupiter_agent.core.effects import Effect, Notice, Send
+from jupiter_agent.core.ends import Ends, check_failure, check_injection
 from jupiter_agent.core.events import BundleOpened, ObjectStored
 from jupiter_agent.core.execution import Execution
+from jupiter_agent.core.genuine import check_genuine
 from jupiter_agent.core.handing import Handing
 from jupiter_agent.core.home import Home
 from jupiter_agent.core.job import SIGNED, Job, decode_spec
@@ -24,15 +25,12 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.auction import Bids, BidsWanted
 from jupiter_agent.core.messages.supervision import Moved, Pace
-from jupiter_agent.core.runqueue import RunQueue, start_runs
+from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.succession import Succession
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.wave import Wave
 from jupiter_agent.errors import PeerError, UsageError
-
-REMEMBERED_ENDS = 10_000
-EXPLAINABLE = 64
 
 Handler = Callable[["Jobs", str, Any, float], list[Effect]]
 
@@ -44,10 +42,10 @@ class Jobs:
         self.local: dict[str, Local] = {}
         self.queue, self.transfers = queue, transfers
         self.homed = 0  # jobs that have their home here
-        self.past: OrderedDict[str, Local] = OrderedDict()
-        """ended jobs that this node took part in, for `explain`"""
         self.around = around
-        self._ended: OrderedDict[str, jm.JobOver] = OrderedDict()
+        self.ends: Ends = Ends(self, around)
+        self.past = self.ends.past
+        """ended jobs that this node took part in, for `explain`"""
         self._awake: dict[str, Local] = {}
         """jobs for which something may yet be due here; of those that ended long ago nothing is"""
         self._bundles = Bundles(transfers)
@@ -79,8 +77,7 @@ class Jobs:
 
     def become_home(self, signed: jm.SignedSpec, spec: jm.JobSpec, home: jm.HomeVersion, now: float) -> Local:
         """This node acts as home of the job from now on, whatever it was in it."""
-        self._ended.pop(spec.id, None)
-        self.past.pop(spec.id, None)
+        self.ends.forget(spec.id)
         local = self.local.get(spec.id)
         if local is None or local.job.over:
             return self.create_home(signed, spec, home, now)
@@ -167,7 +164,7 @@ class Jobs:
         """A job that goes on here; else what to answer: it is over, or not known here."""
         local = self.local.get(job)
         if local is None:
-            return [Send(src, self._ended.get(job) or jm.JobUnknown(job))]
+            return [Send(src, self.ends.heard.get(job) or jm.JobUnknown(job))]
         if local.job.over:
             told = src != self.around.me and (local.home is None or local.home.telling.over)
             return [Send(src, jm.JobOver(job, local.job.home, local.job.over))] if told else []
@@ -188,10 +185,10 @@ class Jobs:
     def _from_award(self, src: str, message: jm.Award, now: float) -> Local | list[Effect]:
         """The job an award is about; created when it is new and its spec is signed by a member."""
         spec = decode_spec(message.spec)
-        ended = self._ended.get(spec.id)
+        ended = self.ends.heard.get(spec.id)
         if ended is not None and ended.state != "cancelled" and message.home > ended.home:
-            del self._ended[spec.id]  # a later home has found an item that was not finished
-        if spec.id in self._ended or spec.id in self.local:
+            del self.ends.heard[spec.id]  # a later home has found an item that was not finished
+        if spec.id in self.ends.heard or spec.id in self.local:
             return self._find(src, spec.id)
         if not self.around.verify(message.spec.signer, SIGNED + message.spec.spec, message.spec.signature):
             home = message.home.writer
@@ -245,12 +242,16 @@ class Jobs:
         if message.job not in self.local:
             return effects
         local = self._find(src, message.job)
-        return effects + (local if isinstance(local, list) else local.wave.on_unknown(src, now))
+        if isinstance(local, list):
+            return effects + local
+        return effects + (self.ends.on_disowned(src, local, now) or local.wave.on_unknown(src, now))
 
     def _on_parcel(self, src: str, message: jm.Parcel, now: float) -> list[Effect]:
         local = self._find(src, message.job)
         if isinstance(local, list):
             return local
+        if src != self.around.me:
+            check_genuine(message.objects, f"item {message.item} of job {message.job}")
         return self.settle(local, local.execution.on_parcel(src, message, now), now)
 
     def _on_signal(self, src: str, message: jm.ParcelReceived | jm.RunStarted, now: float) -> list[Effect]:
@@ -267,51 +268,45 @@ class Jobs:
 
     def _on_finished(self, src: str, message: jm.Finished, now: float) -> list[Effect]:
         local = self.local.get(message.job)
-        if local is not None and local.execution.finished.merge(message.intervals):
+        if local is None or src not in local.job.participants():
+            return []
+        if local.execution.finished.merge(message.intervals):
             local.execution.on_finished(now)
         return []
 
     def _on_item_failed(self, src: str, message: jm.ItemFailed, now: float) -> list[Effect]:
         local = self.local.get(message.job)
-        return local.home.on_failed(message, now) if local and local.home else []
+        if local is None or local.home is None:
+            return []
+        check_failure(local.job, src, message)
+        return local.home.on_failed(message, now)
 
     def _on_report(self, src: str, message: jm.TaskReport, now: float) -> list[Effect]:
         local = self.local.get(message.job)
-        return local.home.on_report(message) if local and local.home and message.node == src else []
-
-    def _on_over(self, src: str, message: jm.JobOver, now: float) -> list[Effect]:
-        """The job ended: stop here, and remember that it did."""
-        local = self.local.get(message.job)
-        cancelled = message.state == "cancelled"
-        if local is None or (message.home < local.job.home and not cancelled and not local.home):
+        if local is None or local.home is None or message.node != src or src not in local.job.participants():
             return []
-        if local.home:  # a host that was told by an earlier home
-            again = not cancelled and not local.job.over and src in local.job.participants()
-            late = local.home.cancel(now) if cancelled else local.wave.award(src, now) if again else []
-            return self.settle(local, late, now)
-        local.job.end(message.state)
-        effects = local.execution.stop(now)
-        self.remove(message.job)
+        return local.home.on_report(message)
+
+    def drop(self, local: Local) -> None:
+        """A job that ended here: its machines go, and its bundle if no other needs it."""
+        self.remove(local.job.id)
         if not any(other.job.spec.bundle == local.job.spec.bundle for other in self._active()):
             self._bundles.give_up(local.job.spec.bundle)
-        self.past[message.job] = local
-        self._ended[message.job] = message
-        for remembered, most in ((self.past, EXPLAINABLE), (self._ended, REMEMBERED_ENDS)):
-            if len(remembered) > most:
-                remembered.popitem(last=False)
-        return effects + start_runs(self.queue, now)
 
     def _on_inject(self, src: str, message: jm.Inject, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         if local is None or local.home is None:
             return []
+        check_injection(local.job, src, message)
+        check_genuine([message.obj], f"a file for job {message.job}")
         effects = local.home.on_produced(src, message.child, message.obj, now)
         effects += local.home.when_safe(lambda at: [Send(src, jm.Injected(message.job, message.seq))], now)
         return self.settle(local, effects, now)
 
     def _on_injected(self, src: str, message: jm.Injected, now: float) -> list[Effect]:
-        if message.job in self.local:
-            self.local[message.job].execution.on_injected(message, now)
+        local = self.local.get(message.job)
+        if local is not None and src == local.job.home.writer:
+            local.execution.on_injected(message, now)
         return []
 
     # --- objects -------------------------------------------------------------------------------------------------
@@ -376,7 +371,7 @@ _HANDLERS: dict[type[Message], Handler] = {
     jm.Injected: Jobs._on_injected,
     jm.ItemFailed: Jobs._on_item_failed,
     jm.TaskReport: Jobs._on_report,
-    jm.JobOver: Jobs._on_over,
+    jm.JobOver: lambda jobs, src, message, now: jobs.ends.on_over(src, message, now),
     Moved: Jobs._on_word,
     Pace: Jobs._on_word,
     jm.HomeNews: lambda jobs, src, message, now: jobs.succession.on_news(src, message, now),

@@ -102,7 +102,7 @@ class Outbox:
             self._strike_if_lost(owed, False)
             if owed.target != self._job.host(owed.parcel.dst) or self._boot(owed.target) > owed.boot or owed.due <= now:
                 effects += self._send(owed, now)
-        self._next = min((owed.due for owed in self._pending.values() if owed.target), default=inf)
+        self._look_ahead()
         return effects
 
     def on_received(self, node: str, ack: ParcelReceived) -> None:
@@ -125,7 +125,10 @@ class Outbox:
                 owed.started.add(message.task)
 
     def _strike_if_lost(self, owed: Owed, received: bool) -> None:
-        lost = owed.target and (self._around.is_gone(owed.target) or self._boot(owed.target) > owed.boot)
+        """One that has left in peace was not ended by what it held."""
+        target, around = owed.target, self._around
+        died = target and around.is_gone(target) and target in around.dead()
+        lost = target and (died or self._boot(target) > owed.boot)
         if lost and owed.struck(received) and owed.parcel.strikes >= OUT:
             self.poisoned.append(owed)
 
@@ -143,6 +146,10 @@ class Outbox:
     def next_deadline(self) -> float:
         """Or sooner: what was received since is struck off when it would be due."""
         return self._next if self._pending else inf
+
+    def _look_ahead(self) -> None:
+        """Find what is due next."""
+        self._next = min((owed.due for owed in self._pending.values() if owed.target), default=inf)
 
     @staticmethod
     def _key(owed: Owed) -> OutKey:

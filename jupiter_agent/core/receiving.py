@@ -49,8 +49,8 @@ class Receiving:
         self._incoming: dict[str, Incoming] = {}
         self._offers: dict[tuple[str, str], Copy] = {}
         """(job, former holder) -> what it offers, while objects of it are fetched"""
-        self._taking: set[tuple[str, str, StreamId, int]] = set()
-        """offers that are taken in but not copied yet"""
+        self._taking: dict[str, dict[str, tuple[StreamId, int]]] = {}
+        """job -> former holder -> the batch of its offer that is taken in but not copied yet"""
 
     def newest(self, job: str) -> tuple[HomeVersion, Deputies] | None:
         """The register as this node knows it, or as it heard of it without keeping anything of the job."""
@@ -69,6 +69,10 @@ class Receiving:
         incoming = self._incoming.pop(job, None)
         for _, value in incoming.waiting.values() if incoming else ():
             self._transfers.release(records.kept(records.to_item(value)), now)
+
+    def home_left(self, job: str) -> None:
+        """This node is home of the job no longer: what it took in is offered to the next one."""
+        self._taking.pop(job, None)
 
     def on_copy(self, src: str, message: Copy, now: float) -> list[Effect]:
         """From the acting home to this deputy; or from a former holder to this home. PeerError: nothing has changed."""
@@ -202,8 +206,8 @@ class Receiving:
         home = self._jobs.local[message.job].home
         assert home is not None
         home.copies.holders.add(src)
-        key = (message.job, src, message.stream, message.first)
-        if key in self._taking or self._offers.get((message.job, src)) == message:
+        taking = self._taking.get(message.job, {}).get(src)
+        if taking == (message.stream, message.first) or self._offers.get((message.job, src)) == message:
             return []
         effects: list[Effect] = []
         for kind, value in message.records:
@@ -224,8 +228,7 @@ class Receiving:
         if not all(self._transfers.has(obj) for item in items for obj in records.kept(item)):
             return []
         del self._offers[message.job, src]
-        key = (message.job, src, message.stream, message.first)
-        self._taking.add(key)
+        self._taking.setdefault(message.job, {})[src] = (message.stream, message.first)
         effects: list[Effect] = []
         if local.home.too_late_for(items):
             effects += self._owner.reopen(local, src, message, now)
@@ -238,7 +241,7 @@ class Receiving:
         upto = message.first + len(message.records) - 1
 
         def confirm(at: float) -> list[Effect]:
-            self._taking.discard(key)
+            self._taking.get(message.job, {}).pop(src, None)
             return [Send(src, self._copied(message, upto, [])), *home.copies.tell(at)]
 
         effects += home.copies.when(True, confirm, now)

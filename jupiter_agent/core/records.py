@@ -14,6 +14,7 @@ import msgspec
 
 from jupiter_agent.core.bounds import struct_checker
 from jupiter_agent.core.effects import Effect, StoreInline
+from jupiter_agent.core.genuine import check_genuine
 from jupiter_agent.core.ids import is_item_name
 from jupiter_agent.core.intake import Item
 from jupiter_agent.core.messages.jobs import Copy, Obj, Register
@@ -84,6 +85,7 @@ def to_item(value: Any) -> Item:
         raise PeerError(f"a copied item does not decode: {error}") from None
     if not is_item_name(item.name) or item.state not in _rank or not _has_sense(item):
         raise PeerError(f"a copied item without meaning: {item.name!r}")
+    check_genuine([*item.objects(), *(obj for _, obj in item.results)], f"a copied item {item.name!r}")
     return item
 
 

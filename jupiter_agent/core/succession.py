@@ -207,8 +207,8 @@ class Succession:
             return living.index(self._around.me)
         return len(living) + HEIRS_AFTER + sorted(self._around.alive()).index(self._around.me)
 
-    def promote(self, job: str, shelf: Shelf, now: float) -> list[Effect]:
-        """Be home from now on, under the next epoch."""
+    def promote(self, job: str, shelf: Shelf, now: float, given: bool = False) -> list[Effect]:
+        """Be home from now on, under the next epoch. `given`: by the home before, which lives."""
         before, me = shelf.home, self._around.me
         version = HomeVersion(before.epoch + 1, me, self._around.boot)
         others = [node for node in shelf.deputies.nodes if node != me and not self._around.is_gone(node)]
@@ -223,7 +223,7 @@ class Succession:
         local.job.involve([before.writer, *shelf.deputies.nodes])
         fields = {"job": job, "name": shelf.spec.name, "in_place_of": self._around.name(before.writer)}
         effects.append(Notice("warning", "home taken over", {**fields, "epoch": version.epoch}))
-        effects += home.resume(now, -inf, before.writer if before.writer != me else "")
+        effects += home.resume(now, -inf, before.writer if before.writer != me else "", ended=not given)
         self._release(shelf, now)
         self.promoted += 1
         self.on_promoted(now)
@@ -277,6 +277,7 @@ class Succession:
     def _to_shelf(self, local: Local, home: HomeVersion) -> None:
         before = local.home
         assert before is not None
+        self.receiving.home_left(local.job.id)
         shelf = self.shelves[local.job.id] = Shelf(local.job.signed, before.version, before.copies.deputies)
         for each in before.entries():
             if each.kind != "job":

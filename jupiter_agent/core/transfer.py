@@ -10,7 +10,7 @@ dropped: the same bytes may be on their way into the store under the same name.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from math import inf
 
@@ -39,6 +39,9 @@ PAUSE_S = 1.0
 LINGER_S = 5.0
 UNCLAIMED_S = 600.0
 """An object that nobody here has asked for yet (an upload, a result passed through) is kept so long"""
+HINTS = 10_000
+ASKERS = 256
+"""Requests that wait for one object; who is not among them asks again"""
 NO_BULK_S = 60.0
 """A source whose bulk channel could not be reached is asked by messages for so long"""
 
@@ -72,8 +75,10 @@ class Transfers:
         self._unused: dict[bytes, float] = {}
         """when an object without users is dropped"""
         self._pinned: set[bytes] = set()
-        self._hints: dict[bytes, tuple[int, str]] = {}
-        self._askers: dict[bytes, list[tuple[str, ChunkRequest]]] = {}
+        self._hints: OrderedDict[bytes, tuple[int, str]] = OrderedDict()
+        """objects that clients may ask for here: size, and where they are; those named longest ago are forgotten"""
+        self._askers: dict[bytes, dict[tuple[str, int], ChunkRequest]] = {}
+        """object under way -> (client, offset) -> what it asked for"""
 
     def has(self, obj: Obj) -> bool:
         return obj.data is not None or obj.sha256 in self.stored
@@ -170,6 +175,9 @@ class Transfers:
     def hint(self, sha256: bytes, size: int, node: str) -> None:
         """A client may ask here for an object that `node` has."""
         self._hints[sha256] = (size, node)
+        self._hints.move_to_end(sha256)
+        if len(self._hints) > HINTS:
+            self._hints.popitem(last=False)
 
     # --- messages ----------------------------------------------------------------------------------------------
 
@@ -178,7 +186,9 @@ class Transfers:
         if message.sha256 in self.stored or message.sha256 not in self._hints:
             return [self._served(src, message)]
         size, node = self._hints[message.sha256]
-        self._askers.setdefault(message.sha256, []).append((src, message))
+        asked = self._askers.setdefault(message.sha256, {})
+        if len(asked) < ASKERS or (src, message.offset) in asked:
+            asked[src, message.offset] = message
         return self.want(message.sha256, size, [node], now)
 
     def on_chunk(self, src: str, message: Chunk, now: float) -> list[Effect]:
@@ -221,8 +231,8 @@ class Transfers:
         self.sizes[event.sha256] = event.size
         if self._users[event.sha256] <= 0 and event.sha256 not in self._pinned:
             self._unused.setdefault(event.sha256, now + UNCLAIMED_S)
-        askers = self._askers.pop(event.sha256, [])
-        return [*(self._served(src, ask) for src, ask in askers), *self._begin(now)]
+        askers = self._askers.pop(event.sha256, {})
+        return [*(self._served(src, ask) for (src, _), ask in askers.items()), *self._begin(now)]
 
     # --- the bulk channel ------------------------------------------------------------------------------------------
 
@@ -352,7 +362,8 @@ class Transfers:
         if self._users[sha256] > 0:
             self._refuted[sha256], self.refuting = why, True
         notice = Notice("error", "object given up", {"sha256": sha256.hex(), "error": why})
-        return [notice, DropObject(sha256), *self._begin(now)]
+        disappointed = [Send(src, Missing(sha256)) for src, _ in self._askers.pop(sha256, {})]
+        return [notice, *disappointed, DropObject(sha256), *self._begin(now)]
 
     def _end(self, sha256: bytes) -> None:
         """It is fetched no further."""

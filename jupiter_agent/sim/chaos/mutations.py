@@ -159,6 +159,7 @@ def _flush(moved: Callable[[Outbox, Owed], bool]) -> Patches:
         for owed in list(self._pending.values()):
             if owed.target != self._job.host(owed.parcel.dst) or self._boot(owed.target) > owed.boot or owed.due <= now:
                 effects += self._send(owed, now)
+        self._look_ahead()
         return effects
 
     return [(Outbox, "flush", flush)]

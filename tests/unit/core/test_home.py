@@ -348,3 +348,13 @@ def test_of_the_error_of_a_failed_item_the_end_is_kept():
     rig.did(rig.home.on_failed(ItemFailed("job1", "i", "b", "n1", 3, "error", "x" * 900_000 + "the end"), 1.0))
     error = rig.home.items["i"].error["error"]
     assert (len(error), error[-7:]) == (4096, "the end")
+
+
+@pytest.mark.parametrize(("ended", "strikes"), [(True, 1), (False, 0)])
+def test_what_was_open_at_a_home_that_ended_has_a_strike_and_at_one_that_gave_it_away_none(ended, strikes):
+    rig = Rig()
+    rig.put("i")
+    rig.did(rig.home.on_mapped(2.0))
+    fresh = again(rig)
+    [(_, injected)] = sent(fresh.home.resume(9.0, ended=ended), Parcel)
+    assert injected.strikes == strikes

@@ -1,7 +1,7 @@
 import pytest
 from job_rig import CHAIN, DIAMOND, VERSION, Around, job_spec, make_job, place, reg, signed
 
-from jupiter_agent.core.job import LEAP, decode_spec
+from jupiter_agent.core.job import LEAP, NAMED, decode_spec
 from jupiter_agent.core.messages.jobs import EPOCH_MAX, HomeVersion, SignedSpec
 from jupiter_agent.errors import PeerError
 
@@ -122,3 +122,12 @@ def test_the_digest_tells_registers_and_home_apart():
     jobs = [make_job(CHAIN), place(make_job(CHAIN), a="n1"), place(make_job(CHAIN), a="n2"), make_job(CHAIN)]
     jobs[3].merge_home(HomeVersion(2, "n1", 1))
     assert len({job.digest() for job in jobs}) == 4
+
+
+def test_of_nodes_that_took_part_once_the_last_ones_are_told_and_those_that_do_now_always():
+    job = place(make_job(CHAIN), a="n1", b="n2")
+    job.involve([f"old{n}" for n in range(NAMED + 10)])
+    told = job.participants()
+    assert {"n1", "n2", "home1", f"old{NAMED + 9}"} <= set(told)
+    assert "old0" not in told
+    assert len(told) <= NAMED + 3

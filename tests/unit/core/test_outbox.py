@@ -161,3 +161,26 @@ def test_with_three_strikes_it_is_sent_no_more_and_given_up_once():
     assert [owed.lost for owed in outbox.poisoned] == [["n2"]], "the others were lost with what it stems from"
     assert outbox.next_deadline() == inf
     outbox.check()
+
+
+def test_a_host_that_left_in_peace_is_no_strike_against_what_it_held():
+    outbox, around = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    outbox.on_received("n2", ack(parcel("a", "b")))
+    around.gone.add("n2")
+    around.dead = list  # it has left: nobody is dead
+    outbox._job.merge([reg("b", "n3", epoch=2)])
+    [(to, again)] = sent(outbox.flush(1.0), Parcel)
+    assert (to, again.strikes) == ("n3", 0)
+
+
+def test_the_next_deadline_is_never_late_and_is_found_again_with_every_flush():
+    outbox, _ = box(b="n2")
+    outbox.put(parcel("a", "b", item="i"), 0.0)
+    outbox.put(parcel("a", "b", item="k"), 0.5)
+    outbox.on_received("n2", ack(parcel("a", "b", item="i")))
+    assert outbox.next_deadline() <= 1.5
+    assert outbox.flush(1.0) == []
+    assert outbox.next_deadline() == 1.5
+    outbox.free("k")
+    assert outbox.next_deadline() == inf

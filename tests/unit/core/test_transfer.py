@@ -6,7 +6,7 @@ from jupiter_agent.core.effects import DropBulk, DropObject, FetchBulk, Notice, 
 from jupiter_agent.core.events import BulkEnded, ObjectStored
 from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.jobs import CHUNK_BYTES, Chunk, ChunkRequest, Missing
-from jupiter_agent.core.transfer import ACTIVE, LINGER_S, PAUSE_S, STALL_S, WINDOW, Transfers
+from jupiter_agent.core.transfer import ACTIVE, ASKERS, HINTS, LINGER_S, PAUSE_S, STALL_S, WINDOW, Transfers
 
 OBJ = large(b"one", 2 * CHUNK_BYTES + 10)
 
@@ -177,6 +177,36 @@ def test_an_object_known_from_a_hint_is_fetched_for_who_asks():
     for offset in range(0, OBJ.size, CHUNK_BYTES):
         transfers.on_chunk("n9", chunk(offset), 1.0)
     assert transfers.on_stored(ObjectStored(OBJ.sha256, OBJ.size), 1.0) == [SendChunk("client:1", OBJ.sha256, 0, 5)]
+
+
+def test_who_asks_again_for_what_is_under_way_is_served_once():
+    transfers = Transfers("me")
+    transfers.hint(OBJ.sha256, OBJ.size, "n9")
+    for _ in range(3):
+        transfers.on_request("client:1", ChunkRequest(OBJ.sha256, 0, 5), 0.0)
+    for number in range(2 * ASKERS):
+        transfers.on_request(f"client:{number}", ChunkRequest(OBJ.sha256, 0, 5), 0.0)
+    served = transfers.on_stored(ObjectStored(OBJ.sha256, OBJ.size), 1.0)
+    assert len(served) == ASKERS
+    assert sum(effect.dst == "client:1" for effect in of_type(served, SendChunk)) == 1
+
+
+def test_who_asks_for_what_nobody_can_give_is_told():
+    transfers = Transfers("me")
+    transfers.hint(OBJ.sha256, OBJ.size, "n9")
+    transfers.on_request("client:1", ChunkRequest(OBJ.sha256, 0, 5), 0.0)
+    assert sent(transfers.on_chunk("n9", chunk(0, size=7, length=7), 1.0), Missing) == [
+        ("client:1", Missing(OBJ.sha256))
+    ]
+
+
+def test_hints_are_forgotten_when_there_are_many():
+    transfers = Transfers("me")
+    for number in range(HINTS + 1):
+        transfers.hint(number.to_bytes(32, "big"), 1, "n9")
+    first, second = (transfers.on_request("client:1", ChunkRequest(n.to_bytes(32, "big"), 0, 1), 0.0) for n in (0, 1))
+    assert of_type(first, SendChunk), "answered by what the store says"
+    assert asked(second)
 
 
 # --- the bulk channel
