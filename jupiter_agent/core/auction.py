@@ -28,6 +28,9 @@ from schedulers.timeline import Timeline
 
 OFFERS_S = 0.5
 """The least time to wait for offers, and for a reply"""
+STRAGGLERS, LAST_WAIT = 0.3, 0.2
+"""Once no more than this share of those asked is silent, they get this share of the wait: a few slow nodes, or sessions
+that have to be opened first, hold up no auction"""
 LEASE_S = 5.0
 """Of a reservation that no register confirms"""
 MOST_HELD = 10_000
@@ -221,6 +224,8 @@ class Auction:
             return []
         self._silent.discard(node)
         self._bids += self._judged(node, offer.bid)
+        if len(self._silent) <= len(self.asked) * STRAGGLERS:
+            self.due = min(self.due, now + self.wait_s * LAST_WAIT)
         return self._sell(now) if not self._silent else []
 
     def on_reply(self, node: str, reply: Reply, now: float) -> list[Letter]:

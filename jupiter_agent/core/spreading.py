@@ -57,9 +57,11 @@ class Spreading:
             for r in written
         ]
         chosen = dict.fromkeys(register.node for register in written if register.node != me)
+        fresh = {register.task for register in written}
+        taking_part = self._joined.union(r.node for r in job.registers.values() if r.task not in fresh)
         news = Registers(job.id, job.home, written)
         for node in chosen:
-            if node in self._joined and not self._around.is_gone(node):
+            if node in taking_part and not self._around.is_gone(node):
                 self._award_due[node] = now + AWARD_AGAIN_S
                 effects.append(Send(node, Registers(job.id, job.home, written, True)))
             else:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from jupiter_agent.core.app import AppSpec
+from jupiter_agent.core.averages import averages
 from jupiter_agent.core.effects import Effect, Notice, OpenBundle, ProfileApp
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.ids import HOME
@@ -210,7 +211,7 @@ class Submissions:
             home_task=app.home_task, nondag=app.nondag, contract=app.contract, item_files=app.item_files,
             ports=app.ports,
             mapper_options={} if args.mapper else app.mapper_options, remap=args.remap, input_at=input_at,
-            sources=app.sources, replicas=args.replicas,
+            sources=app.sources, replicas=args.replicas, averages=averages(self._around),
         )  # fmt: skip
         signed = self._sign(spec)
         try:

@@ -20,7 +20,7 @@ from jupiter_agent.errors import UsageError
 from schedulers import names as central_mappers
 
 LIVE_WAVE = ("wave-auction", "wave-greedy", "wave-random")
-DEFAULT_MAPPER = "wave-greedy"
+DEFAULT_MAPPER = "wave-auction"
 
 
 class SubmitArgs(msgspec.Struct, frozen=True):

@@ -87,11 +87,9 @@ class Wave(Spreading):
         if self._job.over or now < self._held_until:
             return []
         self._look_for_strangers(now)
-        lost = [
-            task
-            for task, register in self._job.registers.items()
-            if self._is_lost(register.node) and self._grace.get(task, 0.0) <= now
-        ]
+        gone = {node for node in self._job.hosts() if self._is_lost(node)}
+        registers = self._job.registers.items()
+        lost = [task for task, r in registers if r.node in gone and self._grace.get(task, 0.0) <= now] if gone else []
         mine = {task for task in lost if self._repairer(task) == self._around.me}
         written, mapping, holds_auctions = [], [], self._job.spec.mapper == AUCTION
         for task in self._job.dag.order:

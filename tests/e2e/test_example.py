@@ -49,7 +49,7 @@ def test_it_runs_when_submitted_at_a_node_that_is_nobodys_seed(
     job = run_example(cluster, tmp_path / "out", *cluster.at("node4"))
     assert read_results(tmp_path / "out") == expected
     assert job["home"] == "node4"
-    assert job["mapper"] == "wave-greedy"
+    assert job["mapper"] == "wave-auction"
     assert len(set(job["mapping"].values())) >= 3
     assert set(job["mapping"]) == set(TASKS)
     deciders = {row["task"]: row["decided_by"] for row in job["registers"]}

@@ -183,7 +183,7 @@ def test_inputs_mappers_and_places_that_are_not_there_are_refused(unharmed: Clus
 def test_a_strict_pin_to_a_node_that_is_not_there_is_not_placeable(unharmed: Cluster, tmp_path: Path) -> None:
     pinned = make_app(tmp_path / "pinned", {"a": ("home", "node: atlantis")})
     (tmp_path / "x").write_bytes(b"x")
-    for mapper in ("wave-greedy", "heft"):
+    for mapper in ("wave-auction", "wave-greedy", "heft"):
         submit(unharmed, pinned, "--mapper", mapper, "--input", tmp_path / "x", "--wait").refused(
             3, "task 'a' wants node 'atlantis', which is not there", "living nodes: "
         )

@@ -108,7 +108,7 @@ def test_random_dags_give_what_their_functions_give(seed):
     assert left_behind(grid) == []
 
 
-@pytest.mark.parametrize("mapper", ["wave-random", "wave-greedy"])
+@pytest.mark.parametrize("mapper", ["wave-random", "wave-greedy", "wave-auction"])
 @pytest.mark.parametrize("seed", range(5))
 def test_no_message_from_home_names_a_node_for_a_non_entry_task(seed, mapper):
     rng = Random(seed)
@@ -120,7 +120,7 @@ def test_no_message_from_home_names_a_node_for_a_non_entry_task(seed, mapper):
     assert {register.task for register in told_by(grid, HOME, job)} == entries
 
 
-@pytest.mark.parametrize("mapper", ["wave-random", "wave-greedy"])
+@pytest.mark.parametrize("mapper", ["wave-random", "wave-greedy", "wave-auction"])
 @pytest.mark.parametrize("seed", range(5))
 def test_every_register_is_written_by_the_host_of_the_tasks_controller(seed, mapper):
     grid = formed(6, seed)
@@ -229,7 +229,7 @@ def test_an_object_comes_from_the_new_host_when_the_one_that_made_it_is_lost():
 # --- the home, a worker, or nobody that matters, dies --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mapper", ["wave-random", "wave-greedy"])
+@pytest.mark.parametrize("mapper", ["wave-random", "wave-greedy", "wave-auction"])
 @pytest.mark.parametrize("shape", ["chain", "wide", "entries"])
 def test_every_task_gets_a_living_node_though_home_dies_right_after_the_entry_awards(shape, mapper):
     grid = formed(6)

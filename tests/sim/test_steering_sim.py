@@ -85,7 +85,7 @@ def test_a_forgotten_node_disappears_from_every_list_and_a_living_one_cannot_be_
         grid.ask("node1", "forget", node="node3")
 
 
-@pytest.mark.parametrize("mapper", ["heft", "wave-greedy"])
+@pytest.mark.parametrize("mapper", ["heft", "wave-greedy", "wave-auction"])
 def test_a_plan_says_where_and_when_and_runs_nothing(mapper: str) -> None:
     grid = formed(4)
     app = pair()

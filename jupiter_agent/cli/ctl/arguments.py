@@ -27,7 +27,7 @@ KindArgument = Annotated[str, typer.Argument(metavar="KIND", help=", ".join(GETT
 AppArgument = Annotated[Path, typer.Argument(metavar="APP", help="Folder of the app.")]
 Mapper = Annotated[
     str | None,
-    typer.Option("--mapper", metavar="M", help="heft, wave-greedy, ...", autocompletion=completing.mapper),
+    typer.Option("--mapper", metavar="M", help="wave-auction, heft, ...", autocompletion=completing.mapper),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="S", help="Seed of the mapper.")]
 Timeout = Annotated[float | None, typer.Option(metavar="S", min=0, help="Seconds to wait; exit code 6 after them.")]

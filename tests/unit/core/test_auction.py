@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from jupiter_agent.core.auction import (
+    LAST_WAIT,
     LEASE_S,
     OFFERS_S,
     Auction,
@@ -76,6 +77,19 @@ def test_who_does_not_offer_in_time_is_not_waited_for():
     assert isinstance(letter[1], Grant)
     assert letter[1].limit_s is None
     assert offers(auction, b=1.0) == []
+
+
+def test_the_last_of_many_asked_are_not_waited_for_as_long_as_the_first():
+    asked = [f"n{n}" for n in range(10)]
+    auction = Auction(KEY, [], asked)
+    auction.start(100.0)
+    for node in asked[:6]:
+        auction.on_offer(node, Offer(KEY, bid(node, 3.0)), 100.01)
+    assert auction.due == 100.0 + OFFERS_S
+    auction.on_offer("n6", Offer(KEY, bid("n6", 2.0)), 100.02)
+    assert auction.due == pytest.approx(100.02 + OFFERS_S * LAST_WAIT)
+    ((to, _),) = auction.on_time(auction.due)
+    assert to == "n6"
 
 
 def test_who_refuses_offers_again_and_the_third_must_take_it():

@@ -95,7 +95,7 @@ def test_a_bundle_that_is_no_app_is_refused_with_the_authors_mistake():
 
 def test_a_job_is_recorded_before_anybody_hears_of_it_and_mapped_from_its_entries():
     rig = Rig()
-    effects = rig.submit(inputs=[given("i")], name="mine", params={"k": "v"}, seed=3)
+    effects = rig.submit(inputs=[given("i")], name="mine", params={"k": "v"}, seed=3, mapper="wave-greedy")
     local = rig.accepted()
     first_award = next(i for i, effect in enumerate(effects) if sent([effect], Award))
     assert [e.record[2] for e in of_type(effects[:first_award], Append)][:3] == ["job", "register", "item"]
