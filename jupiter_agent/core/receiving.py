@@ -95,7 +95,7 @@ class Receiving:
                 shelf = self._open(src, message)
                 effects.append(Append(copy_record(message.job, "job", (shelf.signed, shelf.home)), sync=True))
                 effects.append(Append(copy_record(message.job, "register", (shelf.home, shelf.deputies)), sync=True))
-                effects += self.want_bundle(shelf, src, now)
+            effects += self.want_bundle(shelf, src, now)  # who was asked for it before may be gone
             self.forget(message.job, now)
             incoming = self._incoming[message.job] = Incoming(src, message.stream)
         assert shelf is not None
