@@ -73,6 +73,8 @@ class Links:
 
     def __init__(self, me: str = "") -> None:
         self.place = Place()
+        self.probed = False
+        """this node measures its links itself, and may ask others to"""
         self.nets: Callable[[str], Net] = lambda node: Net()
         self._me = me
         self._net = Net()

@@ -30,6 +30,7 @@ from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.messages.links import LinkEcho, LinkProbe
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.profiling.matrix import sane
 from jupiter_agent.core.profiling.probing import ProbeSettings, Probing
 from jupiter_agent.core.published import Published
 from jupiter_agent.core.rights import MAY_SUBMIT, forbidden
@@ -91,7 +92,7 @@ class Peer:
         self._settings = settings
         self._wall_offset_s = settings.wall_offset_s
         self._announcer = Announcer(membership, self.links_known, self.queue.committed)
-        self._announcer.says_net = settings.probes.bits_per_s > 0
+        self._announcer.says_net = self.links_known.probed = settings.probes.bits_per_s > 0
         self._stop_by = inf
         self._stopping = False
         self._inbox: deque[ev.Event] = deque()
@@ -218,6 +219,11 @@ class Peer:
     def _on_links_wanted(self, src: str, message: jm.LinksWanted, now: float) -> list[Effect]:
         self.probing.want(message.among, now)
         return [Send(src, jm.Links(message.seq, self.links_known.measured(), self.links_known.inbound()))]
+
+    def _on_links(self, src: str, message: jm.Links, now: float) -> list[Effect]:
+        message, dropped = sane(message)
+        self.published.senseless += dropped
+        return self.submissions.on_links(src, message, now)
 
     def _on_link_probe(self, src: str, message: LinkProbe | LinkEcho, now: float) -> list[Effect]:
         if src not in self.membership.members():
@@ -381,5 +387,5 @@ _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] 
     jm.LinksWanted: Peer._on_links_wanted,
     LinkProbe: Peer._on_link_probe,
     LinkEcho: Peer._on_link_probe,
-    jm.Links: lambda peer, src, message, now: peer.submissions.on_links(src, message, now),
+    jm.Links: Peer._on_links,
 }

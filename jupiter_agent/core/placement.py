@@ -7,15 +7,18 @@ each node where inputs are put (home where nothing else is known), a sink at hom
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
-from statistics import median
+from typing import Protocol
 
 from jupiter_agent.core.effects import Effect, Send, Solve
-from jupiter_agent.core.estimate import PRIOR_BANDWIDTH_BPS, PRIOR_LATENCY_S
+from jupiter_agent.core.estimate import Net
 from jupiter_agent.core.events import Solved
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Links, LinksWanted, TaskSpec
+from jupiter_agent.core.messages.links import Shape
+from jupiter_agent.core.profiling.matrix import LinkMatrix
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave import EXPLAINED, Considered
 
@@ -24,16 +27,28 @@ PULL_S = 0.5
 Row = dict[str, tuple[float, float, int]]
 
 
+class KnownLinks(Protocol):
+    """What this node knows of links (core/estimate.py)."""
+
+    nets: Callable[[str], Net]
+
+    def inbound(self) -> dict[str, Shape]: ...
+
+
 class Placement:
     """One centralised mapping in progress."""
 
-    def __init__(self, job: Job, around: Surroundings, own_links: Row, seq: int) -> None:
+    def __init__(
+        self, job: Job, around: Surroundings, own_links: Row, seq: int, known: KnownLinks | None = None
+    ) -> None:
         self.job = job
         self.nodes: list[str] = []
         self.error = ""
         self._around = around
         self._seq = seq
         self._rows: dict[str, Row] = {around.me: own_links}
+        self._inbound: dict[str, dict[str, Shape]] = {around.me: known.inbound()} if known else {}
+        self._nets = known.nets if known else lambda node: Net()
         self._waiting: set[str] = set()
         self._due = inf
 
@@ -51,7 +66,7 @@ class Placement:
         if message.seq != self._seq or src not in self._waiting:
             return []
         self._waiting.discard(src)
-        self._rows[src] = message.links
+        self._rows[src], self._inbound[src] = message.links, message.inbound
         return [] if self._waiting else self._solve()
 
     def next_deadline(self) -> float:
@@ -93,12 +108,14 @@ class Placement:
                 edges.append((len(names) + sources.index(node), index[name], input_bytes))
             for child in self.job.dag.out_edges(name):
                 edges.append((index[name], sink if child == HOME else index[child], size(f"{name}>{child}", 0)))
-        latency, inv_rate = self._matrix()
+        links = LinkMatrix(self._rows, self._inbound, self._nets, list(spec.edge_bytes.values()))
+        latency, inv_rate, quadratic = links.between(nodes)
         allowed = [[self._may_run(task, node) for node in nodes] for task in spec.tasks]
         ends = dict(enumerate([*sources, me], len(names)))
         return {
             "times": times + [[0.0] * len(nodes)] * len(ends), "edges": edges, "latency": latency,
-            "inv_rate": inv_rate, "pinned": {end: nodes.index(node) for end, node in ends.items() if node in nodes},
+            "inv_rate": inv_rate, **({"quadratic": quadratic} if quadratic else {}),
+            "pinned": {end: nodes.index(node) for end, node in ends.items() if node in nodes},
             "allowed": allowed + [[True] * len(nodes)] * len(ends),
         }  # fmt: skip
 
@@ -128,25 +145,3 @@ class Placement:
         controllers = self.job.controllers
         controls = controllers[task] is None or task in controllers.values()
         return self.job.spec.mapper.startswith("wave-") and len(self.nodes) > 1 and controls
-
-    def _matrix(self) -> tuple[list[list[float]], list[list[float]]]:
-        """(latency s, seconds per byte), each N x N; unknown entries are the median of the known ones."""
-        known = [link for row in self._rows.values() for link in row.values()]
-        usual_latency = median([link[0] for link in known]) if known else PRIOR_LATENCY_S
-        usual_rate = median([link[1] for link in known if link[1] > 0] or [PRIOR_BANDWIDTH_BPS])
-        latency, inv_rate = [], []
-        for a in self.nodes:
-            links = [self._between(a, b) or (usual_latency, usual_rate) for b in self.nodes]
-            latency.append([0.0 if a == b else link[0] for b, link in zip(self.nodes, links, strict=True)])
-            inv_rate.append(
-                [
-                    0.0 if a == b else 1.0 / max(1.0, link[1] or usual_rate)
-                    for b, link in zip(self.nodes, links, strict=True)
-                ]
-            )
-        return latency, inv_rate
-
-    def _between(self, a: str, b: str) -> tuple[float, float] | None:
-        """(latency s, bytes/s or 0) as either end measured it."""
-        link = self._rows.get(a, {}).get(b) or self._rows.get(b, {}).get(a)
-        return (link[0], link[1]) if link else None

@@ -16,7 +16,7 @@ import msgspec
 
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.averages import averages
-from jupiter_agent.core.effects import Effect, Notice, OpenBundle, ProfileApp
+from jupiter_agent.core.effects import Effect, Notice, OpenBundle, ProfileApp, Send
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import SETTLE_S, SIGNED, Job, decode_spec
@@ -27,6 +27,7 @@ from jupiter_agent.core.messages.jobs import (
     HomeVersion,
     JobSpec,
     Links,
+    LinksWanted,
     Obj,
     SignedSpec,
     TaskSpec,
@@ -90,8 +91,15 @@ class Submissions:
         submission = Submission(client, seq, args, sha256(seed.encode()).hexdigest()[:10])
         self._open[submission.job] = submission
         if bundle in self._apps:
-            return self._checked(submission, self._apps[bundle], now)
-        return [OpenBundle(bundle)]
+            return self._ask_about_links() + self._checked(submission, self._apps[bundle], now)
+        return [*self._ask_about_links(), OpenBundle(bundle)]
+
+    def _ask_about_links(self) -> list[Effect]:
+        """Have the nodes measure the links between them while the app is looked at; the mapping asks what they know."""
+        if not self._links.probed:
+            return []
+        nodes = [node for node in self._around.alive() if self._around.profile(node).takes_tasks]
+        return [Send(node, LinksWanted(0, nodes)) for node in nodes]
 
     def on_bundle_opened(self, event: BundleOpened, now: float) -> list[Effect]:
         if event.app is not None:
@@ -255,7 +263,7 @@ class Submissions:
         submission.state = "planning"
         self._count += 1
         job = Job(signed, spec, HomeVersion(1, self._around.me, self._around.boot))
-        placement = Planning(job, self._around, self._links.measured(), self._count)
+        placement = Planning(job, self._around, self._links.measured(), self._count, self._links)
         placement.what_if = submission.args.what_if
         self._placements[spec.id] = placement
         return placement.begin(now)
@@ -286,7 +294,7 @@ class Submissions:
 
     def _place(self, local: Local, now: float) -> list[Effect]:
         self._count += 1
-        placement = Planning(local.job, self._around, self._links.measured(), self._count)
+        placement = Planning(local.job, self._around, self._links.measured(), self._count, self._links)
         self._placements[local.job.id] = placement
         return placement.begin(now)
 
@@ -303,7 +311,9 @@ class Submissions:
             raise CapacityError(f"job {job.id} is being mapped just now: ask again")
         self._count += 1
         again = Submission(client, seq, SubmitArgs(job.spec.bundle.hex(), job.spec.bundle_size, job.spec.app), job.id)
-        placement = self._placements[job.id] = Planning(job, self._around, self._links.measured(), self._count)
+        placement = self._placements[job.id] = Planning(
+            job, self._around, self._links.measured(), self._count, self._links
+        )
         self._remaps[job.id] = again
         return placement.begin(now)
 
