@@ -28,7 +28,8 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
-from jupiter_agent.core.messages.links import LinkEcho, LinkProbe
+from jupiter_agent.core.messages.links import LinkEcho, LinkProbe, LinksWanted
+from jupiter_agent.core.messages.links import Links as LinksMessage
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.profiling.matrix import sane
 from jupiter_agent.core.profiling.probing import ProbeSettings, Probing
@@ -216,11 +217,11 @@ class Peer:
         self.transfers.refuting = False
         return self.jobs.on_stored(ev.ObjectStored(b"", 0, "refuted"), now)
 
-    def _on_links_wanted(self, src: str, message: jm.LinksWanted, now: float) -> list[Effect]:
+    def _on_links_wanted(self, src: str, message: LinksWanted, now: float) -> list[Effect]:
         self.probing.want(message.among, now)
-        return [Send(src, jm.Links(message.seq, self.links_known.measured(), self.links_known.inbound()))]
+        return [Send(src, LinksMessage(message.seq, self.links_known.measured(), self.links_known.inbound()))]
 
-    def _on_links(self, src: str, message: jm.Links, now: float) -> list[Effect]:
+    def _on_links(self, src: str, message: LinksMessage, now: float) -> list[Effect]:
         message, dropped = sane(message)
         self.published.senseless += dropped
         return self.submissions.on_links(src, message, now)
@@ -384,8 +385,8 @@ _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] 
     BulkWanted: lambda peer, src, message, now: peer.transfers.on_bulk_wanted(src, message, now),
     BulkAt: lambda peer, src, message, now: peer.transfers.on_bulk_at(src, message, now),
     LogChunk: lambda peer, src, message, now: peer.control.on_log(src, message, now),
-    jm.LinksWanted: Peer._on_links_wanted,
+    LinksWanted: Peer._on_links_wanted,
     LinkProbe: Peer._on_link_probe,
     LinkEcho: Peer._on_link_probe,
-    jm.Links: Peer._on_links,
+    LinksMessage: Peer._on_links,
 }

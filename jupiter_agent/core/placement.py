@@ -16,8 +16,8 @@ from jupiter_agent.core.estimate import Net
 from jupiter_agent.core.events import Solved
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
-from jupiter_agent.core.messages.jobs import Links, LinksWanted, TaskSpec
-from jupiter_agent.core.messages.links import Shape
+from jupiter_agent.core.messages.jobs import TaskSpec
+from jupiter_agent.core.messages.links import Links, LinksWanted, Shape
 from jupiter_agent.core.profiling.matrix import LinkMatrix
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave import EXPLAINED, Considered

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from jupiter_agent.core.estimate import Net
 from jupiter_agent.core.messages import Count, Seconds
-from jupiter_agent.core.messages.jobs import Rate
+from jupiter_agent.core.messages.links import Rate
 from jupiter_agent.core.profiling.coordinates import Place
 from jupiter_agent.core.surroundings import Profile
 

@@ -42,7 +42,7 @@ JOB_MESSAGES = frozenset(
 REFERRED = 4
 """So many nodes are named that may do what this one may not"""
 
-FROM_OBSERVERS = frozenset({jm.ChunkRequest, jm.Chunk, jm.Missing, jm.Links, jm.LinksWanted})
+FROM_OBSERVERS = frozenset({jm.ChunkRequest, jm.Chunk, jm.Missing})
 """Of the messages about jobs, what a member that runs nothing has to say."""
 
 FROM_CLIENTS = frozenset({Call, BlobWrite, jm.ChunkRequest})

@@ -26,12 +26,11 @@ from jupiter_agent.core.messages.jobs import (
     SINK,
     HomeVersion,
     JobSpec,
-    Links,
-    LinksWanted,
     Obj,
     SignedSpec,
     TaskSpec,
 )
+from jupiter_agent.core.messages.links import Links, LinksWanted
 from jupiter_agent.core.planning import Planning
 from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, entries_of, input_bytes, mapper_name, to_input
 from jupiter_agent.core.surroundings import Surroundings

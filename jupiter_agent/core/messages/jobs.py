@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from jupiter_agent.core.messages import FETCHED_BYTES, Boot, Count, Message, Seconds, Size
-from jupiter_agent.core.messages.links import Shape
 
 INLINE_BYTES = FETCHED_BYTES
 
@@ -19,8 +18,6 @@ CHUNK_BYTES = 256 * 1024
 EPOCH_MAX = (1 << 53) - 1
 
 Weight = Annotated[float, Meta(ge=0, le=1e9)]
-Rate = Annotated[float, Meta(ge=0, le=1e15)]
-"""bytes/s, 0 when unknown"""
 
 ERROR_CHARACTERS = 4096
 """Of an error's text, its end: there the reason is."""
@@ -313,14 +310,6 @@ class Missing(Message, frozen=True, tag=43):
     sha256: bytes
 
 
-class LinksWanted(Message, frozen=True, tag=44):
-    """Which links have you measured? Answered by `Links` (the matrix is pulled on demand)."""
-
-    seq: Count
-    among: Annotated[list[str], Meta(max_length=1000)] = []
-    """candidates of a mapping: those of the links between them that are not known well are measured now"""
-
-
 class Inject(Message, frozen=True, tag=46):
     """A non-DAG task made a file for a DAG task: home takes it in as an item. Told again until `Injected`."""
 
@@ -345,15 +334,6 @@ class RunStarted(Message, frozen=True, tag=54):
     item: str
     task: str
     over: bool = False
-
-
-class Links(Message, frozen=True, tag=45):
-    """A node's own measured links: peer -> (latency s, bandwidth bytes/s or 0 when unknown, samples)."""
-
-    seq: Count
-    links: dict[str, tuple[Seconds, Rate, Count]]
-    inbound: dict[str, Shape] = {}
-    """peer -> the model of the link from it to this node, as measured here"""
 
 
 class HomeNews(Message, frozen=True, tag=48):

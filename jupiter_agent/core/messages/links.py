@@ -1,4 +1,4 @@
-"""Messages about links: their models as they travel, and active probes (DESIGN.md 96, 97)."""
+"""Messages about links: their models as they travel, who asks for them, active probes (DESIGN.md 96, 97)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ USUAL_Q = 1 / 12.5e6
 USUAL_S = 0.85
 USUAL_P_S = 0.003
 
+Rate = Annotated[float, Meta(ge=0, le=1e15)]
+"""bytes/s, 0 when unknown"""
 Delay = Annotated[float, Meta(ge=0, le=1e4)]
 PerByte = Annotated[float, Meta(ge=0, le=1e3)]
 """Seconds per byte; 0 where it is not known"""
@@ -68,6 +70,23 @@ def doublings(size: float, rtt_s: float, q: float) -> float:
     """How often the window doubles before it holds `size`, or all that the path holds."""
     held = min(size, rtt_s / q) if q > 0 else size
     return log2(held / FIRST_BYTES) if held > FIRST_BYTES else 0.0
+
+
+class LinksWanted(Message, frozen=True, tag=44):
+    """Which links have you measured? Answered by `Links` (the matrix is pulled on demand)."""
+
+    seq: Count
+    among: Annotated[list[str], Meta(max_length=1000)] = []
+    """candidates of a mapping: those of the links between them that are not known well are measured now"""
+
+
+class Links(Message, frozen=True, tag=45):
+    """A node's own measured links: peer -> (latency s, bandwidth bytes/s or 0 when unknown, samples)."""
+
+    seq: Count
+    links: dict[str, tuple[Seconds, Rate, Count]]
+    inbound: dict[str, Shape] = {}
+    """peer -> the model of the link from it to this node, as measured here"""
 
 
 class LinkProbe(Message, frozen=True, tag=70):

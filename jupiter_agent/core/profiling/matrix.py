@@ -14,8 +14,7 @@ from statistics import median
 import msgspec
 
 from jupiter_agent.core.estimate import PRIOR_BANDWIDTH_BPS, PRIOR_LATENCY_S, SURE, Net
-from jupiter_agent.core.messages.jobs import Links
-from jupiter_agent.core.messages.links import Shape
+from jupiter_agent.core.messages.links import Links, Shape
 
 Row = Mapping[str, tuple[float, float, int]]
 Matrix = list[list[float]]

@@ -7,8 +7,7 @@ import pytest
 
 from jupiter_agent.core import wire
 from jupiter_agent.core.estimate import Net
-from jupiter_agent.core.messages.jobs import Links, LinksWanted
-from jupiter_agent.core.messages.links import LinkEcho, LinkProbe, Shape
+from jupiter_agent.core.messages.links import LinkEcho, LinkProbe, Links, LinksWanted, Shape
 from jupiter_agent.core.profiling.coordinates import Place
 from jupiter_agent.core.profiling.matrix import LinkMatrix, sane
 from jupiter_agent.errors import PeerError

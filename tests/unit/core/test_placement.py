@@ -3,7 +3,7 @@ from job_rig import CHAIN, DIAMOND, VERSION, Around, make_job, of_type, sent
 from jupiter_agent.core.effects import Solve
 from jupiter_agent.core.estimate import PRIOR_BANDWIDTH_BPS, PRIOR_LATENCY_S
 from jupiter_agent.core.events import Solved
-from jupiter_agent.core.messages.jobs import Links, LinksWanted
+from jupiter_agent.core.messages.links import Links, LinksWanted
 from jupiter_agent.core.placement import PULL_S, Placement
 
 Row = dict[str, tuple[float, float, int]]

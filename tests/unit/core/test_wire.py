@@ -6,7 +6,8 @@ import pytest
 from jupiter_agent.core import wire
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer, Call
-from jupiter_agent.core.messages.jobs import Chunk, Links
+from jupiter_agent.core.messages.jobs import Chunk
+from jupiter_agent.core.messages.links import Links
 from jupiter_agent.core.messages.membership import Ack, Held, Ping
 from jupiter_agent.errors import CapacityError, PeerError
 
@@ -82,7 +83,7 @@ def test_numbers_that_may_be_negative_pass_in_untyped_places():
 def test_every_message_has_its_tag_in_its_own_range():
     ranges = {"membership": range(1, 30), "jobs": range(30, 60), "control": range(60, 90), "bulk": range(90, 100)}
     ranges |= dict.fromkeys(("supervision", "auction"), ranges["jobs"])
-    ranges |= dict.fromkeys(("links", "profiling"), ranges["control"])
+    ranges |= {"profiling": range(70, 80), "links": [44, 45, *range(70, 80)]}
     for tag, kind in wire.MESSAGES.items():
         assert tag in ranges[kind.__module__.rsplit(".", 1)[1]]
         assert issubclass(kind, Message)
