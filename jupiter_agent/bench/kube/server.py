@@ -151,6 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_of: ApiServer
     protocol_version = "HTTP/1.1"
     timeout = 120
+    disable_nagle_algorithm = True
+    wbufsize = 64 * 1024
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing on stderr."""

@@ -77,7 +77,9 @@ def up(
     image: Annotated[str, typer.Option(metavar="NAME:TAG", help="The agents' image.")] = "",
     pull_policy: Annotated[str, typer.Option(metavar="|".join(PULL), help="When nodes pull the image.")] = "",
     overlay: Annotated[str, typer.Option(metavar="|".join(OVERLAYS), help="Which manifests.")] = OVERLAYS[0],
-    timeout: Annotated[float, typer.Option(metavar="S", min=1, help="How long to wait for the agents.")] = 300.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0, help="How long to wait for the agents (0: not at all).")
+    ] = 300.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the objects (-o yaml, json) only.")] = False,
     output: Form = Format.TABLE,
 ) -> int:
@@ -106,6 +108,8 @@ def up(
     token = read_token(objects) or new
     done = put(objects, manifests.objects(overlay, token=token, **settings), clock)
     say(f"objects in namespace {where}: {summary(done)}")
+    if not timeout:
+        return EXIT_OK
     rollout, members = Rollout(began, say), Members(opener(access, where, token))
     try:
         Watcher(objects, members, clock).wait(rollout, timeout)

@@ -1,0 +1,310 @@
+"""`jupiter k8s` and the objects of a cluster: what it makes, in which order, what it leaves alone, what it says."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jupiter_agent.adapters.keys import decode_token
+from jupiter_agent.k8s.manifests import ORDER
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from k8s_standin import Rig, validate
+
+Make = Callable[..., Rig]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Iterator[Make]:
+    """No real agents unless asked for: simulated nodes, whose pods do nothing."""
+    rigs: list[Rig] = []
+
+    def build(nodes: int = 0, **options: Any) -> Rig:
+        rigs.append(Rig(tmp_path, monkeypatch, capsys, nodes=nodes, **options))
+        return rigs[-1]
+
+    yield build
+    for rig in rigs:
+        rig.cluster.stop()
+
+
+def foreign(kind: str, name: str, namespace: str = "jupiter") -> tuple[tuple[str, str, str], dict[str, Any]]:
+    """Key and body of an object that somebody else made."""
+    plural = {"ServiceAccount": "serviceaccounts", "ConfigMap": "configmaps", "Namespace": "namespaces"}[kind]
+    place = "" if kind == "Namespace" else namespace
+    return (plural, place, name), {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
+
+
+def test_everything_passes_strict_validation_and_comes_after_what_it_needs(make):
+    rig = make(simulated=2)
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert code == 0
+    assert "10 created" in said
+    made = [path for method, path in rig.cluster.server.requests if method == "PATCH"]
+    plurals = [path.rsplit("/", 2)[1] for path in made]
+    order = [kind.lower() for kind in ORDER]
+    kinds = [next(kind for kind in order if plural.rstrip("es").startswith(kind.rstrip("cyes"))) for plural in plurals]
+    assert kinds == sorted(kinds, key=order.index)
+    assert all(rig.cluster.rights.asked[0].user == "somebody" for _ in made)
+
+
+def test_a_second_up_changes_nothing_and_keeps_the_token(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    versions = {key: each["metadata"]["resourceVersion"] for key, each in _ours(rig)}
+    token = rig.store.get("secrets", "jupiter", "jupiter-token")["data"]["token"]
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert code == 0
+    assert "10 unchanged" in said
+    assert "created" not in said
+    after = {key: each["metadata"]["resourceVersion"] for key, each in _ours(rig)}
+    changed = {key for key, version in versions.items() if after[key] != version}
+    assert changed <= {("daemonsets", "jupiter-agent")}  # its status
+    assert rig.store.get("secrets", "jupiter", "jupiter-token")["data"]["token"] == token
+
+
+def _ours(rig: Rig) -> list[tuple[tuple[str, str], dict[str, Any]]]:
+    plurals = ("namespaces", "serviceaccounts", "roles", "rolebindings", "configmaps", "secrets", "services",
+               "networkpolicies", "daemonsets")  # fmt: skip
+    return [
+        ((plural, each["metadata"]["name"]), each)
+        for plural in plurals
+        for each in rig.store.listed(plural)
+        if (each["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "jupiter"
+    ]
+
+
+def test_another_image_changes_the_daemonset_and_nothing_else(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    _, _, said = rig.run("k8s", "up", "--timeout", "0", "--image", "here/jupiter:2", "--pull-policy", "Never")
+    assert "1 changed, 9 unchanged" in said
+    container = rig.store.get("daemonsets", "jupiter", "jupiter-agent")["spec"]["template"]["spec"]["containers"][0]
+    assert (container["image"], container["imagePullPolicy"]) == ("here/jupiter:2", "Never")
+
+
+def test_down_leaves_nothing_behind_and_may_be_repeated(make):
+    rig = make(simulated=3)
+    rig.run("k8s", "up", "--timeout", "0")
+    assert len(rig.cluster.left()) > 10
+    code, _, said = rig.run("k8s", "down")
+    assert code == 0
+    assert "nothing is left of 10 objects" in said
+    assert rig.cluster.left() == []
+    code, _, said = rig.run("k8s", "down")
+    assert (code, "there is nothing of jupiter's" in said) == (0, True)
+
+
+def test_the_objects_of_the_whole_cluster_go_too_and_only_those_of_this_namespace(make):
+    rig = make(simulated=1)
+    for namespace in ("one", "two"):
+        rig.run("k8s", "up", "--timeout", "0", "--overlay", "edge", "--namespace", namespace)
+    assert len(rig.store.listed("clusterroles")) == 2
+    rig.run("k8s", "down", "--namespace", "one")
+    assert [each["metadata"]["name"] for each in rig.store.listed("clusterroles")] == ["two-agent-nodes"]
+    rig.run("k8s", "down", "--namespace", "two")
+    assert rig.cluster.left() == []
+
+
+def test_a_namespace_that_was_there_before_is_used_and_stays(make):
+    rig = make(simulated=1)
+    rig.store.create(*foreign("Namespace", "jupiter"))
+    _, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert "9 created; the namespace was there before and is used" in said
+    assert "labels" not in rig.store.get("namespaces", "", "jupiter")["metadata"]
+    rig.run("k8s", "down")
+    assert rig.cluster.left() == [("namespaces", "jupiter")]
+
+
+def test_a_namespace_of_ours_that_holds_somebody_elses_things_stays_with_them(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    rig.store.create(*foreign("ConfigMap", "precious"))
+    code, _, said = rig.run("k8s", "down")
+    assert code == 0
+    assert "the namespace jupiter is left: it holds ConfigMap precious" in said
+    assert rig.cluster.left() == [("namespaces", "jupiter"), ("configmaps", "precious")]
+
+
+def test_an_object_of_our_name_that_is_not_ours_is_not_touched_and_what_was_made_is_taken_back(make):
+    rig = make(simulated=1)
+    rig.store.create(*foreign("Namespace", "jupiter"))
+    rig.store.create(*foreign("ConfigMap", "jupiter-agent"))
+    before = rig.cluster.left()
+    code, _, said = rig.run("k8s", "up")
+    assert code == 2
+    assert "ConfigMap jupiter-agent in namespace jupiter is not jupiter's" in said
+    assert "removing again: " in said
+    assert rig.cluster.left() == before
+    rig.run("k8s", "down")
+    assert rig.cluster.left() == before
+
+
+def test_somebody_who_makes_an_object_at_the_same_moment_wins(make):
+    rig = make(simulated=1)
+    rig.store.create(*foreign("Namespace", "jupiter"))
+    rig.store.create(*foreign("ConfigMap", "jupiter-agent"))
+    rig.cluster.server.fail("GET", "configmaps/jupiter-agent", 404, "NotFound", "not found")  # it came just after
+    code, _, said = rig.run("k8s", "up")
+    assert (code, "is not jupiter's" in said) == (2, True)
+    assert rig.writes().count(("PATCH", "jupiter-agent")) >= 1
+    assert "labels" not in rig.store.get("configmaps", "jupiter", "jupiter-agent")["metadata"]
+
+
+def test_up_waits_for_a_namespace_that_is_just_going_away(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    rig.store.delete(("namespaces", "", "jupiter"))
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert code == 0
+    assert "10 created" in said
+
+
+def test_what_may_not_be_made_is_said_with_the_servers_words_and_taken_back(make):
+    rig = make(simulated=1)
+    rig.cluster.server.fail("PATCH", "/roles/", 403, "Forbidden", 'roles is forbidden: User "somebody" cannot patch')
+    code, _, said = rig.run("k8s", "up")
+    assert code == 5
+    assert 'error: the cluster forbids it: roles is forbidden: User "somebody" cannot patch' in said
+    assert "hint: ask the cluster's administrator" in said
+    rig.wait(lambda: rig.cluster.left() == [])
+
+
+def test_who_may_not_look_at_namespaces_can_still_use_one(make):
+    rig = make(simulated=1)
+    rig.store.create(*foreign("Namespace", "jupiter"))
+    rig.cluster.rights.forbidden |= {("get", "namespaces"), ("list", "nodes")}
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert code == 0
+    assert "9 created; the namespace was there before and is used" in said
+    code, _, _ = rig.run("k8s", "down")
+    assert code == 0
+    assert rig.cluster.left() == [("namespaces", "jupiter")]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "code", "words"),
+    [
+        (401, "Unauthorized", 5, "the cluster does not know you"),
+        (500, "InternalError", 1, "etcd is away"),
+    ],
+)
+def test_refusals_end_the_command_with_a_hint_and_no_traceback(make, status, reason, code, words):
+    rig = make(simulated=1)
+    rig.cluster.server.fail("", "/", status, reason, "etcd is away", times=100)
+    got, _, said = rig.run("k8s", "up")
+    assert (got, words in said, "hint: " in said, "Traceback" in said) == (code, True, True, False)
+
+
+def test_an_object_that_was_made_anew_meanwhile_is_not_deleted(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    from jupiter_agent.cli.k8s.objects import Objects
+
+    objects = Objects(rig.access(), "jupiter")
+    (old,) = objects.ours(["ConfigMap"])
+    rig.store.remove(("configmaps", "jupiter", "jupiter-agent"))
+    rig.store.create(*foreign("ConfigMap", "jupiter-agent"))
+    assert objects.delete(old) is False
+    assert rig.store.find("configmaps", "jupiter", "jupiter-agent") is not None
+
+
+def test_a_selector_that_cannot_be_changed_says_to_start_over(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    rig.cluster.server.fail("PATCH", "daemonsets/", 422, "Invalid", "spec.selector: field is immutable")
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert (code, "`jupiter k8s down`, then `up` again" in said) == (2, True)
+
+
+def test_a_dry_run_prints_valid_objects_and_asks_nobody(make):
+    rig = make()
+    code, out, said = rig.run("k8s", "up", "--dry-run", "-o", "yaml", "--namespace", "field", "--image", "a/b:1")
+    assert code == 0
+    assert "keep what is printed to yourself" in said
+    found = list(yaml.safe_load_all(out))
+    assert [each["kind"] for each in found][:2] == ["Namespace", "ServiceAccount"]
+    for each in found:
+        validate(each)
+        assert each["metadata"].get("namespace", "field") == "field"
+    secret = next(each for each in found if each["kind"] == "Secret")
+    assert decode_token(base64.b64decode(secret["data"]["token"]).decode()).issuer_secret
+    assert "&id" not in out
+    assert rig.cluster.server.requests == []
+
+
+def test_the_namespace_is_the_apps_prefix_when_an_app_is_named(make, tmp_path):
+    rig = make()
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "t.py").write_text("def process(inputs, ctx):\n    return None\n")
+    (app / "app_config.yaml").write_text(
+        "jupiter_config: {namespace_prefix: demo}\napplication:\n  tasks:\n    dag_tasks:\n"
+        "      - {name: t, base_script: t.py}\n"
+    )
+    _, out, _ = rig.run("k8s", "up", "--dry-run", "-o", "yaml", "--app", str(app))
+    assert next(yaml.safe_load_all(out))["metadata"]["name"] == "demo-jupiter"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--overlay", "restrict"), "did you mean restricted?"),
+        (("--pull-policy", "never"), "did you mean Never?"),
+        (("--namespace", "Not_A_Name"), "cannot be a namespace"),
+        (("--app", "/nowhere"), "no such folder"),
+        (("--context", "other"), "known: stand-in"),
+    ],
+)
+def test_wrong_words_are_usage_errors_before_anything_is_made(make, arguments, words):
+    rig = make()
+    code, _, said = rig.run("k8s", "up", *arguments)
+    assert (code, words in said) == (2, True)
+    assert rig.writes() == []
+
+
+def test_without_a_kubeconfig_the_user_is_told_what_to_point_to(make, monkeypatch, tmp_path):
+    rig = make()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    code, _, said = rig.run("k8s", "status")
+    assert (code, "no kubeconfig" in said, "KUBECONFIG" in said) == (2, True, True)
+    (tmp_path / "missing").write_text("{]")
+    code, _, said = rig.run("k8s", "status")
+    assert (code, "cannot be used" in said) == (2, True)
+
+
+def test_a_server_that_is_away_is_not_reached(make, monkeypatch):
+    rig = make()
+    rig.cluster.stop()
+    code, _, said = rig.run("k8s", "status")
+    assert (code, "is not reached" in said, "kubectl cluster-info" in said) == (4, True, True)
+    rig.cluster.stop = lambda: None
+
+
+def test_the_token_that_is_printed_holds_no_issuers_key_and_a_new_one_needs_no_cluster(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    inside = decode_token(
+        base64.b64decode(rig.store.get("secrets", "jupiter", "jupiter-token")["data"]["token"]).decode()
+    )
+    _, out, _ = rig.run("k8s", "token")
+    printed = decode_token(out)
+    assert inside.issuer_secret
+    assert (printed.join_secret, printed.issuer_secret) == (inside.join_secret, b"")
+    _, out, _ = rig.run("k8s", "token", "--new")
+    assert decode_token(out).fingerprint != inside.fingerprint
+    code, _, said = rig.run("k8s", "token", "--namespace", "empty")
+    assert (code, "k8s up --namespace empty" in said) == (4, True)
+
+
+def test_who_may_not_read_the_secret_is_told_how_to_go_on(make):
+    rig = make(simulated=1)
+    rig.cluster.rights.forbidden.add(("get", "secrets"))
+    code, _, said = rig.run("ctl", "--namespace", "jupiter", "get", "nodes")
+    assert (code, "then use --token-file" in said) == (5, True)
