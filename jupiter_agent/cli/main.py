@@ -11,7 +11,7 @@ import typer
 
 from jupiter_agent import __version__
 from jupiter_agent.cli import app as app_verbs
-from jupiter_agent.cli import bench, ctl, k8s, local
+from jupiter_agent.cli import bench, ctl, k8s, local, simulate
 from jupiter_agent.cli.groups import Group
 from jupiter_agent.cli.guard import guarded
 
@@ -27,6 +27,7 @@ app.add_typer(local.app, name="local")
 app.add_typer(k8s.app, name="k8s", cls=Group)
 app.add_typer(app_verbs.app, name="app", cls=Group)
 app.command("bench")(bench.bench)
+app.command("simulate")(simulate.simulate)
 
 
 def _print_version(wanted: bool) -> None:

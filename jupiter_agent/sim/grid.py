@@ -73,6 +73,7 @@ class Grid(Cluster[Peer]):
         self.apps: dict[bytes, SimApp] = {}
         self.disks: dict[str, Disk] = {}
         self.speeds: dict[str, float] = {}
+        self.settings = MembershipSettings()
         self.starts: list[tuple[float, str, str, str]] = []
         self.answers: dict[int, Answer] = {}
         self.sent: list[tuple[float, str, ef.Send]] = []
@@ -88,7 +89,7 @@ class Grid(Cluster[Peer]):
 
         def build(boot: int, rng: random.Random, now: float) -> Peer:
             record = msgspec.structs.replace(draft, boot=boot)
-            membership = Membership(record, trust, MembershipSettings(), addresses, rng, now)
+            membership = Membership(record, trust, self.settings, addresses, rng, now)
             peer = Peer(
                 membership, trust.identity, rng, lambda *_: Issued("token"), PeerSettings(wall_offset_s=WALL_OFFSET_S)
             )

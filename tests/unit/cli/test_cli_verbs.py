@@ -147,7 +147,7 @@ def test_words_that_make_no_sense_for_a_token_ask_no_agent(
         (["app", "lintt"], "`jupiter app` has no command 'lintt'", "did you mean lint?"),
         (["submit", "x"], "`jupiter` has no command 'submit'", "did you mean `jupiter ctl submit`?"),
         (["ctl", "lint"], "`jupiter ctl` has no command 'lint'", "did you mean `jupiter app lint`?"),
-        ([], "Missing command.", "one of: bench, ctl, local, k8s, app; `jupiter --help` tells more"),
+        ([], "Missing command.", "one of: bench, simulate, ctl, local, k8s, app; `jupiter --help` tells more"),
         (["ctl", "get", "jobs", "--watsh"], "No such option: --watsh", "did you mean --watch?"),
         (["ctl", "get", "jobs", "--token-fil", "x"], "No such option: --token-fil", "did you mean --token-file?"),
         (["ctl", "submit", "app", "--mappr", "heft"], "No such option: --mappr", "did you mean --mapper?"),
