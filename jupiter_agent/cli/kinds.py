@@ -102,6 +102,9 @@ KINDS: dict[str, Kind] = {
         Column("SRC", "src"), Column("DST", "dst"), Column("LATENCY", "", _latency),
         Column("BANDWIDTH", "", _bandwidth), Column("LOSS", "loss", units.percent),
         Column("AGE", "age_s", units.seconds), Column("SOURCE", "source"), Column("SAMPLES", "samples", wide=True),
+        Column("JITTER", "jitter_s", units.seconds, wide=True), Column("P", "p", units.seconds, wide=True),
+        Column("Q (S/B)", "q", wide=True), Column("R (S/B2)", "r", wide=True),
+        Column("VARIANCE", "variance", wide=True), Column("RATE IS", "bandwidth_source", wide=True),
     )),
     "jobs": Kind("job", _field("id"), (
         Column("ID", "id"), Column("NAME", "name"), Column("APP", "app"), Column("STATE", "", _state),

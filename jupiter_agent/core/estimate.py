@@ -180,7 +180,7 @@ class Links:
         return {
             "latency_s": shape.rtt_s / 2, "bandwidth_bps": 8 * _rate(shape.q), "loss": known.delay.loss,
             "jitter_s": known.delay.jitter_s, "age_s": self.age_s(peer, now), "samples": known.samples,
-            "p": shape.p, "q": shape.q, "r": shape.r, "s": shape.s, "error": shape.error,
+            "p": shape.p, "q": shape.q, "r": shape.r, "variance": shape.error**2,
             "source": "estimated" if known.delay.rtt_s is None else "measured",
             "bandwidth_source": "transfer" if model.transfers else "measured" if model.count else "estimated",
         }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.membership import Member
+from jupiter_agent.core.messages.links import Shape
 from jupiter_agent.core.published import Published
 
 _RESOURCES = (
@@ -67,20 +68,22 @@ class Nodes:
         return f"via {member.record.name if member else way}"
 
     def link_rows(self, now: float) -> list[dict[str, Any]]:
-        """This node's own links, then those that others published. `source` is that of the latency."""
+        """The links from this node and to it, then those between others, as they published them. `source` is that of
+        the latency; `p`, `q`, `r`, `variance` (relative) are the model of the transfer time."""
         members = self._membership.members()
         rows = []
         for peer in members:
             if peer != self._me:
-                link = self._links.estimate(peer)
+                link, inward = self._links.estimate(peer), self._links.wide(peer, now)
                 rows.append(self._link(self._me, peer, (link.latency_s, link.bytes_per_s, link.samples)))
-                known = "measured" if link.source == "transfer" else "estimated"
-                age = self._links.age_s(peer, now)
-                rows[-1] |= {"source": link.source, "bandwidth_source": known, "age_s": age}
+                rows[-1] |= {"source": link.source, "bandwidth_source": link.rate_source, "age_s": inward["age_s"]}
+                rows[-1] |= {key: inward[key] for key in ("loss", "jitter_s")} | _model(link.shape)
+                rows.append({**self._link(peer, self._me, (None, None, None)), **inward})
         for src in members:
             published = self._published.links(src) if src != self._me else {}
             for dst, (latency, bandwidth) in published.items():
-                rows.append(self._link(src, dst, (latency, bandwidth or None, None)))
+                if dst != self._me:
+                    rows.append(self._link(src, dst, (latency, bandwidth or None, None)))
         return sorted(rows, key=lambda row: (str(row["src"]), str(row["dst"])))
 
     def _link(self, src: str, dst: str, measured: tuple[Any, Any, Any]) -> dict[str, Any]:
@@ -97,4 +100,12 @@ class Nodes:
             "samples": samples,
             "source": "measured",
             "bandwidth_source": "measured" if bytes_per_s else None,
+            "jitter_s": None,
+            **_model(None),
         }
+
+
+def _model(shape: Shape | None) -> dict[str, float | None]:
+    if shape is None:
+        return dict.fromkeys(("p", "q", "r", "variance"))
+    return {"p": shape.p, "q": shape.q, "r": shape.r, "variance": shape.error**2}

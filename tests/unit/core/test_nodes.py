@@ -46,7 +46,22 @@ def test_a_bandwidth_is_measured_only_when_something_was_transferred() -> None:
     shown = {(row["src"], row["dst"]): (row["source"], row["bandwidth_source"]) for row in rows}
     assert shown == {
         ("node1", "node2"): ("measured", "estimated"),
-        ("node1", "node3"): ("transfer", "measured"),
-        ("node2", "node1"): ("measured", None),
+        ("node1", "node3"): ("transfer", "estimated"),
+        ("node2", "node1"): ("measured", "estimated"),
+        ("node3", "node1"): ("measured", "transfer"),
         ("node2", "node3"): ("measured", "measured"),
     }
+
+
+def test_a_link_is_shown_with_its_model_and_how_sure_it_is() -> None:
+    links = Links()
+    links.on_rtt("n2", 0.02, 1.0)
+    links.on_transfer("n2", 1_000_000, 0.2, 1.0)
+    links.on_told("n2", 1e-7)
+    rows = {(row["src"], row["dst"]): row for row in nodes(links, {}).link_rows(3.0)}
+    out, back, guess = (rows[pair] for pair in (("node1", "node2"), ("node2", "node1"), ("node1", "node3")))
+    assert (out["q"], out["bandwidth_bps"], out["bandwidth_source"]) == (1e-7, 8e7, "measured")
+    assert (back["samples"], back["age_s"], back["loss"], back["jitter_s"]) == (2, 2.0, 0.0, 0.0)
+    assert 0 < back["variance"] < guess["variance"] == 1.0
+    assert min(back["p"], back["q"], back["r"]) >= 0
+    assert (guess["source"], guess["bandwidth_source"]) == ("estimated", "estimated")
