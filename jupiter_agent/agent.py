@@ -28,6 +28,7 @@ from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.keyring import Keyring
 from jupiter_agent.adapters.keys import NodeIdentity
+from jupiter_agent.adapters.learned import LearnedLinks
 from jupiter_agent.adapters.mdns import Announced
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
@@ -126,6 +127,7 @@ class Agent:
         )
         self.machine = Peer(membership, identity, rng, self.token, settings)
         self.machine.transfers.bulk = True
+        self._learned = LearnedLinks(state.path / "profiles.db", self.machine.links_known, now)
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
 
     def token(self, role: str = "", expires_s: float = 0.0, uses: int = 0) -> Issued:
@@ -181,6 +183,7 @@ class Agent:
         self._driver.stop()
         await self._discovery.close()
         self._remembered.save(self.machine.membership)
+        self._learned.close(self._loop.time())
         self._performer.forwards.close()
         await self._performer.runner.close()
         await self._performer.promises.drain()
@@ -225,6 +228,7 @@ class Agent:
             self._performer.runner.expire(time.time(), self.machine.profile(self.machine.me).full)
             await self._performer.promises.tidy(self.machine.records)
             self._remembered.save(self.machine.membership)
+            await self._learned.save(self._loop.time())
 
     async def _serve_http(self) -> None:
         from jupiter_agent.adapters.http import serve

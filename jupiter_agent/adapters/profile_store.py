@@ -26,6 +26,9 @@ class ProfileStore:
         self.notice = ""
         try:
             self._db = _opened(path)
+        except sqlite3.OperationalError as error:
+            self.notice = f"{path.name}: {error}: what is learned in this run is not kept"
+            self._db = _opened(None)
         except sqlite3.DatabaseError as error:
             self.notice = f"{path.name} is damaged and was put aside: {error}"
             for part in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):

@@ -225,6 +225,10 @@ class Links:
 
     # --- remembering -------------------------------------------------------------------------------------------------
 
+    def learned_since(self, at: float) -> list[str]:
+        """The peers from which the rate was measured after that."""
+        return [peer for peer, known in self._peers.items() if known.inbound.at > at]
+
     def to_rows(self, peers: Iterable[str]) -> dict[str, bytes]:
         """What was learned of these peers, to be kept."""
         rows = {}
