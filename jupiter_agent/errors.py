@@ -29,6 +29,12 @@ class PeerError(JupiterError):
     """A peer's fault: garbage, a broken rule, a false signature. Counted and dropped, never fatal."""
 
 
+class OffenceError(PeerError):
+    """What no honest peer sends: its sender is kept out after some. `by`: who, if not whoever brought it."""
+
+    by = ""
+
+
 class TaskError(JupiterError):
     """The user code's fault: it raised, exited, hung or broke its contract."""
 

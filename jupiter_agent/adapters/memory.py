@@ -192,6 +192,7 @@ class MemoryTransport:
         self.directory: dict[str, tuple[str, str]] = {}
         self.on_join: JoinHandler | None = None
         self._keep: dict[str, int] = {}
+        self._barred: dict[str, float] = {}
         self._pending: dict[str, list[bytes]] = {}
         self._opening: set[str] = set()
         self._counts: Counter[str] = Counter()
@@ -206,6 +207,11 @@ class MemoryTransport:
         self._keep.pop(peer, None)
         if peer in self.sessions:
             self.network.drop(self.sessions[peer], "closed", 0.0)
+
+    def ban(self, peer: str, for_s: float) -> None:
+        if peer in self.directory:
+            self._barred[self.directory[peer][1]] = self.network.now + for_s
+        self.forget(peer)
 
     def connect(self, peer: str) -> None:
         self._keep.setdefault(peer, 0)
@@ -255,6 +261,10 @@ class MemoryTransport:
 
     # --- sessions ---
 
+    def admits(self, peer: str, curve_key: str) -> bool:
+        known = self.directory.get(peer, ("", ""))[1] == curve_key
+        return known and self._barred.get(curve_key, 0.0) <= self.network.now
+
     def _open(self, peer: str) -> None:
         if peer in self._opening or peer not in self.directory or self.state != UP:
             return
@@ -280,7 +290,7 @@ class MemoryTransport:
             self._failed(peer, "timeout")
         elif self.directory.get(peer, ("", ""))[1] != target.curve_key:
             self._failed(peer, "handshake")
-        elif target.directory.get(self.peer, ("", ""))[1] == self.curve_key:
+        elif target.admits(self.peer, self.curve_key):
             self._opening.discard(peer)
             self._established(target)
         elif network.now < deadline:

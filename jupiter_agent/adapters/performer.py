@@ -36,7 +36,7 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.bulk import BulkAt
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import SINK, Chunk, Many, Missing
-from jupiter_agent.core.wire import decode, encode
+from jupiter_agent.core.wire import UNKNOWN, decode, encode
 from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerError
 
 log = logging.getLogger("jupiter")
@@ -52,6 +52,7 @@ class Network(Protocol):
 
     def learn(self, peer: str, address: str, curve_key: str) -> None: ...
     def forget(self, peer: str) -> None: ...
+    def ban(self, peer: str, for_s: float) -> None: ...
     def admit_client(self, curve_key: str, role: str, for_s: float) -> None: ...
     def connect(self, peer: str) -> None: ...
     def disconnect(self, peer: str) -> None: ...
@@ -166,6 +167,8 @@ class Performer:
         self.counters["frames_refused"] += 1
         if self.counters["frames_refused"] <= 20:
             log.warning("frame from %s refused: %s", src, error)
+        if error.message != UNKNOWN:  # that may be a newer version's
+            self._post(ev.Garbled(src, error.message))
 
     def _send_join(self, effect: ef.SendJoin) -> None:
         def answered(frame: bytes | None, error: str) -> None:
@@ -296,6 +299,7 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.Learn: lambda p, e: p.network.learn(e.peer, e.address, e.curve_key),
     ef.AdmitClient: lambda p, e: p.network.admit_client(e.curve_key, e.role, e.for_s),
     ef.Forget: lambda p, e: p.network.forget(e.peer),
+    ef.Ban: lambda p, e: p.network.ban(e.peer, e.for_s),
     ef.Connect: lambda p, e: p.network.connect(e.peer),
     ef.Disconnect: lambda p, e: p.network.disconnect(e.peer),
     ef.TestPort: lambda p, e: p.network.test_port(e.peer, e.address),

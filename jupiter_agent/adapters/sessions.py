@@ -155,6 +155,7 @@ class Directory:
         self._by_key: dict[str, str] = {}
         self._knocks: dict[str, deque[float]] = {}
         self._banned: dict[str, float] = {}
+        self._barred: dict[str, float] = {}
         self._clients: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self.peers: dict[str, Peer] = {}
 
@@ -166,6 +167,11 @@ class Directory:
     def drop_key(self, key: str) -> None:
         for table in (self._by_key, self._knocks, self._banned):
             table.pop(key, None)
+
+    def bar(self, key: str, for_s: float) -> None:
+        """Refuse this key for so long, whosever it is."""
+        now = self._hub.loop.time()
+        self._barred = {known: until for known, until in self._barred.items() if until > now} | {key: now + for_s}
 
     def owner_of(self, key: str) -> str:
         """The peer id behind an authenticated key, CLIENT_PREFIX for an operator, '' for nobody we know."""
@@ -199,6 +205,9 @@ class Directory:
         """Gate rule of the agent's socket. A member's key that only ever knocks is in a loop: it is banned for 30 s."""
         if key == self._operator_key:
             return ADMIT
+        if self._barred.get(key, 0.0) > self._hub.loop.time():
+            self._hub.counts["dropped_banned"] += 1
+            return REFUSE
         if key not in self._by_key:
             if key in self._clients:
                 return ADMIT if self.until(key) > self._hub.loop.time() else REFUSE

@@ -34,6 +34,9 @@ class Transport(Protocol):
     def forget(self, peer: str) -> None:
         """Take it out of directory and allow-list; its sessions end."""
 
+    def ban(self, peer: str, for_s: float) -> None:
+        """Forget it, and refuse its key for so long, whoever learns it meanwhile."""
+
     def connect(self, peer: str) -> None:
         """Keep a session until `disconnect`, reopening it after a loss (0.5 s x 2^n, at most 5 s)."""
 

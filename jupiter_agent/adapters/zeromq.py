@@ -134,6 +134,11 @@ class ZmqTransport:
         if known is not None:
             self._drop(known, "closed")
 
+    def ban(self, peer: str, for_s: float) -> None:
+        if known := self._directory.peers.get(peer):
+            self._directory.bar(known.key, for_s)
+        self.forget(peer)
+
     def connect(self, peer: str) -> None:
         self._kept.add(peer)
         known = self._directory.peers.get(peer)

@@ -44,6 +44,13 @@ class Forget(Effect, frozen=True):
     peer: str
 
 
+class Ban(Effect, frozen=True):
+    """Forget this peer, and refuse its key for so many seconds."""
+
+    peer: str
+    for_s: float
+
+
 class Connect(Effect, frozen=True):
     """Keep a session with this peer until `Disconnect`."""
 

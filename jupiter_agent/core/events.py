@@ -35,6 +35,13 @@ class SessionDown(Event, frozen=True):
     reason: str
 
 
+class Garbled(Event, frozen=True):
+    """A frame of this peer was no message; `reason` is one of core/wire.py's."""
+
+    peer: str
+    reason: str
+
+
 class PortTested(Event, frozen=True):
     """Answer to `TestPort`. `outcome`: open, refused, timeout."""
 

@@ -22,7 +22,7 @@ import msgspec
 from jupiter_agent.core.ids import is_node_name, node_id
 from jupiter_agent.core.ledger import Ledger
 from jupiter_agent.core.messages.membership import Claim, Entry, Join, Record, Value
-from jupiter_agent.errors import PeerError
+from jupiter_agent.errors import OffenceError, PeerError
 
 ROLES = ("admin", "submit", "worker", "observer")
 
@@ -129,18 +129,18 @@ def value_bytes(value: Value) -> bytes:
 def check_self_signed(record: Record, identity: Identity) -> None:
     """PeerError unless id, names and own signature are right: all that can be asked of one who is not yet admitted."""
     if node_id(record.sign_key) != record.id:
-        raise PeerError("record: the id is not the key's fingerprint")
+        raise OffenceError("record: the id is not the key's fingerprint")
     if not is_node_name(record.name) or record.role not in ROLES or len(record.curve_key) != 40:
-        raise PeerError("record: bad name, role or key")
+        raise OffenceError("record: bad name, role or key")
     if not identity.verify(record.sign_key, record_bytes(record), record.signature):
-        raise PeerError("record: bad signature")
+        raise OffenceError("record: bad signature")
 
 
 def verify_record(record: Record, identity: Identity, authority: Authority) -> None:
     """PeerError unless the record is its member's own word and the member is admitted to this cluster."""
     check_self_signed(record, identity)
     if not authority.verify_admission(record):
-        raise PeerError("record: not admitted")
+        raise OffenceError("record: not admitted")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Trust:
     def verify_claim(self, claim: Claim, by: Record) -> None:
         self._refuse_revoked(by)
         if claim.by != by.id or not self.identity.verify(by.sign_key, claim_bytes(claim), claim.signature):
-            raise PeerError("claim: bad signature")
+            raise OffenceError("claim: bad signature")
 
     def signed_value(self, value: Value) -> Value:
         return msgspec.structs.replace(value, signature=self.identity.sign(value_bytes(value)))
@@ -180,4 +180,4 @@ class Trust:
     def verify_value(self, value: Value, owner: Record) -> None:
         self._refuse_revoked(owner)
         if value.owner != owner.id or not self.identity.verify(owner.sign_key, value_bytes(value), value.signature):
-            raise PeerError("value: bad signature")
+            raise OffenceError("value: bad signature")

@@ -82,6 +82,8 @@ class Node(Generic[M]):
             message = wire.decode(frame)
         except PeerError as error:
             self.cluster.network.counters[error.message] += 1
+            if error.message != wire.UNKNOWN:
+                self.give(events.Garbled(src, error.message))
             return
         self.give(events.Received(src, message))
 
@@ -158,6 +160,7 @@ class Node(Generic[M]):
 _HANDLERS: dict[type[Effect], Callable[[Node, Effect], None]] = {  # type: ignore[type-arg]
     effects.Learn: lambda node, e: node.transport.learn(e.peer, e.address, e.curve_key),  # type: ignore[attr-defined]
     effects.Forget: lambda node, e: node.transport.forget(e.peer),  # type: ignore[attr-defined]
+    effects.Ban: lambda node, e: node.transport.ban(e.peer, e.for_s),  # type: ignore[attr-defined]
     effects.Connect: lambda node, e: node.transport.connect(e.peer),  # type: ignore[attr-defined]
     effects.Disconnect: lambda node, e: node.transport.disconnect(e.peer),  # type: ignore[attr-defined]
     effects.TestPort: lambda node, e: node.transport.test_port(e.peer, e.address),  # type: ignore[attr-defined]

@@ -207,6 +207,20 @@ def test_forgetting_ends_sessions_this_side_opened(rig: Rig) -> None:
     assert b.heard("up") == 1
 
 
+def test_who_is_banned_stays_out_for_its_time_although_it_is_learned_anew_and_then_comes_in(rig: Rig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    introduce(a, b)
+    a.do("connect", "b")
+    rig.run(lambda: a.heard("up") and b.heard("up"))
+    b.do("ban", "a", 4.0)
+    rig.run(lambda: a.heard("down") and b.heard("down", "a", "closed"))
+    introduce(a, b)
+    a.send(b, b"still me")
+    rig.run_for(2.0)
+    assert b.frames() == []
+    rig.run(lambda: b.heard("up") == 2)
+
+
 def test_a_port_test_tells_open_from_refused(rig: Rig) -> None:
     a, b, c = rig.node("a"), rig.node("b"), rig.node("c")
     rig.stop(c)

@@ -282,6 +282,24 @@ def test_a_forged_record_told_by_a_member_reaches_nobody():
     assert sum(counted) == 4, "everybody but the liar"
 
 
+def test_a_member_that_forges_loses_all_its_links_but_is_not_called_dead_and_comes_back():
+    cluster = booted(8)
+    bad, victim = cluster.nodes["n3"], cluster.nodes["n5"]
+    lie = msgspec.structs.replace(victim.machine.self_record, incarnation=7, left=True)
+    for _ in range(8):
+        for other in cluster.running():
+            if other is not bad:
+                bad.send(Send(other.seat.peer, News([lie], [])))
+        cluster.run(0.5)
+    assert all(other.machine.counters["bans"] == 1 for other in cluster.running() if other is not bad)
+    assert all(bad.seat.peer not in other.transport.sessions for other in cluster.running())
+    cluster.run(40.0)
+    assert not changes_to(cluster, "dead")
+    cluster.run(40.0)
+    assert len(bad.transport.sessions) >= 4
+    assert agreed(cluster)
+
+
 def test_links_stay_few_and_traffic_small_when_idle():
     cluster = booted(24)
     before = [node.transport.counters()["bytes_out"] for node in cluster.running()]

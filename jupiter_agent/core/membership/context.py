@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from jupiter_agent.core.effects import Connect, Disconnect, Effect, Notice, Send
+from jupiter_agent.core.effects import Connect, Disconnect, Effect, Learn, Notice, Send
 from jupiter_agent.core.membership.effects import Joined
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
@@ -68,6 +68,8 @@ class Context:
         """the message being handled came through others"""
         self.shunned: set[str] = set()
         """peers whose protocol does not overlap with ours"""
+        self.banned: dict[str, float] = {}
+        """members that broke rules, and until when nothing is taken from them"""
         self.counters: Counter[str] = Counter()
         self.batch: list[Effect] = []
         self.joined = False
@@ -134,6 +136,11 @@ class Context:
         """Somebody (else) answers me; if nobody does, it is me."""
         limit = now - self.settings.silent_s
         return any(link.up and link.last_ack > limit for peer, link in self.links.items() if peer != but)
+
+    def learn(self, record: Record) -> None:
+        """Let this member in, and know where it is; not while it is banned."""
+        if record.id not in self.banned:
+            self.emit(Learn(record.id, record.address, record.curve_key))
 
     # --- who can be reached from here ---
 

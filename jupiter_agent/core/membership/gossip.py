@@ -17,7 +17,7 @@ from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
 from jupiter_agent.core.membership.roster import Roster
 from jupiter_agent.core.messages.membership import DEAD, LEFT, Data, Held, Hello, News, Range, Record, Value, Want
-from jupiter_agent.errors import PeerError
+from jupiter_agent.errors import OffenceError
 
 PULLS_PER_TICK = 20
 PULL_TRIES = 6
@@ -60,7 +60,7 @@ class Gossip:
 
     def on_hello(self, src: str, message: Hello, now: float) -> None:
         if message.record.id != src:
-            raise PeerError("hello: speaks for another")
+            raise OffenceError("hello: speaks for another")
         self._roster.apply(message.record, src, now)
         link = self._context.link(src, now)
         link.confirmed, link.seen = 0, message.upto

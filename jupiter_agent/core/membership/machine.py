@@ -28,6 +28,7 @@ from jupiter_agent.core import events
 from jupiter_agent.core.board import Board
 from jupiter_agent.core.effects import Effect, Forget, TestPort
 from jupiter_agent.core.events import Event, Hint
+from jupiter_agent.core.membership.conduct import Conduct
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import Delivered
 from jupiter_agent.core.membership.flood import Flood
@@ -50,7 +51,7 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import membership as m
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.trust import Trust
-from jupiter_agent.errors import PeerError
+from jupiter_agent.errors import OffenceError, PeerError
 
 NOT_OPENED = frozenset({"refused", "timeout", "handshake"})
 """Reasons why a session could not be opened. What libzmq calls refused may be a host without a route: only a connect of
@@ -89,7 +90,7 @@ class Membership:
         self._joiner = Joiner(context, roster, self._overlay, now)
         self.notary = Notary(context, roster, now)
         self._sponsor = Sponsor(context, prober, self.notary)
-        shunning = Shunning(context, gossip)
+        shunning, self._conduct = Shunning(context, gossip), Conduct(context)
         self._routes = Routes(context, gossip, now)
         self._relay = Relay(context, self._routes, prober)
         prober.on_answer["bridge"] = lambda _, peer, alive, at: suspicions.on_bridge_answered(peer, alive, at)
@@ -104,6 +105,7 @@ class Membership:
             events.SessionUp: self._on_up,
             events.SessionDown: self._on_down,
             events.PortTested: self._on_port,
+            events.Garbled: self._conduct.on_garbled,
             events.JoinRequested: self._sponsor.on_request,
             events.JoinAnswered: self._joiner.on_answer,
             events.SeedsFound: self._joiner.on_found,
@@ -165,7 +167,7 @@ class Membership:
         reached through, or False. It may be alive in any case."""
         context = self._context
         member = context.view.members.get(peer)
-        if member is None or not member.present:
+        if member is None or not member.present or peer in context.banned:
             return False
         if peer == context.me or (member.session and member.bad_edge_until <= context.view.clock.now):
             return True
@@ -236,7 +238,7 @@ class Membership:
             try:
                 handler(event, now)
             except PeerError as error:
-                self._context.counters[f"peer_error: {error.message}"] += 1
+                self._conduct.on_error(event, error, now)
         return self._context.taken()
 
     def on_deadline(self, now: float) -> list[Effect]:
@@ -285,6 +287,7 @@ class Membership:
         self._sponsor.on_tick(now)
         self.notary.on_tick(now)
         self._recall.on_tick(now)
+        self._conduct.on_tick(now)
         self._routes.on_tick(now)
         self._relay.on_tick(now)
         if now >= self._heal_at:
@@ -349,7 +352,7 @@ class Membership:
     def _on_received(self, event: events.Received, now: float) -> None:
         context, src, message = self._context, event.src, event.message
         handler = self._on_message.get(type(message))
-        shunned = src in context.shunned and not isinstance(message, m.Hello)
+        shunned = src in context.banned or (src in context.shunned and not isinstance(message, m.Hello))
         if handler is None or shunned or not context.joined:
             context.counters["dropped_unwanted"] += handler is not None
             return
@@ -383,6 +386,9 @@ class Membership:
             context.relayed = True
             try:
                 handler(sender, inner, now)
+            except OffenceError as error:
+                error.by = sender
+                raise
             finally:
                 context.relayed = False
 

@@ -28,7 +28,7 @@ from jupiter_agent.core.messages.membership import (
     Secret,
     SecretWanted,
 )
-from jupiter_agent.errors import EXIT_UNAUTHORISED, PeerError
+from jupiter_agent.errors import EXIT_UNAUTHORISED, OffenceError, PeerError
 
 COMPARE_S = 30.0
 ASK_S = 2.0
@@ -65,7 +65,7 @@ class Notary:
         if entry in self._ledger:
             return False
         if not self._authority.verify_entry(entry):
-            raise PeerError("ledger: an entry nobody may have made")
+            raise OffenceError("ledger: an entry nobody may have made")
         if not self._ledger.add(entry):
             return False
         for link in context.overlay_links():

@@ -97,7 +97,7 @@ class Overlay:
             if peer != context.me and peer not in targets and peer not in self._random and not context.is_shut(peer):
                 self._random.append(peer)
         bridges = {peer for peer, until in context.bridges.items() if until > now and peer in view.rings}
-        return (targets | set(self._random) | bridges) - context.shunned
+        return (targets | set(self._random) | bridges) - context.shunned - context.banned.keys()
 
     def _choose_near(self, now: float) -> set[str]:
         """Neighbours one hop away: the same as long as they are heard, then those there is a link with anyway."""

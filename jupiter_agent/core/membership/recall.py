@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jupiter_agent.core.effects import Learn
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.messages.membership import Buried, Record
 from jupiter_agent.errors import PeerError
@@ -37,7 +36,7 @@ class Recall:
             if record.id != self._context.me:
                 self._records.append(record)
                 self._context.recall_until = self._context.view.clock.now + PATIENCE_S
-                self._context.emit(Learn(record.id, record.address, record.curve_key))
+                self._context.learn(record)
 
     def on_tick(self, now: float) -> None:
         context = self._context

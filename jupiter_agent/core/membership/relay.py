@@ -104,7 +104,12 @@ class Relay:
     def _opened(self, message: Relayed) -> tuple[str, Message]:
         context, sealer = self._context, self._context.trust.sealer
         member = context.view.members.get(message.src)
-        if member is None or not member.present or message.src in context.shunned or sealer is None:
+        if (
+            member is None
+            or not member.present
+            or message.src in context.shunned | context.banned.keys()
+            or sealer is None
+        ):
             raise PeerError("relay: from nobody we take it from")
         plain = sealer.unseal(member.record.curve_key, message.sealed)
         if plain is None:

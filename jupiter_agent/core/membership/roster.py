@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jupiter_agent.core.effects import Forget, Halt, Learn
+from jupiter_agent.core.effects import Forget, Halt
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import MemberChanged
 from jupiter_agent.core.membership.flood import Flood
@@ -60,7 +60,7 @@ class Roster:
         member.rank = LEFT if record.left else rank
         member.fresh_at = now
         context.view.add(member)
-        context.emit(Learn(record.id, record.address, record.curve_key))
+        context.learn(record)
         if member.present:
             self._notice_twin(record)
             context.notice("info", "member joined", record.id, address=record.address, found_by=member.found_by)
@@ -73,7 +73,7 @@ class Roster:
         context.view.accused.discard(record.id)
         member.rank = LEFT if record.left else ALIVE
         if (old.address, old.curve_key) != (record.address, record.curve_key):
-            context.emit(Learn(record.id, record.address, record.curve_key))
+            context.learn(record)
             context.let_in(record.id)
         spoke_up = src == record.id and was >= SUSPECT and not record.left and not context.relayed
         if spoke_up and context.is_scattered():

@@ -7,7 +7,7 @@ of life, so that a node restarted a moment after its death is not turned away.
 
 from __future__ import annotations
 
-from jupiter_agent.core.effects import AdmitClient, Forget, Learn, Send
+from jupiter_agent.core.effects import AdmitClient, Forget, Send
 from jupiter_agent.core.events import JoinRequested
 from jupiter_agent.core.membership import join
 from jupiter_agent.core.membership.context import Context
@@ -113,7 +113,7 @@ class Sponsor:
         context.rng.shuffle(others)
         if known is None:
             self._guests[record.id] = now + context.settings.guest_s
-        context.emit(Learn(record.id, record.address, record.curve_key))
+        context.learn(record)
         issuer_key = authority.export() if record.role == "admin" else b""
         boot = known.record.boot if known else 0
         earlier = [known.record] if known else []

@@ -12,11 +12,11 @@ import pytest
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.core.effects import Append, Effect, Halt, Send, StoreInline
-from jupiter_agent.core.events import Event, Received
+from jupiter_agent.core.events import Event, Garbled, Received
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer
 from jupiter_agent.core.messages.jobs import Injected, Many, Missing
-from jupiter_agent.core.wire import decode, encode
+from jupiter_agent.core.wire import MALFORMED, decode, encode
 from jupiter_agent.errors import CapacityError
 
 
@@ -140,5 +140,7 @@ def test_frames_that_travelled_together_are_taken_one_by_one_and_a_bad_one_harms
     performer = Performer("me", told.append, tmp_path, Full(), lambda effect: None)  # type: ignore[arg-type]
     good, nested = encode(Missing(b"d")), encode(Many([encode(Injected("j", 1))]))
     performer.on_frame("b", encode(Many([good, b"garbage", nested, encode(Injected("j", 2))])))
-    assert told == [Received("b", Missing(b"d")), Received("b", Injected("j", 2))]
+    received = [event for event in told if isinstance(event, Received)]
+    assert received == [Received("b", Missing(b"d")), Received("b", Injected("j", 2))]
+    assert [event.reason for event in told if isinstance(event, Garbled)] == [MALFORMED, "frames inside of frames"]
     assert performer.counters["frames_refused"] == 2
