@@ -93,7 +93,7 @@ def _phase(status: Mapping[str, Any], leaving: bool, statuses: list[Object]) -> 
         return "failed"
     if _condition(status, "Ready").get("status") == "True":
         return "ready"
-    if status.get("phase") == "Running" and any((each.get("state") or {}).get("running") for each in statuses):
+    if status.get("phase") == "Running" and any("running" in (each.get("state") or {}) for each in statuses):
         return "running"
     return "starting" if _condition(status, "PodScheduled").get("status") == "True" else "pending"
 

@@ -1,0 +1,214 @@
+"""When a deployment is done, and when it never will be: looks at a cluster, with literal times."""
+
+from __future__ import annotations
+
+import pytest
+
+from jupiter_agent.cli.k8s.pods import Pod, has_no_agent, to_pod
+from jupiter_agent.cli.k8s.rollout import DONE, FAILED, GOING, NO_NODES_S, SILENT_S, STUCK_S, Look, Rollout
+
+
+def pod(node: str, phase: str = "ready", reason: str = "", uid: str = "") -> Pod:
+    number = node.removeprefix("n").removeprefix("s")
+    return Pod(f"jupiter-agent-{node}", uid or f"u-{node}", node, f"10.0.0.{number}", phase, reason)
+
+
+def look(*pods: Pod, members: str | None = "", desired: int | None = None, updated: int | None = None, **more) -> Look:
+    """`members`: numbers of the nodes whose agents are alive; None: nobody could be asked."""
+    hosts = None if members is None else frozenset(f"10.0.0.{number}" for number in members)
+    count = len(pods) if desired is None else desired
+    return Look(count, len(pods) if updated is None else updated, list(pods), hosts, **more)
+
+
+def rollout() -> tuple[Rollout, list[str]]:
+    said: list[str] = []
+    return Rollout(100.0, said.append), said
+
+
+def test_it_is_done_when_every_nodes_agent_is_seen_and_each_is_said_once():
+    it, said = rollout()
+    one, two = pod("n1"), pod("n2", "running")
+    assert it.look(look(one, two, members=None), 101.0) == GOING
+    assert it.look(look(one, two, members="1"), 102.0) == GOING
+    assert it.look(look(one, two, members="12"), 103.5) == DONE
+    assert it.look(look(one, two, members="12"), 104.0) == DONE
+    assert said == ["n1: joined after 2.0 s", "n2: joined after 3.5 s"]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        look(pod("n1"), members="1", desired=2),  # the controller has not made the other pod yet
+        look(pod("n1"), members="1", updated=0),  # still the old image
+        Look(None, 0, [pod("n1")], frozenset({"10.0.0.1"})),  # it has not even counted
+    ],
+)
+def test_pods_that_are_to_come_are_waited_for(seen):
+    assert rollout()[0].look(seen, 101.0) == GOING
+
+
+def test_a_pod_that_is_leaving_counts_for_nothing():
+    it, _ = rollout()
+    assert it.look(look(pod("n1", "leaving", uid="old"), pod("n1"), members="1", desired=1), 101.0) == DONE
+
+
+def test_nodes_on_which_nothing_is_to_be_expected_are_said_and_not_waited_for():
+    it, said = rollout()
+    seen = look(pod("n1"), pod("s2"), pod("s3", "pending"), members="1", no_agent={"s2": "simulated", "s3": "lost"})
+    assert it.look(seen, 101.0) == DONE
+    assert said == [
+        "n1: joined after 1.0 s", "s2: no agent is waited for: simulated", "s3: no agent is waited for: lost",
+    ]  # fmt: skip
+
+
+def test_it_is_never_done_without_a_single_agent():
+    it, _ = rollout()
+    assert it.look(look(pod("s1"), members="", no_agent={"s1": "simulated"}), 101.0) == GOING
+
+
+def test_a_pod_that_is_said_to_be_ready_and_never_seen_is_asked_itself():
+    it, said = rollout()
+    pods = [pod("n1"), pod("n2"), pod("n3", "running")]
+    it.look(look(*pods, members="1"), 101.0)
+    assert it.suspects(pods, 101.0 + SILENT_S - 0.1) == []
+    assert it.suspects(pods, 101.0 + SILENT_S) == [pods[1]]
+    it.on_asked(pods[1], "nobody listens there")
+    assert it.suspects(pods, 120.0) == []
+    assert it.look(look(*pods[:2], members="1"), 121.0) == DONE
+    assert "nobody answers in it (nobody listens there)" in said[-1]
+
+
+def test_an_agent_that_answers_and_is_seen_by_nobody_is_waited_for_and_named():
+    it, _ = rollout()
+    pods = [pod("n1"), pod("n2")]
+    it.look(look(*pods, members="1"), 101.0)
+    it.on_asked(pods[1], "")
+    assert it.suspects(pods, 150.0) == []
+    assert it.look(look(*pods, members="1"), 150.0) == GOING
+    assert "the others do not see it" in it.missing["n2"][0]
+
+
+def test_pods_that_are_stuck_for_good_end_the_wait_when_nobody_else_is_missing():
+    it, said = rollout()
+    stuck = pod("n2", "starting", "ErrImageNeverPull")
+    assert it.look(look(pod("n1"), stuck, members=None), 101.0) == GOING
+    assert it.look(look(pod("n1"), stuck, members="1"), 101.0 + STUCK_S - 0.1) == GOING
+    assert it.look(look(pod("n1"), stuck, members="1"), 101.0 + STUCK_S) == FAILED
+    assert said[0] == "n2: ErrImageNeverPull"
+    why, hint = it.missing["n2"]
+    assert why == "ErrImageNeverPull"
+    assert "--pull-policy Never" in hint
+
+
+def test_while_another_may_still_come_nobody_gives_up():
+    it, _ = rollout()
+    pods = [pod("n1", "starting", "ImagePullBackOff"), pod("n2", "starting")]
+    it.look(look(*pods), 101.0)
+    assert it.look(look(*pods), 200.0) == GOING
+
+
+def test_a_pod_that_gets_over_it_starts_anew():
+    it, _ = rollout()
+    it.look(look(pod("n1", "starting", "CrashLoopBackOff")), 101.0)
+    it.look(look(pod("n1", "running")), 105.0)
+    assert it.look(look(pod("n1", "starting", "CrashLoopBackOff")), 112.0) == GOING
+
+
+def test_a_pod_that_has_no_room_is_waited_for_until_the_time_is_over():
+    it, _ = rollout()
+    it.look(look(pod("n1", "pending", "Unschedulable")), 101.0)
+    assert it.look(look(pod("n1", "pending", "Unschedulable")), 900.0) == GOING
+    assert "overlay `edge`" in it.missing["n1"][1]
+
+
+def test_pods_that_nobody_may_make_are_reported_with_the_reason():
+    it, _ = rollout()
+    why = 'pods is forbidden: violates PodSecurity "restricted:latest": hostNetwork=true'
+    seen = look(desired=3, updated=0, refused=why)
+    assert it.look(seen, 101.0) == GOING
+    assert it.look(seen, 101.0 + NO_NODES_S) == FAILED
+    assert it.missing[""][0] == why
+    assert "--overlay restricted" in it.missing[""][1]
+
+
+def test_a_cluster_where_no_node_takes_agents_is_reported():
+    it, _ = rollout()
+    it.look(look(desired=0), 101.0)
+    assert it.look(look(desired=0), 101.0 + NO_NODES_S) == FAILED
+    assert it.missing[""][0] == "no node takes the agents"
+
+
+# --- what a pod's status says ---
+
+
+def status(phase: str, *states: dict, conditions: dict | None = None, **more) -> dict:
+    known = {"PodScheduled": "True", **(conditions or {})}
+    return {
+        "metadata": {"name": "p", "uid": "u"},
+        "spec": {"nodeName": "n1"},
+        "status": {
+            "phase": phase,
+            "conditions": [{"type": kind, "status": word} for kind, word in known.items()],
+            "containerStatuses": [{"name": "agent", **state} for state in states],
+            **more,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "phase", "reason"),
+    [
+        (status("Pending"), "starting", ""),
+        (status("Pending", {"state": {"waiting": {"reason": "ContainerCreating"}}}), "starting", ""),
+        (status("Pending", {"state": {"waiting": {"reason": "ErrImagePull"}}}), "starting", "ErrImagePull"),
+        (status("Running", {"state": {"running": {}}}), "running", ""),
+        (status("Running", {"state": {"running": {}}}, conditions={"Ready": "True"}), "ready", ""),
+        (status("Failed", reason="Evicted", message="disk"), "failed", "Evicted"),
+        (
+            status("Running", {"state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                               "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}),
+            "starting", "OOMKilled",
+        ),
+    ],
+)  # fmt: skip
+def test_the_phase_and_the_reason_are_read_from_the_status(found, phase, reason):
+    seen = to_pod(found)
+    assert (seen.phase, seen.reason, seen.is_stuck) == (phase, reason, bool(reason))
+
+
+def test_a_pod_without_a_node_is_known_by_the_node_it_waits_for():
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n7"]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    found = {"metadata": {}, "spec": {"affinity": affinity}, "status": {"phase": "Pending", "conditions": [condition]}}
+    seen = to_pod(found)
+    assert (seen.node, seen.phase, seen.reason, seen.detail) == ("n7", "pending", "Unschedulable", "0/3 nodes")
+
+
+def test_a_pod_with_an_empty_status_is_pending():
+    assert to_pod({"metadata": {"name": "p"}}).phase == "pending"
+
+
+def test_an_ended_container_says_how_it_ended():
+    state = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+             "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}}}  # fmt: skip
+    seen = to_pod(status("Running", state))
+    assert str(seen) == "CrashLoopBackOff: it ended with 2 (Error); back-off 10s"
+    assert "logs n1 --previous" in seen.hint
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        ({"metadata": {"annotations": {"kwok.x-k8s.io/node": "fake"}}}, "the node is simulated"),
+        ({"metadata": {"labels": {"type": "kwok"}}}, "the node is simulated"),
+        (
+            {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting"}]}},
+            "the node is not ready: Kubelet stopped posting",
+        ),
+        ({}, "the node is not ready: nothing is heard of it"),
+        ({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, ""),
+    ],
+)
+def test_a_node_says_whether_an_agent_can_be_expected_there(node, why):
+    assert has_no_agent(node) == why
