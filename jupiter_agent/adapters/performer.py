@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -43,6 +46,7 @@ log = logging.getLogger("jupiter")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 SYNC_APART_BYTES = 1024 * 1024
+is_digest = re.compile("[0-9a-f]{64}").fullmatch
 
 Post = Callable[[ev.Event], None]
 
@@ -74,6 +78,7 @@ class Performer:
         self.bundles = state_dir / "bundles"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
         bundles = self.bundles
+        self._clear_up()
         self.runner = Runner(
             post, state_dir / "jobs", lambda digest: bundles / digest.hex(), self.objects, sandbox=sandbox
         )
@@ -242,6 +247,20 @@ class Performer:
                 return
         self._post(event)
 
+    def _clear_up(self) -> None:
+        """Bundles whose archives are not here any more, and what was left of some that were being removed."""
+        for folder in self.bundles.iterdir():
+            if not (is_digest(folder.name) and self.objects.has(bytes.fromhex(folder.name))):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _drop_object(self, effect: ef.DropObject) -> None:
+        """A bundle goes with the folder that it was unpacked to."""
+        self.objects.drop(effect.sha256)
+        name = effect.sha256.hex()
+        if self._apps.pop(effect.sha256, None) is not None and (self.bundles / name).exists():
+            gone = (self.bundles / name).rename(self.bundles / f".{name}.{time.monotonic_ns()}")
+            self._work(asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True))
+
     def _open_bundle(self, effect: ef.OpenBundle) -> None:
         async def opened() -> None:
             into = self.bundles / effect.sha256.hex()
@@ -309,7 +328,7 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.FetchBulk: Performer._fetch_bulk,
     ef.DropBulk: Performer._drop_bulk,
     ef.TellBulk: Performer._tell_bulk,
-    ef.DropObject: lambda p, e: p.objects.drop(e.sha256),
+    ef.DropObject: Performer._drop_object,
     ef.OpenBundle: Performer._open_bundle,
     ef.StartTask: Performer._start_task,
     ef.StartRun: lambda p, e: p.runner.start_run(e),

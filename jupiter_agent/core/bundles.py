@@ -34,6 +34,10 @@ class Bundles:
             del self._states[digest]
             self._transfers.abandon(digest)
 
+    def forget(self, digest: bytes) -> None:
+        """It goes: the next job that needs it has it opened anew."""
+        self._states.pop(digest, None)
+
     def on_stored(self, digest: bytes) -> list[Effect]:
         """An object is here: perhaps one of ours."""
         if self._states.get(digest) != "coming":

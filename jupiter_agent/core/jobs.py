@@ -25,6 +25,7 @@ from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
 from jupiter_agent.core.messages.auction import Bids, BidsWanted
 from jupiter_agent.core.messages.supervision import Moved, Pace
+from jupiter_agent.core.retention import Retention
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.succession import Succession
 from jupiter_agent.core.surroundings import Surroundings
@@ -52,6 +53,8 @@ class Jobs:
         self.bidding = Bidding(around, self.local)
         self.succession: Succession = Succession(self, around)
         self.handing = Handing(self, around)
+        self.retention = Retention(self, around)
+        self.forget_bundle = self._bundles.forget
 
     # --- entering and leaving ------------------------------------------------------------------------------------
 
@@ -61,6 +64,7 @@ class Jobs:
         execution = Execution(job, self.around, self.queue, self.transfers)
         local = self.local[spec.id] = self._awake[spec.id] = Local(job, execution, Wave(job, self.around, now))
         local.supervise(self.around, now)
+        self.retention.begin(now)
         return local
 
     def create_home(self, signed: jm.SignedSpec, spec: jm.JobSpec, home: jm.HomeVersion, now: float) -> Local:
@@ -335,11 +339,12 @@ class Jobs:
 
     def next_deadline(self) -> float:
         awake = min((local.next_deadline() for local in self._awake.values()), default=inf)
-        return min(awake, self.succession.next_deadline(), self.handing.next_deadline())
+        others = (self.succession, self.handing, self.retention)
+        return min(awake, *(machine.next_deadline() for machine in others))
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects = self.succession.on_deadline(now) if self.succession.next_deadline() <= now else []
-        effects += self.handing.on_deadline(now)
+        effects += self.handing.on_deadline(now) + self.retention.on_deadline(now)
         for job, local in list(self._awake.items()):
             effects = self.settle(local, effects + local.on_deadline(now), now)
             if local.job.over and local.next_deadline() == inf:

@@ -120,6 +120,7 @@ class Receiving:
 
     def want_bundle(self, shelf: Shelf, src: str, now: float) -> list[Effect]:
         self._transfers.pin(shelf.spec.bundle)
+        self._jobs.retention.begin(now)
         return self._transfers.want(shelf.spec.bundle, shelf.spec.bundle_size, [src], now)
 
     def _take_in(self, shelf: Shelf, incoming: Incoming, message: Copy, now: float) -> list[Effect]:

@@ -185,7 +185,7 @@ class Succession:
             if shelf.handing is None and (shelf.told_all or not mine) and shelf.owes(self._transfers):
                 effects += self._hand_over(shelf, now)
             if not mine and shelf.complete and not shelf.owes(self._transfers):
-                effects += self._let_go(job, shelf, now)
+                effects += self.let_go(job, shelf, now)
         return effects
 
     def _is_lost(self, writer: str) -> bool:
@@ -292,8 +292,8 @@ class Succession:
         shelf.handing = Stream(shelf.spec.id, shelf.home.writer, ident, shelf.offer(self._transfers), 0)
         return shelf.handing.pump((shelf.home, shelf.deputies), now)
 
-    def _let_go(self, job: str, shelf: Shelf, now: float) -> list[Effect]:
-        """The acting home and its deputies have everything."""
+    def let_go(self, job: str, shelf: Shelf, now: float) -> list[Effect]:
+        """The acting home and its deputies have everything, or the job ended long ago."""
         del self.shelves[job]
         self.receiving.forget(job, now)
         self._release(shelf, now)
@@ -350,6 +350,8 @@ class Succession:
                 jobs.create_home(signed, decode_spec(signed), version, now)
             elif home is not None and kind == "deposed":
                 self._to_shelf(jobs.local[job], _register(value)[0])
+            elif home is not None and kind == "freed":
+                jobs.remove(job)
             elif home is not None:
                 home.restore(kind, value)
         effects = self._resume(now)

@@ -139,6 +139,18 @@ class Transfers:
         self._pinned.add(sha256)
         self._unused.pop(sha256, None)
 
+    @property
+    def pinned(self) -> frozenset[bytes]:
+        """What is kept for good, as long as that holds."""
+        return frozenset(self._pinned)
+
+    def unpin(self, sha256: bytes, now: float) -> None:
+        """Kept for good no longer: dropped after a while, unless somebody needs it."""
+        self._pinned.discard(sha256)
+        if self._users[sha256] <= 0:
+            self._end(sha256)
+            self._unused[sha256] = now + LINGER_S
+
     def abandon(self, sha256: bytes) -> None:
         """Do not fetch it any further."""
         self._pinned.discard(sha256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from jupiter_agent.adapters.bundle import make_bundle
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.performer import Performer
-from jupiter_agent.core.effects import Append, Effect, Halt, Send, StoreInline
+from jupiter_agent.core.effects import Append, DropObject, Effect, Halt, OpenBundle, Send, StoreInline
 from jupiter_agent.core.events import Event, Garbled, Received
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer
@@ -144,3 +146,34 @@ def test_frames_that_travelled_together_are_taken_one_by_one_and_a_bad_one_harms
     assert received == [Received("b", Missing(b"d")), Received("b", Injected("j", 2))]
     assert [event.reason for event in told if isinstance(event, Garbled)] == [MALFORMED, "frames inside of frames"]
     assert performer.counters["frames_refused"] == 2
+
+
+def test_a_bundle_goes_with_the_folder_it_was_unpacked_to_and_leftovers_at_the_next_start(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "app_config.yaml").write_text("application: {tasks: {dag_tasks: [{name: a, base_script: a.py}]}}\n")
+    (app / "a.py").write_text("def process(inputs, ctx):\n    return b''\n")
+    told = list[Event]()
+    with make_bundle(app).file as file:
+        archive = file.read()
+
+    async def live() -> tuple[bytes, Path]:
+        performer = Performer("me", told.append, tmp_path, Full(), lambda effect: None)  # type: ignore[arg-type]
+        digest = performer.objects.ingest_bytes(archive)
+        performer.perform([OpenBundle(digest)])
+        while not told:
+            await asyncio.sleep(0.001)
+        folder = performer.bundles / digest.hex()
+        assert (folder / "a.py").is_file()
+        performer.perform([DropObject(digest)])
+        assert not folder.exists()
+        await asyncio.gather(*performer._working)
+        await performer.runner.close()
+        return digest, folder
+
+    digest, folder = asyncio.run(live())
+    assert list(folder.parent.iterdir()) == []
+    folder.mkdir()
+    (folder.parent / f".{digest.hex()}.1").mkdir()
+    Performer("me", told.append, tmp_path, Full(), lambda effect: None)  # type: ignore[arg-type]
+    assert list(folder.parent.iterdir()) == []
