@@ -21,7 +21,7 @@ from jupiter_agent.adapters.watch import Watched
 from jupiter_agent.core.effects import ProfileApp
 from jupiter_agent.core.events import Profiled
 from jupiter_agent.core.ids import HOME, is_item_name
-from jupiter_agent.core.messages.jobs import INLINE_BYTES, TaskSpec
+from jupiter_agent.core.messages.jobs import INLINE_BYTES, TaskSpec, clipped
 
 TITLE = "-profile"
 """stands for the task's name: in `ps`, in JUPITER_TASK and for its log; no task has such a name"""
@@ -34,6 +34,8 @@ class Measured(Struct, array_like=True, tag="measured"):
     seconds: float
     sizes: dict[str, int]
     """child -> bytes"""
+    cpu_s: float = 0.0
+    bytes_in: int = 0
 
 
 class Spoilt(Struct, array_like=True, tag="spoilt"):
@@ -45,6 +47,8 @@ class Spoilt(Struct, array_like=True, tag="spoilt"):
 
 class Finished(Struct, array_like=True, tag="finished"):
     """The DAG ran to its end."""
+
+    makespan_s: float = 0.0
 
 
 _decode = msgspec.msgpack.Decoder(Measured | Spoilt | Finished).decode
@@ -65,6 +69,9 @@ class SampleRun:
         self._seconds: dict[str, float] = {}
         self._edge_bytes: dict[str, int] = {}
         self._errors: list[str] = []
+        self._spoilt: dict[str, str] = {}
+        self._used: dict[str, tuple[float, int]] = {}
+        self._makespan_s = 0.0
         self._finished = self._stopped = False
         self._child: Child | None = None
         self.life = asyncio.get_running_loop().create_task(self._live())
@@ -84,15 +91,27 @@ class SampleRun:
         except FOREIGN as error:
             self._errors.append(str(error))
         if not self._stopped:
-            complete = self._finished and not self._errors
-            why = "; ".join(self._errors)
-            self._around.post(Profiled(self.effect.job, self._seconds, self._edge_bytes, complete, why))
+            self._around.post(self._profiled())
+
+    def _profiled(self, goes_on: bool = False) -> Profiled:
+        complete = self._finished and not self._errors and not self._spoilt
+        why = "; ".join([*self._errors, *(f"{task}: {error}" for task, error in self._spoilt.items())])
+        lacking = {task: self._errors[-1] for task in self._tasks if task not in self._seconds and self._errors}
+        return Profiled(
+            self.effect.job, dict(self._seconds), dict(self._edge_bytes), complete, why, dict(self._used),
+            {**lacking, **self._spoilt}, self._makespan_s, goes_on,
+        )  # fmt: skip
+
+    def _tell_first(self) -> None:
+        if not self._stopped:
+            self._around.post(self._profiled(goes_on=True))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         output = LogPipe(self._log)
         job, work, status = self.effect.job, None, 0
         budget = None
+        first = loop.call_later(self.effect.first_s, self._tell_first) if self.effect.first_s else None
         try:
             folder = self._around.bundles(self.effect.bundle).resolve()
             frames = Frames(self._on_frame, self._kill)
@@ -124,8 +143,9 @@ class SampleRun:
                 status = await self._child.reap()
                 self._around.watch.drop(self._child.pid)
                 self._child = None
-            if budget:
-                budget.cancel()
+            for timer in (budget, first):
+                if timer:
+                    timer.cancel()
             output.close()
             if work:
                 await loop.run_in_executor(None, remove, work)
@@ -149,6 +169,7 @@ class SampleRun:
             "job": self.effect.job,
             "tasks": tasks,
             "budget_s": self.effect.budget_s,
+            "task_s": self.effect.task_s,
             "sample": str(path),
             "sample_name": name,
             "parallel": 1,
@@ -183,11 +204,12 @@ class SampleRun:
             self._kill()
             return
         if isinstance(report, Finished):
-            self._finished = True
+            self._finished, self._makespan_s = True, max(0.0, report.makespan_s)
         elif isinstance(report, Spoilt):
-            self._errors.append(f"{report.task}: {report.error}")
+            self._spoilt[report.task] = clipped(report.error)
         elif report.task in self._tasks or report.task == HOME:
             if report.task != HOME:
                 self._seconds[report.task] = report.seconds
+                self._used[report.task] = (report.cpu_s, max(0, report.bytes_in))
             for child, size in report.sizes.items():
                 self._edge_bytes[f"{report.task}>{child}"] = size

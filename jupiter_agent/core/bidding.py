@@ -50,11 +50,13 @@ class Bidding:
         self._settle(now)
         offers, replies = [], []
         for called in message.calls:
-            offer = self.bidder.on_call(Call(_key(message.job, called), _inputs(called)), self._exec_s(called), now)
+            offer = self.bidder.on_call(
+                Call(_key(message.job, called), _inputs(called)), self._exec_s(message.job, called), now
+            )
             offers.append(Offered(called.task, called.epoch, _price(offer.bid)))
         for called in message.grants:
             grant = Grant(_key(message.job, called), _inputs(called), called.limit_s)
-            reply = self.bidder.on_grant(grant, self._exec_s(called), now)
+            reply = self.bidder.on_grant(grant, self._exec_s(message.job, called), now)
             replies.append(Offered(called.task, called.epoch, _price(reply.bid), reply.taken))
         return [Send(src, Bids(message.job, offers, replies))]
 
@@ -69,9 +71,14 @@ class Bidding:
             self._buckets = {node: self._buckets[node] for node in self._around.alive() if node in self._buckets}
         return True
 
-    def _exec_s(self, called: Called) -> float | None:
-        profile = self._around.profile(self._around.me)
-        return called.seconds / profile.speed if profile.takes_tasks else None
+    def _exec_s(self, job: str, called: Called) -> float | None:
+        """Our own estimate where we know the job, else the caller's by our speed."""
+        profile, hosting = self._around.profile(self._around.me), self._hosted.get(job)
+        if not profile.takes_tasks:
+            return None
+        if hosting is not None and called.task in hosting.job.tasks:
+            return self._around.task_time(hosting.job, called.task, self._around.me).seconds
+        return called.seconds / profile.speed
 
     def _link(self, host: str) -> Link | None:
         return to_link(self._around.link(host))

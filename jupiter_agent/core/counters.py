@@ -72,6 +72,7 @@ class Counters:
         self.tasks: dict[str, Counter[str]] = {}
         self.runs: deque[Run] = deque(maxlen=MAX_RUNS)
         self.due = inf
+        self._fresh: deque[Run] = deque(maxlen=MAX_RUNS)
         self._seconds: dict[str, float] = {}
         self._up: set[str] = set()
         self._sequence = boot << BOOT_SHIFT
@@ -118,7 +119,14 @@ class Counters:
         self.tasks[run.task]["done"] += 1
         self._seconds[run.task] = self._seconds.get(run.task, 0.0) + seconds
         self.runs.append(run)
+        self._fresh.append(run)
         self.touch(now)
+
+    def take_fresh(self) -> list[Run]:
+        """Those that ended since this was asked last."""
+        fresh = list(self._fresh)
+        self._fresh.clear()
+        return fresh
 
     def failed(self, task: str, now: float) -> None:
         """An item was given up."""

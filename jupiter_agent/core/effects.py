@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import Obj, TaskSpec
+from jupiter_agent.core.messages.profiling import TaskProfile
 from jupiter_agent.errors import EXIT_FAILED
 
 
@@ -223,6 +224,22 @@ class ProfileApp(Effect, frozen=True):
     sample: Obj | None
     """None: the app's own first sample, if it has one"""
     budget_s: float
+    first_s: float = 0.0
+    """tell what there is after so long, too; 0: only at the end"""
+    task_s: float = 0.0
+    """for one task; 0: a share of what is left of the budget where the task has a process of its own"""
+
+
+class KeepProfiles(Effect, frozen=True):
+    """Remember these over a restart, in place of what was kept of the same (bundle, task, node); not answered."""
+
+    rows: list[tuple[bytes, str, str, TaskProfile]]
+
+
+class ForgetProfiles(Effect, frozen=True):
+    """Keep no execution profiles of this bundle any more; without one, nothing that was learned at all."""
+
+    bundle: bytes | None
 
 
 class ReadLog(Effect, frozen=True):

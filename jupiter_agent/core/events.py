@@ -165,7 +165,10 @@ class TaskEnded(Event, frozen=True):
 
 
 class Profiled(Event, frozen=True):
-    """What a sample run showed: seconds per task and bytes per edge (u, v); `complete` if the DAG ran to its end."""
+    """What a sample run showed: seconds per task and bytes per edge (u, v); `complete` if the DAG ran to its end.
+
+    With `goes_on` this is what there is after `first_s`; all of it comes once more at the end.
+    """
 
     job: str
     seconds: dict[str, float]
@@ -173,6 +176,13 @@ class Profiled(Event, frozen=True):
     """'u>v' -> bytes"""
     complete: bool
     error: str = ""
+    used: dict[str, tuple[float, int]] = {}
+    """task -> CPU seconds, bytes in"""
+    errors: dict[str, str] = {}
+    """task -> why nothing is known of it"""
+    makespan_s: float = 0.0
+    """of all tasks, one after the other"""
+    goes_on: bool = False
 
 
 class Solved(Event, frozen=True):

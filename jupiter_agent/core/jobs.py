@@ -12,6 +12,7 @@ from typing import Any
 
 from jupiter_agent.core.bidding import Bidding
 from jupiter_agent.core.bundles import Bundles
+from jupiter_agent.core.counters import Run
 from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.ends import Ends, check_failure, check_injection
 from jupiter_agent.core.events import BundleOpened, ObjectStored
@@ -47,9 +48,11 @@ class Jobs:
         self.ends: Ends = Ends(self, around)
         self.past = self.ends.past
         """ended jobs that this node took part in, for `explain`"""
+        self.on_runs: Callable[[Job, list[Run], float], None] = lambda job, runs, now: None
+        """is told of every run that ended here"""
         self._awake: dict[str, Local] = {}
         """jobs for which something may yet be due here; of those that ended long ago nothing is"""
-        self._bundles = Bundles(transfers)
+        self.bundles = Bundles(transfers)
         self.bidding = Bidding(around, self.local)
         self.succession: Succession = Succession(self, around)
         self.handing = Handing(self, around)
@@ -119,10 +122,10 @@ class Jobs:
     def need_bundle(self, local: Local, src: str, now: float) -> list[Effect]:
         """Make the app of a job available here: fetch, check, unpack; `on_bundle_opened` goes on."""
         spec = local.job.spec
-        if self._bundles.is_open(spec.bundle):
+        if self.bundles.is_open(spec.bundle):
             return local.execution.on_bundle(now)
         sources = dict.fromkeys([src, local.job.home.writer, *local.job.participants()])
-        return self._bundles.need(spec.bundle, spec.bundle_size, list(sources), now)
+        return self.bundles.need(spec.bundle, spec.bundle_size, list(sources), now)
 
     def settle(self, local: Local, effects: list[Effect], now: float) -> list[Effect]:
         """What follows from any change of a job: tasks that came here start, home takes what arrived."""
@@ -295,7 +298,7 @@ class Jobs:
         """A job that ended here: its machines go, and its bundle if no other needs it."""
         self.remove(local.job.id)
         if not any(other.job.spec.bundle == local.job.spec.bundle for other in self._active()):
-            self._bundles.give_up(local.job.spec.bundle)
+            self.bundles.give_up(local.job.spec.bundle)
 
     def _on_inject(self, src: str, message: jm.Inject, now: float) -> list[Effect]:
         local = self.local.get(message.job)
@@ -318,7 +321,7 @@ class Jobs:
     def on_stored(self, event: ObjectStored, now: float) -> list[Effect]:
         effects = self.transfers.on_stored(event, now)
         if not event.error:
-            effects += self._bundles.on_stored(event.sha256)
+            effects += self.bundles.on_stored(event.sha256)
             effects += self.succession.receiving.on_stored(event.sha256, now)
         for local in self._active():
             effects += local.execution.on_object(now)
@@ -327,7 +330,7 @@ class Jobs:
         return effects
 
     def on_bundle_opened(self, event: BundleOpened, now: float) -> list[Effect]:
-        if not self._bundles.on_opened(event):
+        if not self.bundles.on_opened(event):
             return [Notice("error", "bundle refused", {"bundle": event.sha256.hex(), "error": event.error})]
         effects: list[Effect] = []
         for local in self._active():

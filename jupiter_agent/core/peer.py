@@ -14,13 +14,12 @@ from random import Random
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from jupiter_agent.core import events as ev
 from jupiter_agent.core.announcing import PUBLISH_S, Announcer
 from jupiter_agent.core.control import Control
 from jupiter_agent.core.effects import Effect, Halt, Notice, Send
-from jupiter_agent.core.estimate import SELF, Links
+from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.membership import Delivered, MemberChanged, Membership, ProfileChanged
@@ -30,14 +29,16 @@ from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.messages.links import LinkEcho, LinkProbe, LinksWanted
 from jupiter_agent.core.messages.links import Links as LinksMessage
+from jupiter_agent.core.messages.profiling import Profiles, ProfilesWanted, SampleDone, SampleWanted
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.profiling.exec_profiler import ExecProfiler
 from jupiter_agent.core.profiling.matrix import sane
 from jupiter_agent.core.profiling.probing import ProbeSettings, Probing
 from jupiter_agent.core.published import Published
-from jupiter_agent.core.rights import MAY_SUBMIT, forbidden
+from jupiter_agent.core.rights import forbidden
 from jupiter_agent.core.runqueue import RunQueue
+from jupiter_agent.core.standpoint import Standpoint
 from jupiter_agent.core.submission import Submissions
-from jupiter_agent.core.surroundings import LinkEstimate, Profile
 from jupiter_agent.core.task_events import TASK_EVENTS
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.trust import Identity
@@ -56,8 +57,8 @@ class PeerSettings(Struct, frozen=True):
     probes: ProbeSettings = ProbeSettings()
 
 
-class Peer:
-    """One node's machine; implements core.surroundings.Surroundings for the parts it is made of."""
+class Peer(Standpoint):
+    """One node's machine; with its view of the others (core/standpoint.py) for the parts it is made of."""
 
     def __init__(
         self,
@@ -78,7 +79,9 @@ class Peer:
         self.links_known = Links(self.me)
         self.probing = Probing(self.me, self.links_known, self._near, self._is_direct, settings.probes)
         membership.watch_probes(self._on_probed)
-        self.submissions = Submissions(self, self.jobs, self.links_known)
+        self.profiler = ExecProfiler(self, self.jobs)
+        self.jobs.on_runs = self.profiler.ran
+        self.submissions = Submissions(self, self.jobs, self.links_known, self.profiler)
         self.jobs.succession.on_promoted = self.submissions.resume
         self.published = Published(membership.board)
         self.links_known.nets = self.published.net
@@ -86,7 +89,9 @@ class Peer:
         self.control = Control(self, self.jobs, self.submissions, nodes, token)
         self.control.drain, self.control.forget = self._drain, membership.forget
         self.control.trust, self.control.decide = membership.trust, membership.decided
-        self._machines = (membership, self.transfers, self.jobs, self.submissions, self.control, self.probing)
+        self._machines = (
+            membership, self.transfers, self.jobs, self.profiler, self.submissions, self.control, self.probing,
+        )  # fmt: skip
         self.refused = 0
         """messages that broke a rule of a job machine"""
         self._identity = identity
@@ -245,14 +250,24 @@ class Peer:
         return self.jobs.on_members(now) + self.control.relay.on_members(now)
 
     def _on_stored(self, event: ev.ObjectStored, now: float) -> list[Effect]:
-        return self.jobs.on_stored(event, now) + self.control.on_stored(event, now)
+        effects = self.jobs.on_stored(event, now) + self.profiler.on_here()
+        return effects + self.control.on_stored(event, now)
 
     def _on_bundle(self, event: ev.BundleOpened, now: float) -> list[Effect]:
-        effects = self.jobs.on_bundle_opened(event, now) + self.submissions.on_bundle_opened(event, now)
+        effects = self.jobs.on_bundle_opened(event, now) + self.profiler.on_here(event.error, event.sha256)
+        effects += self.submissions.on_bundle_opened(event, now)
         return effects + self.control.after_submissions(now)
 
     def _on_profiled(self, event: ev.Profiled, now: float) -> list[Effect]:
+        for_others = self.profiler.on_profiled(event, self.queue.load, now)
+        if for_others is not None:
+            return for_others
         return self.submissions.on_profiled(event, now) + self.control.after_submissions(now)
+
+    def _on_profiling(self, src: str, message: Message, now: float) -> list[Effect]:
+        """Profiles, and what a full execution profiling has to say."""
+        effects = self.profiler.on_message(src, message, now) + self.submissions.go_on(now)
+        return effects + self.control.after_submissions(now)
 
     def _on_solved(self, event: ev.Solved, now: float) -> list[Effect]:
         return self.submissions.on_solved(event, now) + self.control.after_submissions(now)
@@ -262,6 +277,8 @@ class Peer:
         was, full = bool(self._announcer.resources.get("full")), bool(event.values.get("full"))
         self._announcer.resources = event.values
         self.queue.load = self.published.queue_length(event.values)
+        own = self.profile(self.me)
+        self.profiler.book.on_machine(own.cpus, own.speed)
         self._publish(now)
         if was == full:
             return []
@@ -300,68 +317,6 @@ class Peer:
         member = self.membership.members().get(peer)
         return member is not None and member.present and not self.membership.is_shut(peer)
 
-    # --- Surroundings --------------------------------------------------------------------------------------------
-
-    @property
-    def boot(self) -> int:
-        return self.membership.self_record.boot
-
-    def alive(self) -> list[str]:
-        return self.membership.alive()
-
-    def is_gone(self, node: str) -> bool:
-        member = self.membership.members().get(node)
-        return member is not None and str(member.state) in GONE
-
-    def may_be_home(self, node: str) -> bool:
-        member = self.membership.members().get(node)
-        return member is not None and member.record.role in MAY_SUBMIT
-
-    def dead(self) -> list[str]:
-        return [node for node, member in self.membership.members().items() if str(member.state) == "dead"]
-
-    def knows(self, node: str) -> bool:
-        return node in self.membership.members()
-
-    def name(self, node: str) -> str:
-        member = self.membership.members().get(node)
-        return member.record.name if member else node
-
-    def address(self, node: str) -> str:
-        member = self.membership.members().get(node)
-        return member.record.address if member else ""
-
-    def find(self, name: str) -> str | None:
-        members = self.membership.members()
-        return next((node for node in self.alive() if name in (node, members[node].record.name)), None)
-
-    def boot_of(self, node: str) -> int:
-        member = self.membership.members().get(node)
-        return member.record.boot if member else 0
-
-    def profile(self, node: str) -> Profile:
-        profile, member = self.published.profile(node), self.membership.members().get(node)
-        runs_nothing = member is not None and member.record.role == "observer"
-        return replace(profile, draining=True) if runs_nothing else profile
-
-    def links(self, node: str) -> dict[str, tuple[float, float]]:
-        return self.published.links(node)
-
-    def link(self, peer: str) -> LinkEstimate:
-        return SELF if peer == self.me else self.links_known.estimate(peer)
-
-    def sign(self, data: bytes) -> bytes:
-        return self._identity.sign(data)
-
-    def verify(self, node: str, data: bytes, signature: bytes) -> bool:
-        member = self.membership.members().get(node)
-        if member is None or member.record.role not in MAY_SUBMIT:
-            return False
-        return self._identity.verify(member.record.sign_key, data, signature)
-
-    def wall(self, now: float) -> float:
-        return now + self._wall_offset_s
-
 
 _EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
     ev.Received: Peer._on_received,
@@ -389,4 +344,8 @@ _MESSAGES: dict[type[Message], Callable[[Peer, str, Any, float], list[Effect]]] 
     LinkProbe: Peer._on_link_probe,
     LinkEcho: Peer._on_link_probe,
     LinksMessage: Peer._on_links,
+    ProfilesWanted: Peer._on_profiling,
+    Profiles: Peer._on_profiling,
+    SampleWanted: Peer._on_profiling,
+    SampleDone: Peer._on_profiling,
 }

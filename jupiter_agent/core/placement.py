@@ -98,8 +98,7 @@ class Placement:
         entries = {name: (node if node in nodes else me, size) for name, (node, size) in entries.items()}
         sources = list(dict.fromkeys(node for node, _ in entries.values())) or [me]
         sink = len(names) + len(sources)
-        speeds = [self._around.profile(node).speed for node in nodes]
-        times = [[spec.seconds.get(name, 1.0) / speed for speed in speeds] for name in names]
+        times = [[self._around.task_time(self.job, name, node).seconds for node in nodes] for name in names]
         edges = []
         for name in names:
             size = spec.edge_bytes.get
@@ -123,11 +122,9 @@ class Placement:
         """What the solver knew of every task on every node, for `explain`; fastest first."""
         rows = {}
         for name in self.job.tasks:
-            seconds = self.job.spec.seconds.get(name, 1.0)
-            speeds = [(self._around.profile(node).speed, node) for node in self.nodes]
+            times = sorted((self._around.task_time(self.job, name, node), node) for node in self.nodes)
             rows[name] = [
-                Considered(self._around.name(node), seconds / speed, [f"{seconds / speed:.6g} s, speed {speed:.3g}"])
-                for speed, node in sorted(speeds, reverse=True)[:EXPLAINED]
+                Considered(self._around.name(node), found.seconds, [found.reason]) for found, node in times[:EXPLAINED]
             ]
         return rows
 

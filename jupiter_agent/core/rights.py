@@ -15,6 +15,7 @@ from jupiter_agent.core.ids import CLIENT_PREFIX
 from jupiter_agent.core.membership import Member
 from jupiter_agent.core.messages import Message, auction, supervision
 from jupiter_agent.core.messages import jobs as jm
+from jupiter_agent.core.messages import profiling as pm
 from jupiter_agent.core.messages.control import ASK, Answer, BlobWrite, Call
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.trust import ROLES
@@ -34,7 +35,7 @@ MAY_SUBMIT = frozenset({"admin", "submit"})
 
 JOB_MESSAGES = frozenset(
     kind
-    for module in (jm, auction, supervision)
+    for module in (jm, auction, supervision, pm)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 )
@@ -42,7 +43,7 @@ JOB_MESSAGES = frozenset(
 REFERRED = 4
 """So many nodes are named that may do what this one may not"""
 
-FROM_OBSERVERS = frozenset({jm.ChunkRequest, jm.Chunk, jm.Missing})
+FROM_OBSERVERS = frozenset({jm.ChunkRequest, jm.Chunk, jm.Missing, pm.Profiles, pm.ProfilesWanted})
 """Of the messages about jobs, what a member that runs nothing has to say."""
 
 FROM_CLIENTS = frozenset({Call, BlobWrite, jm.ChunkRequest})

@@ -32,12 +32,17 @@ from jupiter_agent.core.messages.jobs import (
 )
 from jupiter_agent.core.messages.links import Links, LinksWanted
 from jupiter_agent.core.planning import Planning
-from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, entries_of, input_bytes, mapper_name, to_input
+from jupiter_agent.core.profiling.exec_profiler import ExecProfiler, sample_wanted
+from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, input_bytes, mapper_name, to_input
+from jupiter_agent.core.submit_places import check_places, input_at
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.views import job_row
 from jupiter_agent.errors import EXIT_UNPLACEABLE, CapacityError, JupiterError, PeerError, UsageError
 
-PROFILE_BUDGET_S = 1.0
+AUTO_S = 1.0
+"""So long a first mapping waits for a sample run at most"""
+AUTO_FIRST_S, AUTO_BUDGET_S = 0.9, 60.0
+"""when it tells what it has come to, and when it is ended"""
 PRIOR_S = 1.0
 
 
@@ -49,6 +54,8 @@ class Submission:
         self.bundle = bytes.fromhex(args.bundle)
         self.app: AppSpec | None = None
         self.state = "opening"
+        self.due = inf
+        """when it is profiled no longer"""
         self.warnings: list[str] = []
 
 
@@ -61,12 +68,14 @@ class Submissions:
     `finished` collects (submission, job or error) for the control machine to answer.
     """
 
-    def __init__(self, around: Surroundings, jobs: Jobs, links: Any) -> None:
+    def __init__(self, around: Surroundings, jobs: Jobs, links: Any, profiler: ExecProfiler) -> None:
         self.finished: list[Outcome] = []
         self._around, self._jobs, self._links = around, jobs, links
         self._open: dict[str, Submission] = {}
         self._apps: dict[bytes, AppSpec] = {}
-        self._profiles: dict[bytes, tuple[dict[str, float], dict[str, int]]] = {}
+        self._profiler = profiler
+        self._sampled: dict[str, tuple[bytes, set[str]]] = {}
+        """job -> its bundle, and the tasks that its sample run here has told of"""
         self._placements: dict[str, Planning] = {}
         self._remaps: dict[str, Submission] = {}
         self._count = 0
@@ -122,102 +131,80 @@ class Submissions:
         try:
             mapper_name(submission.args.mapper or app.mapper)
             inputs = self._inputs(submission)
-            self._check_places(submission, app)
-            self._input_at(submission.args.input_at, app)
+            submission.warnings += check_places(self._around, submission.args, app)
+            input_at(self._around, submission.args.input_at, app)
         except JupiterError as error:
             self._end(submission, error)
             return []
-        wanted = submission.args.ep != "off" and submission.bundle not in self._profiles
-        if not wanted or not (app.samples or inputs):
-            return self._create(submission, now)
+        asked = self._profiler.ask(submission.bundle)
+        known = self._profiler.book.knows(submission.bundle)
+        if submission.args.ep == "off" or not (app.samples or inputs) or (known and submission.args.ep != "full"):
+            return asked + self._create(submission, now)
         submission.state = "profiling"
         sample = None if app.samples else inputs[0][1]
-        return [ProfileApp(submission.job, submission.bundle, sample, PROFILE_BUDGET_S)]
+        if submission.args.ep == "full":
+            wanted = sample_wanted(submission.job, submission.bundle, submission.args.size, sample)
+            tasks = [task.name for task in app.tasks if task.contract != SINK]
+            return asked + self._profiler.begin_full(wanted, tasks, now) + self.go_on(now)
+        submission.due = now + AUTO_S
+        self._sampled[submission.job] = (submission.bundle, set())
+        run = ProfileApp(submission.job, submission.bundle, sample, AUTO_BUDGET_S, AUTO_FIRST_S)
+        return [*asked, run]
+
+    def go_on(self, now: float) -> list[Effect]:
+        """Map what has been profiled long enough."""
+        ready, self._profiler.ready = self._profiler.ready, []
+        late = [job for job, submission in self._open.items() if submission.due <= now]
+        over = [self._open[job] for job in [*ready, *late] if job in self._open]
+        return [e for submission in over if submission.state == "profiling" for e in self._create(submission, now)]
 
     def _inputs(self, submission: Submission) -> list[tuple[str, Obj, str]]:
         """(item name, object, entry task or '')"""
         return [to_input(entry, self._jobs.transfers) for entry in submission.args.inputs]
 
-    def _check_places(self, submission: Submission, app: AppSpec) -> None:
-        """UsageError for a mapping that does not fit the DAG; exit 3 for places that are not there."""
-        wanted = {task.name: task.node for task in app.tasks if task.node}
-        mapping = submission.args.mapping
-        if mapping is not None:
-            names, sinks = {task.name for task in app.tasks}, {t.name for t in app.tasks if t.contract == SINK}
-            extra, lacking = sorted(set(mapping) - names - {HOME}), sorted(names - sinks - set(mapping))
-            if extra or lacking:
-                problem = f"names unknown tasks: {', '.join(extra)}" if extra else f"lacks tasks: {', '.join(lacking)}"
-                raise UsageError(f"the mapping {problem}", "a static mapping places every task of the app, no others")
-            wanted |= {task: node for task, node in mapping.items() if task != HOME}
-        wished = {**app.placements, **{t.name: str(t.extra["host"]) for t in app.nondag if t.extra.get("host")}}
-        if submission.args.strict_hosts:
-            wanted |= wished
-        absent = {task: node for task, node in wanted.items() if not self._is_here(node)}
-        unknown = sorted({host for host in wished.values() if self._around.find(host) is None})
-        if unknown:
-            warning = f"the app wishes hosts that are not here: {', '.join(unknown)}; the mapper chooses instead"
-            submission.warnings.append(warning)
-        if absent:
-            here = ", ".join(self._around.name(node) for node in self._around.alive())
-            why = "which is not there or takes no tasks"
-            reasons = [f"task '{task}' wants node '{node}', {why}" for task, node in absent.items()]
-            raise JupiterError(f"not placeable: {'; '.join(reasons)}", f"living nodes: {here}", EXIT_UNPLACEABLE)
-
-    def _input_at(self, at: dict[str, str], app: AppSpec) -> dict[str, str]:
-        """Entry -> id of the node where its inputs will be put. UsageError for no entry, exit 3 for no living node."""
-        found: dict[str, str] = {}
-        for entry, name in sorted(at.items()):  # '' first: what is said of one entry counts more
-            node = self._around.find(name)
-            if node is None:
-                what = f"there is no living node '{name}' to put inputs at"
-                raise JupiterError(what, "see: jupiter ctl get nodes", EXIT_UNPLACEABLE)
-            entries = app.sources.get(entry, [entry]) if entry else entries_of(app)
-            if not set(entries) <= set(entries_of(app)):
-                raise UsageError(f"'{entry}' is no entry task of the app", f"entry tasks: {', '.join(entries_of(app))}")
-            found |= dict.fromkeys(entries, node)
-        return found
-
-    def _is_here(self, name: str) -> bool:
-        """A living node of this name takes tasks."""
-        node = self._around.find(name)
-        return node is not None and self._around.profile(node).takes_tasks
-
     def on_profiled(self, event: Profiled, now: float) -> list[Effect]:
-        submission = self._open.get(event.job)
-        if submission is None or submission.state != "profiling" or submission.app is None:
+        """The job is mapped with what a sample run showed by now; the rest counts for what is mapped later."""
+        if event.job not in self._sampled:
             return []
-        speed = self._around.profile(self._around.me).speed
-        seconds = {task: s * speed for task, s in event.seconds.items() if 0 <= s < inf}
-        usual = sum(seconds.values()) / len(seconds) if seconds else PRIOR_S
-        seconds = {task.name: seconds.get(task.name, usual) for task in submission.app.tasks}
-        if event.complete:
-            self._profiles[submission.bundle] = (seconds, event.edge_bytes)
-        fields = {"job": submission.job, "complete": event.complete, "error": event.error}
-        notice = Notice("info", "app profiled", {**fields, "seconds": {t: round(s, 4) for t, s in seconds.items()}})
-        return [notice, *self._create(submission, now, (seconds, event.edge_bytes))]
+        bundle, told = self._sampled[event.job]
+        seconds = {task: s for task, s in event.seconds.items() if task not in told}
+        told.update(seconds)
+        fresh = msgspec.structs.replace(event, seconds=seconds)
+        self._profiler.learn_sample(bundle, fresh, self._jobs.queue.load, now)
+        self._profiler.note(bundle, event)
+        if not event.goes_on:
+            del self._sampled[event.job]
+        shown = {task: round(each, 4) for task, each in event.seconds.items()}
+        fields = {"job": event.job, "complete": event.complete, "error": event.error, "seconds": shown}
+        effects: list[Effect] = [] if event.goes_on else [Notice("info", "app profiled", fields)]
+        submission = self._open.get(event.job)
+        if submission is not None and submission.state == "profiling":
+            effects += self._create(submission, now)
+        return effects
 
-    def _create(
-        self, submission: Submission, now: float, profile: tuple[dict[str, float], dict[str, int]] | None = None
-    ) -> list[Effect]:
+    def _create(self, submission: Submission, now: float) -> list[Effect]:
         """The job exists from here on."""
         args, app = submission.args, submission.app
         assert app is not None
-        seconds, edge_bytes = profile or self._profiles.get(submission.bundle, ({}, {}))
+        submission.state, submission.due = "mapping", inf
+        seconds, edge_bytes = self._profiler.book.usual(submission.bundle, now)
+        known = [seconds[task.name] for task in app.tasks if task.name in seconds]
+        usual = sum(known) / len(known) if known else PRIOR_S
         inputs = self._inputs(submission)
-        input_at = self._input_at(args.input_at, app)
-        edge_bytes = {**input_bytes(args, app, inputs, input_at), **edge_bytes, **input_bytes(args, app, inputs)}
+        inputs_at = input_at(self._around, args.input_at, app)
+        edge_bytes = {**input_bytes(args, app, inputs, inputs_at), **edge_bytes, **input_bytes(args, app, inputs)}
         mapper = "static" if args.mapping is not None else mapper_name(args.mapper or app.mapper)
         spec = JobSpec(
             id=submission.job, name=args.name or app.name, app=app.name, bundle=submission.bundle,
             bundle_size=args.size, tasks=self._wished(app), mapper=mapper,
             seed=args.seed if args.seed is not None else self._around.rng.randrange(2**31),
             params={**app.params, **args.params}, weights=app.weights,
-            seconds={t.name: 0.0 if t.contract == SINK else seconds.get(t.name, PRIOR_S) for t in app.tasks},
+            seconds={t.name: 0.0 if t.contract == SINK else seconds.get(t.name, usual) for t in app.tasks},
             edge_bytes=edge_bytes, submitted_at=self._around.wall(now), max_open=app.max_open,
             max_open_bytes=app.max_open_bytes, entries=app.entries or None, fed=app.fed,
             home_task=app.home_task, nondag=app.nondag, contract=app.contract, item_files=app.item_files,
             ports=app.ports,
-            mapper_options={} if args.mapper else app.mapper_options, remap=args.remap, input_at=input_at,
+            mapper_options={} if args.mapper else app.mapper_options, remap=args.remap, input_at=inputs_at,
             sources=app.sources, replicas=args.replicas, averages=averages(self._around),
         )  # fmt: skip
         signed = self._sign(spec)
@@ -368,10 +355,14 @@ class Submissions:
         return self._written(local, placement.on_solved(event), _why(placement, event), now)
 
     def next_deadline(self) -> float:
-        return min([self._resume_at, *(placement.next_deadline() for placement in self._placements.values())])
+        profiled = (submission.due for submission in self._open.values())
+        return min(
+            [self._resume_at, *profiled, *(placement.next_deadline() for placement in self._placements.values())]
+        )
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects = self._place_unmapped(now) if self._resume_at <= now else []
+        effects += self.go_on(now)
         return effects + [e for placement in list(self._placements.values()) for e in placement.on_deadline(now)]
 
 

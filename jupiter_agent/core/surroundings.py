@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 from msgspec import Meta, Struct
+
+if TYPE_CHECKING:
+    from jupiter_agent.core.job import Job
 
 from jupiter_agent.core.messages.links import Shape
 
@@ -26,6 +29,23 @@ class LinkEstimate(Struct, frozen=True):
     def seconds(self, size: float) -> float:
         """Predicted time of a transfer."""
         return self.latency_s + size / self.bytes_per_s if self.shape is None else self.shape.seconds(size)
+
+
+class Estimate(NamedTuple):
+    """Seconds that a task takes; 80 % of runs lie between `low` and `high`."""
+
+    seconds: float
+    low: float
+    high: float
+    samples: int
+    source: str
+    """measured (runs there), sampled (a sample run there), scaled (from elsewhere, by speed index), prior (assumed)"""
+
+    @property
+    def reason(self) -> str:
+        """As `explain` shows it."""
+        of = f"of {self.samples} runs, " if self.samples else ""
+        return f"{self.seconds:.6g} s {self.source}, {of}80 % within {self.low:.3g}..{self.high:.3g} s"
 
 
 class Profile(Struct, frozen=True):
@@ -100,6 +120,9 @@ class Surroundings(Protocol):
 
     def link(self, peer: str) -> LinkEstimate:
         """This node's own estimate of its link to a peer."""
+
+    def task_time(self, job: Job, task: str, node: str, loaded: bool = True) -> Estimate:
+        """One run of a task of a job on a node: as loaded as that is now, or as if it did nothing else."""
 
     def sign(self, data: bytes) -> bytes: ...
 

@@ -17,7 +17,9 @@ def on_run_done(jobs: Jobs, event: RunDone, now: float) -> list[Effect]:
     effects: list[Effect] = []
     if attempt and attempt.job in jobs.local:
         local = jobs.local[attempt.job]
-        effects = jobs.settle(local, local.execution.on_run_done(attempt, event, now), now)
+        done = local.execution.on_run_done(attempt, event, now)
+        jobs.on_runs(local.job, local.execution.counters.take_fresh(), now)
+        effects = jobs.settle(local, done, now)
     else:
         jobs.transfers.discard([obj for _, obj in event.outputs], now)
     return effects + start_runs(jobs.queue, now)

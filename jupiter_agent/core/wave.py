@@ -231,10 +231,9 @@ class Wave(Spreading):
     def _greedy(self, task: str, nodes: list[str]) -> tuple[str, str]:
         """The cheapest node by the WAVE greedy rule (schedulers/local.py), and why."""
         job = self._job
-        seconds = job.spec.seconds.get(task, 1.0)
         others = [register for register in job.registers.values() if register.task != task]
         committed = Counter(register.node for register in others if job.spec.seconds.get(register.task, 1.0))
-        candidates = [self._candidate(node, seconds, committed[node]) for node in nodes]
+        candidates = [self._candidate(task, node, committed[node]) for node in nodes]
         edges = job.spec.edge_bytes
         places = [(job.host(parent), edges.get(f"{parent}>{task}", 0)) for parent in job.dag.parents(task)]
         if task in job.dag.entries or not places:
@@ -260,10 +259,11 @@ class Wave(Spreading):
             reasons = [reason.replace(node, self._around.name(node)) for reason in reasons]
         return reasons
 
-    def _candidate(self, node: str, seconds: float, committed: int) -> Candidate[str]:
+    def _candidate(self, task: str, node: str, committed: int) -> Candidate[str]:
         profile = self._around.profile(node)
         resources = Resources(profile.load, profile.cpus, profile.memory_used)
-        return Candidate(node, seconds / profile.speed, resources, committed)
+        seconds = self._around.task_time(self._job, task, node, loaded=False).seconds
+        return Candidate(node, seconds, resources, committed)
 
     def _transfer_s(self, host: str, node: str, size: float) -> float | None:
         """Seconds between two nodes as known here: the own links, else what the sender published of its best ones."""

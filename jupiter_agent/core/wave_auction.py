@@ -160,11 +160,7 @@ class Auctions:
         self, task: str, inputs: Sequence[Input[str]], nodes: list[str], free: dict[str, float]
     ) -> list[str]:
         able = [node for node in nodes if node not in self._deaf] or nodes
-        seconds = self._job.spec.seconds.get(task, 1.0)
-        exec_s = {}
-        for node in able:
-            profile = self._around.profile(node)
-            exec_s[node] = seconds / profile.speed * (1.0 + profile.load / profile.cpus)
+        exec_s = {node: self._around.task_time(self._job, task, node).seconds for node in able}
         before = dict(free)
         links = {node: self._around.link(node) for node in able}
         near = [node for node, link in links.items() if link.source != "estimated"]

@@ -1,20 +1,23 @@
 """A sample run: the whole DAG once, one task after the other, in one process that the agent ends at its budget.
 
-    process -> agent   ["measured", task, seconds, {child: bytes}], ["spoilt", task, error], ["finished"]
+    process -> agent   ["measured", task, seconds, {child: bytes}, CPU seconds, bytes in], ["spoilt", task, error],
+                       ["finished", makespan]
 
 Each task is reported when it is done, so what was measured counts even if a later one hangs. A task that fails passes
-nothing on; so does one whose inputs are all missing. Loading a script is not counted. Native tasks run here; the others
-in a child process each, with their hooks and half of the time that is left (hooks.py). Home scripts and non-DAG tasks
-are left out.
+nothing on; one whose inputs are all missing is not run, and says so. Loading a script is not counted. Native tasks run
+here, the others in a child process each, with their hooks (hooks.py); a task has `task_s`, or what is left, or, in a
+process of its own, half of what is left. Home scripts and non-DAG tasks are left out.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` would import enum
 import os
 import time
 
 from jupiter_agent.task.errors import ContractError, RunError, last_line, print_trace
 from jupiter_agent.task.frames import Pipe
+from jupiter_agent.task.meter import Meter
 from jupiter_agent.task.native import HOME, Output
 from jupiter_agent.task.serve import empty, leave, native
 
@@ -34,18 +37,40 @@ Entry = tuple[str, str, bytes | None, str]
 def profile(pipe: Pipe, setup: dict[str, Any]) -> None:
     """Run `setup["tasks"]` (maps with name, script, contract, children, parents, ...) in an order of the DAG."""
     size = os.path.getsize(setup["sample"])
-    until = time.perf_counter() + setup["budget_s"] * USED
+    began = time.perf_counter()
+    until = began + setup["budget_s"] * USED
     beside = {task["name"] for task in setup["tasks"] if task["extra"].get("role")} | {HOME}
     waiting: dict[str, list[Entry]] = {task["name"]: [] for task in setup["tasks"]}
     for number, task in enumerate(in_order(setup["tasks"], beside), 1):
         entries = waiting.pop(task["name"])
         if beside.issuperset(task["parents"]):
             entries.append((INPUT, setup["sample_name"], None, setup["sample"]))
-            pipe.write(["measured", HOME, 0.0, {task["name"]: size}])
+            pipe.write(["measured", HOME, 0.0, {task["name"]: size}, 0.0, 0])
         if entries or task["contract"] in ("v4", "v5"):
             _one(pipe, setup, task, number, (entries, waiting, until))
-    pipe.write(["finished"])
+        elif waiting_for := [parent for parent in task["parents"] if parent not in beside]:
+            pipe.write(["spoilt", task["name"], f"it was given nothing by {', '.join(waiting_for)}"])
+    pipe.write(["finished", time.perf_counter() - began])
     leave(0)
+
+
+class Within:
+    """RunError in the midst of what takes longer, as soon as the interpreter is at work again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = max(seconds, 0.001)
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        self._before = _signal.signal(_signal.SIGALRM, self._late)
+        _signal.setitimer(_signal.ITIMER_REAL, self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        _signal.setitimer(_signal.ITIMER_REAL, 0.0)
+        _signal.signal(_signal.SIGALRM, self._before)
+
+    def _late(self, *_: object) -> None:
+        raise RunError(f"not done within {self._seconds:.3g} s")
 
 
 def in_order(tasks: list[dict[str, Any]], beside: Collection[str] = (HOME,)) -> list[dict[str, Any]]:
@@ -67,13 +92,22 @@ def _one(
     scratch = os.path.join(setup["work"], "0")
     own = {**setup, **task, "task": task["name"], "item": setup["sample_name"]}
     try:
+        now = time.perf_counter()
+        meter = Meter(alone=True)
         if task["contract"] == "native":
-            seconds, outputs = native(own)(number, setup["sample_name"], entries, scratch)
+            with Within(min(until - now, setup["task_s"] or until - now)):
+                work = native(own)
+                meter.begin()
+                seconds, outputs = work(number, setup["sample_name"], entries, scratch)
         else:
             from jupiter_agent.task.hooks import sample
 
-            now = time.perf_counter()
-            seconds, outputs = sample(own, number, entries, now + (until - now) * (SHARE if waiting else 1.0))
+            meter.begin()
+            share = (
+                min(until - now, setup["task_s"]) if setup["task_s"] else (until - now) * (SHARE if waiting else 1.0)
+            )
+            seconds, outputs = sample(own, number, entries, now + share)
+        used = meter.used()[0]
     except (ContractError, RunError) as error:
         pipe.write(["spoilt", task["name"], str(error)])
     except BaseException as error:  # noqa: BLE001 - whatever user code raises is answered
@@ -81,7 +115,8 @@ def _one(
         pipe.write(["spoilt", task["name"], last_line(error, setup["app_folder"])])
     else:
         sizes = _deliver(outputs, task, os.path.join(setup["out"], f"{number}."), waiting)
-        pipe.write(["measured", task["name"], seconds, sizes])
+        given = sum(os.path.getsize(path) if data is None else len(data) for _, _, data, path in entries)
+        pipe.write(["measured", task["name"], seconds, sizes, used, given])
     empty(scratch)
     os.chdir(scratch)
 

@@ -149,3 +149,53 @@ def test_a_hook_that_hangs_costs_its_share_of_the_budget_and_no_more(tmp_path: P
         assert answer.edge_bytes == {"home>a": 100, "b>home": 40, "c>home": 40}
 
     on_bench(tmp_path, test)
+
+
+def test_a_native_task_that_hangs_or_fails_marks_itself_and_what_hangs_on_it(tmp_path: Path) -> None:
+    code = """
+import time
+def process(inputs, ctx):
+    if ctx.task == "slow":
+        while True:
+            time.sleep(0.01)
+    if ctx.task == "bad":
+        raise ValueError("not today")
+    return b"xy" * 10
+"""
+
+    async def test(bench: Bench) -> None:
+        bench.file("t.py", code)
+        bench.runner.profile(ProfileApp("j", b"bundle", bench.store.put("s", b"abc"), 20.0, task_s=0.3), [
+            TaskSpec("slow", "t.py", children=["after"]), TaskSpec("bad", "t.py", children=["home"]),
+            TaskSpec("good", "t.py", children=["home"]), TaskSpec("after", "t.py", children=["home"], parents=["slow"]),
+        ])  # fmt: skip
+        answer = await bench.event(lambda e: isinstance(e, Profiled))
+        assert isinstance(answer, Profiled)
+        assert sorted(answer.seconds) == ["good"]
+        assert answer.used["good"][1] == 3
+        assert answer.edge_bytes["good>home"] == 20
+        assert not answer.complete
+        assert answer.errors == {
+            "slow": "not done within 0.3 s", "bad": "t.py:8: ValueError: not today",
+            "after": "it was given nothing by slow",
+        }  # fmt: skip
+        assert 0.3 <= answer.makespan_s < 10
+
+    on_bench(tmp_path, test)
+
+
+def test_what_there_is_after_a_while_is_told_before_the_end(tmp_path: Path) -> None:
+    code = "import time\ndef process(inputs, ctx):\n    time.sleep(0.0 if ctx.task == 'a' else 2.0)\n    return b''\n"
+
+    async def test(bench: Bench) -> None:
+        bench.file("t.py", code)
+        tasks = [TaskSpec("a", "t.py", children=["b"]), TaskSpec("b", "t.py", children=["home"], parents=["a"])]
+        bench.runner.profile(ProfileApp("j", b"bundle", bench.store.put("s", b""), 20.0, first_s=1.0), tasks)
+        first = await bench.event(lambda e: isinstance(e, Profiled))
+        last = await bench.event(lambda e: isinstance(e, Profiled) and not e.goes_on)
+        assert isinstance(first, Profiled)
+        assert isinstance(last, Profiled)
+        assert (first.goes_on, sorted(first.seconds), first.complete) == (True, ["a"], False)
+        assert (sorted(last.seconds), last.complete) == (["a", "b"], True)
+
+    on_bench(tmp_path, test)

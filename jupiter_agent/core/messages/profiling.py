@@ -56,7 +56,7 @@ class Profiles(Message, frozen=True, tag=76):
 
 
 class SampleWanted(Message, frozen=True, tag=77):
-    """Run the whole DAG of this bundle on a sample, with so much time, and tell me (`Sampled`). From a job's home."""
+    """From a job's home: run the whole DAG of this bundle on a sample in so much time. Answered by `SampleDone`."""
 
     job: str
     bundle: bytes
@@ -69,12 +69,10 @@ class SampleWanted(Message, frozen=True, tag=77):
 
 
 class SampleDone(Message, frozen=True, tag=78):
-    """How the sample run went here; what it showed went before, or goes with it, as `Profiles`."""
+    """How the sample run went here; with it what it showed; `home` is a task that gives the samples."""
 
     job: str
     makespan_s: Annotated[float, Meta(ge=0, le=1e9)]
     errors: Annotated[dict[str, str], Meta(max_length=MAX_TASKS)] = {}
     """task -> why there is no profile of it; '' for the run as a whole"""
-    edge_bytes: Annotated[dict[str, Count], Meta(max_length=MAX_TASKS)] = {}
-    """'u>v' -> bytes, that of injected items included"""
     profiles: Annotated[list[TaskProfile], Meta(max_length=MAX_TASKS)] = []

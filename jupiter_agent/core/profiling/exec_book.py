@@ -21,6 +21,7 @@ from jupiter_agent.core.messages.profiling import TaskProfile
 from jupiter_agent.core.profiling.crowding import Crowding
 from jupiter_agent.core.profiling.exec_fit import Coefficients, Sample
 from jupiter_agent.core.profiling.exec_model import TaskModel, on_curve
+from jupiter_agent.core.surroundings import Estimate
 
 T = TypeVar("T")
 
@@ -33,17 +34,6 @@ LOOKED_AT = 8
 """nodes whose runs are scaled"""
 MEAN_WEIGHT = 0.1
 """least weight of a new run in means of bytes"""
-
-
-class Estimate(NamedTuple):
-    """Seconds that a task takes; 80 % of runs lie between `low` and `high`."""
-
-    seconds: float
-    low: float
-    high: float
-    samples: int
-    source: str
-    """measured, sampled, scaled, prior"""
 
 
 class Node(NamedTuple):
@@ -118,6 +108,11 @@ class ExecBook:
     def knows(self, bundle: bytes) -> bool:
         """Something of its runs is known, here or elsewhere."""
         return any(self._told.get(bundle, {}).values()) or bool(self._own.get(bundle))
+
+    def nodes_with(self, bundle: bytes, tasks: Iterable[str], now: float) -> set[str]:
+        """Nodes of which a profile of each of these tasks is known."""
+        found = [set(self._profiles(bundle, task, now)) for task in tasks]
+        return set.intersection(*found) if found else set()
 
     def own(self, bundle: bytes, now: float) -> list[TaskProfile]:
         """What this node can tell of its own runs."""

@@ -74,7 +74,7 @@ def fit(samples: Sequence[Sample], stretches: Sequence[float], now: float) -> Co
         found = _nnls(*_normal(equations, trust))
         errors = (sum(a * b for a, b in zip(row, found, strict=True)) - target for row, target, _ in equations)
         trust = [min(1.0, HUBER / max(abs(error), 1e-12)) for error in errors]
-    p, q, r, c, d, e = found
+    c, d, e, p, q, r = found  # work first: where nobody measured the CPU time, it is taken for work
     return Coefficients((p, q / scale, r / scale**2), (c, d / scale, e / scale**2))
 
 
@@ -103,11 +103,11 @@ def _equations(s: Sample, of: Sequence[float], scale: float, now: float) -> list
     stretch, least = of
     seconds = max(s.seconds, least)
     powers = (1.0, x, x * x)
-    whole = ([*(v / seconds for v in powers), *(v * stretch / seconds for v in powers)], s.seconds / seconds, age)
+    whole = ([*(v * stretch / seconds for v in powers), *(v / seconds for v in powers)], s.seconds / seconds, age)
     if s.cpu_s <= 0:  # nobody measured it
         return [whole]
     used = max(s.cpu_s, CPU_NOISE * seconds)
-    return [whole, ([0.0, 0.0, 0.0, *(v / used for v in powers)], s.cpu_s / used, CPU_WEIGHT * age)]
+    return [whole, ([*(v / used for v in powers), 0.0, 0.0, 0.0], s.cpu_s / used, CPU_WEIGHT * age)]
 
 
 def _normal(equations: Sequence[Equation], trust: Sequence[float]) -> tuple[list[list[float]], list[float]]:

@@ -16,7 +16,7 @@ from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.jobs import HomeVersion, JobSpec, Obj, Parcel, Register, SignedSpec, TaskSpec
 from jupiter_agent.core.runqueue import RunQueue
-from jupiter_agent.core.surroundings import LinkEstimate, Profile
+from jupiter_agent.core.surroundings import Estimate, LinkEstimate, Profile
 from jupiter_agent.core.transfer import Transfers
 
 E = TypeVar("E", bound=Effect)
@@ -74,6 +74,12 @@ class Around:
 
     def link(self, peer: str) -> LinkEstimate:
         return LinkEstimate(self.latencies.get(peer, 0.001), 1e7, 1, "measured")
+
+    def task_time(self, job: Job, task: str, node: str, loaded: bool = True) -> Estimate:
+        profile = self.profile(node)
+        busy = 1.0 + profile.load / profile.cpus if loaded else 1.0
+        seconds = job.spec.seconds.get(task, 1.0) / profile.speed * busy
+        return Estimate(seconds, seconds / 2, seconds * 2, 0, "prior")
 
     def sign(self, data: bytes) -> bytes:
         return b"signed"

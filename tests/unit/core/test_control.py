@@ -15,6 +15,7 @@ from jupiter_agent.core.listing import resolve
 from jupiter_agent.core.messages.control import Answer, BlobWrite, Call, LogChunk
 from jupiter_agent.core.messages.jobs import ChunkRequest, HomeVersion
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.profiling.exec_profiler import ExecProfiler
 from jupiter_agent.core.published import Published
 from jupiter_agent.core.relay import FORWARD_S, GATHER_S
 from jupiter_agent.core.runqueue import RunQueue
@@ -45,7 +46,11 @@ class Rig:
         links = Links()
         nodes_view = Nodes(me, Empty(), links, Published(Board()))
         self.control = Control(
-            self.around, self.jobs, Submissions(self.around, self.jobs, links), nodes_view, lambda *_: Issued("T")
+            self.around,
+            self.jobs,
+            Submissions(self.around, self.jobs, links, ExecProfiler(self.around, self.jobs)),
+            nodes_view,
+            lambda *_: Issued("T"),
         )
 
     def call(self, verb: str, src: str = CLIENT, seq: int = 9, now: float = 0.0, **args: Any) -> list[Effect]:

@@ -31,6 +31,7 @@ from jupiter_agent.core.messages.jobs import (
 )
 from jupiter_agent.core.messages.membership import Value
 from jupiter_agent.core.nodes import Nodes
+from jupiter_agent.core.profiling.exec_profiler import ExecProfiler
 from jupiter_agent.core.published import Published
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
@@ -168,7 +169,7 @@ class Rig:
         self.jobs = Jobs(self.around, RunQueue(1), Transfers("n1"))
         self.bundle = b"B" * 32
         self.jobs.on_stored(ObjectStored(self.bundle, 10), 0.0)
-        self.submissions = Submissions(self.around, self.jobs, Links())
+        self.submissions = Submissions(self.around, self.jobs, Links(), ExecProfiler(self.around, self.jobs))
         nodes = Nodes("n1", Nobody(), Links(), Published(Board()))
         self.control = Control(self.around, self.jobs, self.submissions, nodes, lambda *_: Issued("T"))
 

@@ -5,12 +5,14 @@ import pytest
 from job_rig import CHAIN, Around, of_type, sent, small, task_specs
 
 from jupiter_agent.core.app import AppSpec
-from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp, Solve
+from jupiter_agent.core.effects import Append, Effect, Notice, OpenBundle, ProfileApp, Send, Solve
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import BundleOpened, Profiled, Solved
 from jupiter_agent.core.job import SETTLE_S
 from jupiter_agent.core.jobs import Jobs, Local
 from jupiter_agent.core.messages.jobs import Award
+from jupiter_agent.core.messages.profiling import SampleDone, SampleWanted, TaskProfile
+from jupiter_agent.core.profiling.exec_profiler import ExecProfiler
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.submit_args import DEFAULT_MAPPER, SubmitArgs, mapper_name, to_input
@@ -27,7 +29,8 @@ class Rig:
         self.around = Around("home1", nodes)
         self.jobs = Jobs(self.around, RunQueue(4), Transfers("home1"))
         self.jobs.transfers.stored.add(BUNDLE)
-        self.machine = Submissions(self.around, self.jobs, Links())
+        self.profiler = ExecProfiler(self.around, self.jobs)
+        self.machine = Submissions(self.around, self.jobs, Links(), self.profiler)
         self.app = AppSpec("app", app.pop("tasks", task_specs(CHAIN)), **app)
 
     def submit(self, **args: Any) -> list[Effect]:
@@ -164,10 +167,10 @@ def test_an_app_is_profiled_once_on_an_input_when_it_brings_no_sample():
     [profile] = of_type(rig.submit(ep="auto", inputs=[given("i")]), ProfileApp)
     assert profile.sample is not None
     assert rig.jobs.local == {}
-    rig.around.profiles = {"home1": {"speed": 2.0}}
+    rig.profiler.book.on_machine(1.0, 2.0)
     rig.machine.on_profiled(Profiled(profile.job, {"a": 3.0}, {"a>b": 9}, True), 2.0)
     spec = rig.accepted().job.spec
-    assert spec.seconds == {"a": 6.0, "b": 6.0}, "at speed 1; what was not seen is as slow as the others"
+    assert spec.seconds == pytest.approx({"a": 6.0, "b": 6.0}), "at speed 1; what was not seen is as slow as the others"
     assert spec.edge_bytes["a>b"] == 9
     rig.machine.finished.clear()
     assert of_type(rig.submit(ep="auto", inputs=[given("j")]), ProfileApp) == []
@@ -179,6 +182,75 @@ def test_a_profile_that_failed_is_no_reason_to_refuse():
     assert profile.sample is None
     rig.machine.on_profiled(Profiled(profile.job, {}, {}, False, "timeout"), 2.0)
     assert rig.accepted().job.spec.seconds == {"a": 1.0, "b": 1.0}
+
+
+def test_a_first_mapping_waits_a_second_for_its_sample_run_which_goes_on():
+    rig = Rig(samples=["samples/one"])
+    [profile] = of_type(rig.submit(ep="auto"), ProfileApp)
+    assert 0 < profile.first_s < 1.0 < profile.budget_s
+    asked_at = rig.machine.next_deadline()
+    assert rig.machine.on_deadline(asked_at - 0.01) == []
+    assert rig.jobs.local == {}
+    rig.machine.on_deadline(asked_at)
+    job = rig.accepted().job
+    assert asked_at == pytest.approx(2.1)
+    assert job.spec.seconds == {"a": 1.0, "b": 1.0}
+    rig.machine.on_profiled(Profiled(profile.job, {"a": 3.0}, {}, False, goes_on=True), 2.5)
+    rig.machine.on_profiled(Profiled(profile.job, {"a": 3.0, "b": 5.0}, {}, True), 9.0)
+    found = {task: rig.profiler.time_of(job, task, "home1") for task in ("a", "b")}
+    assert {task: (round(e.seconds, 3), e.samples, e.source) for task, e in found.items()} == {
+        "a": (3.0, 1, "sampled"), "b": (5.0, 1, "sampled"),
+    }  # fmt: skip
+    rig.machine.finished.clear()
+    assert of_type(rig.submit(ep="auto"), ProfileApp) == []
+
+
+def test_a_full_profiling_asks_every_node_and_waits_for_all_of_them():
+    rig = Rig(samples=["samples/one"])
+    asked = sample_runs(rig.submit(ep="full"))
+    assert sorted(asked) == ["home1", "n1", "n2"]
+    job = asked["n1"].job
+    for node, seconds in (("n1", 2.0), ("home1", 4.0)):
+        rig.profiler.on_message(node, SampleDone(job, 2 * seconds, {}, [told("a", seconds), told("b", seconds)]), 2.0)
+        rig.machine.go_on(2.0)
+    assert rig.jobs.local == {}
+    failed = SampleDone(job, 9.0, {"b": "ValueError: no"}, [told("a", 6.0)])
+    rig.profiler.on_message("n2", failed, 3.0)
+    rig.machine.go_on(3.0)
+    spec = rig.accepted().job.spec
+    assert spec.seconds == {"a": 4.0, "b": 3.0}
+    outcome = rig.profiler.outcomes[job]
+    assert outcome.makespans == {"n1": 4.0, "home1": 8.0, "n2": 9.0}
+    assert outcome.errors == {"b": {"n2": "ValueError: no"}}
+    rig.machine.finished.clear()
+    assert list(sample_runs(rig.submit(ep="full"))) == ["n2"], "only who lacks a profile is asked again"
+
+
+def test_a_full_profiling_ends_without_those_who_are_gone_or_much_slower_than_half():
+    rig = Rig(nodes=("n1", "n2", "n3"), samples=["samples/one"])
+    one = sample_runs(rig.submit(ep="full"))["n1"]
+    rig.profiler.on_message("n1", SampleDone(one.job, 1.0, {}, [told("a", 1.0)]), 3.0)
+    rig.profiler.on_message("home1", SampleDone(one.job, 1.0, {}, [told("a", 1.0)]), 11.0)
+    assert rig.profiler._full[one.job].due == pytest.approx(20.9), "as long again as the first half took"
+    rig.around.gone.add("n2")
+    rig.profiler.on_deadline(16.0)
+    assert rig.profiler.ready == []
+    rig.profiler.on_deadline(21.0)
+    rig.machine.go_on(21.0)
+    rig.accepted()
+    assert rig.profiler.outcomes[one.job].errors[""] == {"n3": "it did not answer in time"}
+    late = SampleDone(one.job, 30.0, {}, [told("a", 30.0)])
+    rig.profiler.on_message("n3", late, 60.0)
+    assert rig.profiler.book.nodes_with(BUNDLE, ["a"], 60.0) == {"n1", "home1", "n3"}
+
+
+def sample_runs(effects: list[Effect]) -> dict[str, SampleWanted]:
+    """node -> what it is asked for"""
+    return {e.dst: e.message for e in effects if isinstance(e, Send) and isinstance(e.message, SampleWanted)}
+
+
+def told(task: str, seconds: float) -> TaskProfile:
+    return TaskProfile(task, (0.0, 0.0, 0.0), (seconds, 0.0, 0.0), 0.9, 1.1, 1, 10, 1.0, True)
 
 
 def test_a_centralised_mapper_is_asked_and_its_answer_written():
