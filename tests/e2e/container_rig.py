@@ -56,6 +56,13 @@ class Engine:
         (found,) = json.loads(self(kind, "inspect", name).ok().out)
         return dict(found)
 
+    def hears(self, container: str, number: signal.Signals) -> bool:
+        """Its process 1 handles this signal."""
+        pid = self.inspect("container", container)["State"]["Pid"]
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.M)
+        return caught is not None and bool(int(caught[1], 16) >> number - 1 & 1)
+
     def has_image(self, name: str) -> bool:
         return self("image", "inspect", name).code == 0
 
@@ -145,7 +152,7 @@ class Pods:
             "run", "--detach", "--name", self._name(node), "--hostname", node, "--network", self.network.name,
             "--ip", self.ips[node], "--network-alias", manifests.PEERS_SERVICE, "--read-only", "--cap-drop", "ALL",
             "--security-opt", "no-new-privileges", "--memory", memory, "--memory-swap", memory, "--pids-limit", 512,
-            "--user", f"{user['runAsUser']}:{user['runAsGroup']}",
+            "--cpus", 1.5, "--user", f"{user['runAsUser']}:{user['runAsGroup']}",
         ]  # fmt: skip
         for name, value in self._environment(node, container["env"]).items():
             args += ["--env", f"{name}={value}"]
