@@ -17,6 +17,7 @@ from jupiter_agent.adapters.curve import (
     monitor_events,
     readable,
 )
+from jupiter_agent.adapters.gauge import Gauge
 from jupiter_agent.adapters.sessions import GOODBYE, HELLO, Hub, Session, SessionOwner
 
 REST_S = 0.1
@@ -33,6 +34,7 @@ class Dialer:
         self._by_route: dict[bytes, Session] = {}
         self._by_endpoint: dict[str, Session] = {}
         self._free_at: dict[str, float] = {}
+        self._gauge = Gauge()
         self._sock = curve_socket(hub.context, zmq.ROUTER, pair, patience=hub.patience)
         self._monitor = self._sock.get_monitor_socket(_EVENTS | HANDSHAKE_FAILED)
         hub.loop.add_reader(self._sock.FD, hub.turn)
@@ -101,11 +103,19 @@ class Dialer:
             if session is None:
                 self._hub.counts["dropped_late"] += 1
             elif more is None:
+                self._gauge.passed(session.fd)
                 self._is_up(session)
                 self._owner.session_frame(session, frame)
             elif frame == b"" and more == [GOODBYE]:
                 self._give_up(session, "closed")
         return True
+
+    def sweep(self) -> None:
+        """Cut whoever sends a message without end."""
+        for fd in self._gauge.overfull(readable(self._sock)):
+            self._hub.counts["dropped_endless"] += 1
+            for session in [session for session in self._by_endpoint.values() if session.fd == fd]:
+                self._give_up(session, "lost")
 
     def close(self) -> None:
         self._hub.loop.remove_reader(self._sock.FD)
@@ -130,6 +140,7 @@ class Dialer:
     def _on_event(self, session: Session, event: int, fd: int) -> None:
         if event == zmq.EVENT_CONNECTED:
             session.fd = fd
+            self._gauge.opened(fd)
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._is_up(session)
         elif event == zmq.EVENT_CLOSED:
@@ -157,6 +168,7 @@ class Dialer:
         if self._by_endpoint.get(session.endpoint) is not session:
             return False
         del self._by_endpoint[session.endpoint]
+        self._gauge.closed(session.fd)
         now = self._hub.loop.time()
         if len(self._free_at) > 256:
             self._free_at = {e: t for e, t in self._free_at.items() if t > now}

@@ -27,6 +27,7 @@ from jupiter_agent.adapters.curve import (
     readable,
 )
 from jupiter_agent.adapters.gate import ADMIT, REFUSE
+from jupiter_agent.adapters.gauge import Gauge, shut
 from jupiter_agent.adapters.ports import join_address
 from jupiter_agent.adapters.rates import Rates
 from jupiter_agent.adapters.reaching import resolve, tcp_outcome
@@ -65,12 +66,14 @@ class JoinSocket:
         self._askers: OrderedDict[str, bytes] = OrderedDict()
         self._of_all = Rates(RATE_PER_S, BURST)
         self._of_each = Rates(SOURCE_RATE_PER_S, SOURCE_BURST)
+        self._gauge = Gauge()
         self.socket = self._new(keys)
 
     def _new(self, keys: AccessKeys) -> Socket:
         hub = self._hub
         sock = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, hub.patience)
         hub.loop.add_reader(sock.FD, hub.turn)
+        self._monitor = sock.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         return sock
 
     def rekey(self, keys: AccessKeys, host: str, port: int) -> None:
@@ -79,10 +82,8 @@ class JoinSocket:
         self.close()
         self._askers.clear()
         self._client_key = keys.join_client.public
-        self.socket = curve_server(
-            self._hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, self._hub.patience
-        )
-        self._hub.loop.add_reader(self.socket.FD, self._hub.turn)
+        self._gauge = Gauge()
+        self.socket = self._new(keys)
         self._rebind(self.socket, host, port)
 
     def _rebind(self, sock: Socket, host: str, port: int) -> None:
@@ -110,6 +111,7 @@ class JoinSocket:
             if not readable(self.socket):
                 return False
             route, *parts = self.socket.recv_multipart(copy=False)
+            self._gauge.passed(int(parts[0].get(zmq.SRCFD)))
             if len(parts) != 1 or len(parts[0]) > JOIN_FRAME_BYTES:
                 self._hub.counts["dropped_garbage"] += 1
             elif not self._may_ask(str(parts[0].get("Peer-Address"))):
@@ -118,8 +120,18 @@ class JoinSocket:
                 self._hub.report(self._sink.on_join, self._asker(route.bytes), parts[0].bytes)
         return True
 
+    def sweep(self) -> None:
+        """Cut whoever sends a message without end."""
+        for event, fd, _ in monitor_events(self._monitor, 1000):
+            (self._gauge.opened if event == zmq.EVENT_ACCEPTED else self._gauge.closed)(fd)
+        for fd in self._gauge.overfull(readable(self.socket)):
+            self._hub.counts["dropped_endless"] += 1
+            self._gauge.closed(fd)
+            shut(fd, int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]))
+
     def close(self) -> None:
         self._hub.loop.remove_reader(self.socket.FD)
+        self.socket.disable_monitor()
         self.socket.close()
 
     def _asker(self, route: bytes) -> str:

@@ -8,15 +8,16 @@ its descriptor (read from that first frame) was closed.
 from __future__ import annotations
 
 import os
-import socket
 
 import zmq
 
 from jupiter_agent.adapters.curve import MAX_FRAME_BYTES, CurvePair, curve_server, monitor_events, readable
+from jupiter_agent.adapters.gauge import Gauge, shut
 from jupiter_agent.adapters.sessions import GOODBYE, HELLO, SOUND_S, Directory, Hub, Session, SessionOwner
 from jupiter_agent.core.ids import CLIENT_PREFIX
 
 DOMAIN = b"jupiter"
+ENDLESS_BAN_S = 60.0
 
 
 class Listener:
@@ -29,12 +30,13 @@ class Listener:
         self._serial = int.from_bytes(os.urandom(6), "big") << 16
         self._sessions: dict[bytes, tuple[str, Session]] = {}
         self._by_fd: dict[int, Session] = {}
+        self._gauge = Gauge()
         self._spoke: set[int] = set()
         """descriptors of open connections that delivered a frame"""
         self.port = 0
         """set by whoever binds the socket"""
         self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES, hub.patience)
-        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED)
         hub.loop.add_reader(self.socket.FD, hub.turn)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)
         hub.loop.call_soon(self._drain_events)  # the edge of before the reader was there
@@ -54,6 +56,17 @@ class Listener:
         for known, session in self._sessions.values():
             if known == key:
                 session.until = 0.0
+
+    def sweep(self) -> None:
+        """Cut whoever sends a message without end; its key is refused for a while."""
+        for fd in self._gauge.overfull(readable(self.socket)):
+            self._hub.counts["dropped_endless"] += 1
+            self._gauge.closed(fd)
+            session = self._by_fd.get(fd)
+            if session is not None:
+                self._directory.bar(self._sessions[session.route][0], ENDLESS_BAN_S)
+                self._finish(session, "lost")
+            self._shut(fd)
 
     def drain(self, limit: int) -> bool:
         """Take up to `limit` frames; whether more may be waiting."""
@@ -83,6 +96,7 @@ class Listener:
                 return
         else:
             session = known[1]
+        self._gauge.passed(session.fd)
         if more is None:
             self._directory.is_sound(key)
             self._owner.session_frame(session, frame.bytes)
@@ -129,7 +143,11 @@ class Listener:
         events = monitor_events(self._monitor, 100)
         if events:
             self.drain(100)  # what a lost session still delivered comes before its loss
-        for _, fd, _ in events:
+        for event, fd, _ in events:
+            if event == zmq.EVENT_ACCEPTED:
+                self._gauge.opened(fd)
+                continue
+            self._gauge.closed(fd)
             if fd in self._by_fd:
                 self._finish(self._by_fd[fd], "lost")
             if fd in self._spoke:
@@ -144,12 +162,7 @@ class Listener:
         """libzmq cannot close one connection of a ROUTER, so end it from below if the other side did not."""
         if self._hub.closed or fd < 0 or fd in self._by_fd:
             return
-        try:
-            with socket.socket(fileno=os.dup(fd)) as connection:
-                if connection.getsockname()[1] == self.port:
-                    connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # closed already, or the number is something else by now
+        shut(fd, self.port)
 
     def _send(self, session: Session, parts: list[bytes]) -> bool:
         return self._hub.send(self.socket, parts, lambda: self._finish(session, "lost"))

@@ -367,6 +367,8 @@ class ZmqTransport:
     def _sweep(self) -> None:
         """Close what was opened on demand and idles, and the spare one of two opened crosswise."""
         self._sweeper = self._hub.loop.call_later(min(SWEEP_S, self._limits.idle_s / 2), self._sweep)
+        for part in (self._listener, self._dialer, self._join):
+            part.sweep()
         now = self._hub.loop.time()
         for session in [s for s in self._clients.values() if s.until < now]:
             del self._clients[session.peer]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import zmq
+from raw_curve import GREETING, RawClient
 from transport_rigs import Node, ZmqRig, introduce, new_pair
 
 from jupiter_agent.adapters.curve import HEARTBEAT_S, STALLED_S, CurvePair
@@ -130,6 +132,91 @@ def test_a_member_that_keeps_sending_oversize_frames_is_banned(
     rig.run(lambda: count(a, "dropped_banned"), 10.0)
     assert a.frames() == []
     still_serves(rig, a)
+
+
+class Pouring(threading.Thread):
+    """Parts of a message that never ends, from a connection of its own, until it is cut."""
+
+    def __init__(self, address: str, pair: CurvePair, server_key: str, whole_first: bool) -> None:
+        super().__init__(daemon=True)
+        self._to, self._pair, self._key, self._whole_first = parse_address(address), pair, server_key, whole_first
+        self.poured = 0
+        self.cut = False
+        self.start()
+
+    def run(self) -> None:
+        try:
+            client = RawClient(self._to, self._pair, self._key)
+            if self._whole_first:
+                client.send(b"a whole one", more=False)
+            while self.poured < 1 << 30:
+                client.send(b"x" * 60_000, more=True)
+                self.poured += 60_000
+        except (OSError, AssertionError):
+            self.cut = True
+
+
+def test_a_message_without_end_is_cut_and_its_sender_kept_out(rig: ZmqRig) -> None:
+    a, pair, good = rig.node("a"), new_pair(), rig.node("good")
+    a.do("learn", "endless", "127.0.0.1:9", pair.public)
+    introduce(a, good)
+    good.do("connect", "a")
+    first = Pouring(a.address, pair, a.pair.public, whole_first=True)
+    rig.run(lambda: count(a, "dropped_endless") and a.heard("down", "endless", "lost"), 10.0)
+    rig.run(lambda: first.cut, 10.0)
+    again = Pouring(a.address, pair, a.pair.public, whole_first=True)
+    rig.run(lambda: again.cut, 10.0)
+    assert again.poured == 0
+    assert count(a, "dropped_banned") >= 1
+    assert a.frames() == [b"a whole one"]
+    good.send(a, b"still here")
+    rig.run(lambda: b"still here" in a.frames())
+    assert a.heard("down", "good") == 0
+
+
+def test_a_message_without_end_is_cut_also_before_any_other_and_at_the_join_socket(rig: ZmqRig) -> None:
+    a, pair = rig.node("a"), new_pair()
+    a.do("learn", "endless", "127.0.0.1:9", pair.public)
+    first = Pouring(a.address, pair, a.pair.public, whole_first=False)
+    rig.run(lambda: first.cut, 10.0)
+    door = Pouring(join_address(a.address), rig.access.join_client, rig.access.join_server.public, whole_first=False)
+    rig.run(lambda: door.cut, 10.0)
+    assert count(a, "dropped_endless") == 2
+    still_serves(rig, a)
+
+
+def test_many_large_frames_in_a_row_are_no_message_without_end(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    introduce(a, b)
+    a.do("connect", "b")
+    rig.run(lambda: a.heard("up") and b.heard("up"))
+    for turn in range(12):
+        a.send(b, bytes([turn]) * (1 << 20))
+        b.send(a, bytes([turn]) * (1 << 20))
+    time.sleep(1.2)  # the loop stands still meanwhile
+    rig.run(lambda: len(b.frames()) == 12 and len(a.frames()) == 12)
+    rig.run_for(2.5)
+    assert count(a, "dropped_endless") == count(b, "dropped_endless") == 0
+    assert a.heard("down") == b.heard("down") == 0
+
+
+def test_no_port_says_more_than_it_was_told_to_who_has_not_shown_a_key(rig: ZmqRig) -> None:
+    """A TCP handshake has proven the address by then; still nothing is multiplied."""
+    a = rig.node("a")
+    hello = b"\x04\xc8\x05HELLO\x01\x00" + os.urandom(192)
+    for address in (a.address, join_address(a.address)):
+        for said in (GREETING, GREETING + hello, GREETING + os.urandom(200), os.urandom(300)):
+            with socket.create_connection(parse_address(address), 2) as stranger:
+                stranger.sendall(said)
+                rig.run_for(0.3)
+                stranger.setblocking(False)
+                told = b""
+                try:
+                    while more := stranger.recv(65536):
+                        told += more
+                except (BlockingIOError, ConnectionError):
+                    pass
+            assert len(told) <= len(said), address
 
 
 def test_frames_of_several_parts_are_dropped_and_counted(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
