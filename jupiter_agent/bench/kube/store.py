@@ -125,8 +125,9 @@ class Store:
             return [change for change in self._log if change.version > after]
 
     def forget(self) -> None:
-        """All changes so far, as compaction does."""
+        """All changes so far, as compaction does; nobody's version is new enough then."""
         with self.changed:
+            self.version += 1
             self._floor = self.version
             self._log.clear()
             self.changed.notify_all()

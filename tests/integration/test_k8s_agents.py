@@ -1,0 +1,145 @@
+"""A cluster of the stand-in whose pods are real agents: they come, find each other without DNS, are killed, replaced."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from k8s_standin import Rig
+
+APP = Path(__file__).parents[2] / "app_specific_files" / "example"
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Iterator[Rig]:
+    found = Rig(tmp_path, monkeypatch, capsys, nodes=3, simulated=2)
+    yield found
+    found.cluster.stop()
+
+
+def nodes(rig: Rig) -> dict[str, dict[str, Any]]:
+    """name -> node, of those that are alive."""
+    code, out, said = rig.run("ctl", "--namespace", "jupiter", "get", "nodes", "-o", "json")
+    assert code == 0, said
+    return {each["name"]: each for each in json.loads(out)["items"] if each["state"] == "alive"}
+
+
+def test_agents_come_find_each_other_through_the_api_server_and_go(rig):
+    code, out, said = rig.run("k8s", "up", "-o", "json", "--timeout", "60")
+    assert code == 0, said
+    answer = json.loads(out)
+    assert [each["name"] for each in answer["items"]] == ["n1", "n2", "n3"]
+    assert set(answer["not_waited_for"]) == {"s1", "s2"}
+    assert "s1: no agent is waited for: the node is simulated" in said
+    found = nodes(rig)
+    assert {name: each["found_by"] for name, each in found.items() if each["found_by"] != "self"}
+    assert {each["found_by"] for each in found.values()} <= {"self", "kube", "gossip"}
+
+    code, out, _ = rig.run("k8s", "status", "-o", "json")
+    rows = {each["name"]: each for each in json.loads(out)["items"]}
+    assert {name: (row["state"], row["joined"]) for name, row in rows.items()} == {
+        **dict.fromkeys(("n1", "n2", "n3"), ("ready", True)), **dict.fromkeys(("s1", "s2"), ("ready", False)),
+    }  # fmt: skip
+    code, out, _ = rig.run("k8s", "logs", "n2")
+    assert (code, "agent n2" in out) == (0, True)
+
+    asked = {
+        (ask.verb, ask.group, ask.resource, ask.namespace)
+        for ask in rig.cluster.rights.asked
+        if ask.user == "system:serviceaccount:jupiter:jupiter-agent"
+    }
+    rules = rig.store.get("roles", "jupiter", "jupiter-agent")["rules"]
+    granted = {
+        (verb, group, resource, "jupiter")
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert {each for each in asked if each[2] != "nodes"} == granted  # every right that is given is used, and no other
+    assert {each for each in asked if each[2] == "nodes"} <= {("get", "", "nodes", "")}  # tried once, and refused
+
+    code, _, said = rig.run("k8s", "down")
+    assert code == 0, said
+    assert rig.cluster.left() == []
+    assert all(pod.process is None or pod.process.poll() is not None for pod in rig.cluster.pods())
+
+
+@pytest.mark.slow
+def test_a_killed_agent_is_the_same_node_again_and_a_deleted_pod_is_replaced_under_a_job(rig):
+    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    before = nodes(rig)
+    (pod,) = [each for each in rig.cluster.pods() if each.object["spec"]["nodeName"] == "n2"]
+    assert pod.process is not None
+    pod.process.send_signal(signal.SIGKILL)
+    rig.wait(lambda: pod.restarts == 1 and pod.ready)
+    rig.wait(lambda: nodes(rig).get("n2", {}).get("boot", 0) > before["n2"]["boot"])
+    assert nodes(rig)["n2"]["id"] == before["n2"]["id"]
+
+    code, out, said = rig.run("ctl", "--namespace", "jupiter", "submit", str(APP), "--samples", "-o", "json")
+    assert code == 0, said
+    job = json.loads(out)
+    victim = next(name for name in ("n1", "n2", "n3") if name != job["home"])
+    (doomed,) = [each for each in rig.cluster.pods() if each.object["spec"]["nodeName"] == victim]
+    rig.store.delete(doomed.key, grace_s=30.0)
+    code, out, said = rig.run("ctl", "--namespace", "jupiter", "wait", job["id"], "--timeout", "90", "-o", "json")
+    assert code == 0, said
+    done = json.loads(out)
+    assert (done["state"], done["items_failed"]) == ("completed", 0)
+    assert done["items_done"] == done["items_in"] > 0
+    rig.wait(lambda: set(nodes(rig)) == {"n1", "n2", "n3"})
+    assert nodes(rig)[victim]["id"] != before[victim]["id"]  # its folder went with the pod
+
+
+@pytest.mark.slow
+def test_a_node_that_comes_later_gets_an_agent_that_the_others_see_by_itself(rig):
+    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    rig.cluster.add_node("n4")
+    began = time.monotonic()
+    rig.wait(lambda: "n4" in nodes(rig))
+    assert time.monotonic() - began < 30.0
+
+
+@pytest.mark.slow
+def test_an_image_that_is_missing_on_one_node_is_said_with_a_hint_and_the_others_go_on(rig):
+    rig.cluster.kubelets["n3"].images = set()
+    code, _, said = rig.run("k8s", "up", "--timeout", "60", "--pull-policy", "Never")
+    assert code == 1
+    assert "2 agents have joined, 1 nodes lack one" in said
+    assert "n3: ErrImageNeverPull: Container image" in said
+    assert "hint: give one with --image, load it on that node" in said
+    rig.cluster.kubelets["n3"].images = None
+    code, _, said = rig.run("k8s", "up", "--timeout", "60", "--pull-policy", "Never")
+    assert (code, "3 agents see each other" in said) == (0, True)
+
+
+@pytest.mark.slow
+def test_pods_that_the_namespace_does_not_allow_are_reported_with_the_reason(rig):
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": {
+        "pod-security.kubernetes.io/enforce": "restricted"}}}  # fmt: skip
+    rig.store.create(("namespaces", "", "strict"), body)
+    code, _, said = rig.run("k8s", "up", "--namespace", "strict", "--overlay", "edge", "--timeout", "30")
+    assert code == 1
+    assert "violates PodSecurity" in said
+    assert "hint: Pod Security or a quota refuses its pods: --overlay restricted" in said
+
+
+@pytest.mark.slow
+def test_what_agents_ask_of_the_api_server_starts_anew_when_their_version_is_forgotten(rig):
+    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+
+    def lists() -> int:
+        return [(ask.verb, ask.resource) for ask in rig.cluster.rights.asked].count(("list", "endpointslices"))
+
+    before = lists()
+    rig.store.forget()
+    rig.wait(lambda: lists() >= before + 3)
+    assert set(nodes(rig)) == {"n1", "n2", "n3"}
