@@ -32,9 +32,9 @@ MB = 1e6
 """The unit of f in the equations: all terms are of one magnitude"""
 SPREAD = 0.05
 """Relative error of a single sample on a good day"""
-FADE_SAMPLES, FADE_PROBES = 24.0, 4.0
+FADE_SAMPLES = 24.0
 FADE_S = 600.0
-"""After so many later transfers or probes, or so long, a sample counts 1/e"""
+"""After so many later transfers, or so long, a sample counts 1/e"""
 CHANGED = 0.05
 """What is left of the past when the link has changed"""
 FAR = 2.5
@@ -44,8 +44,10 @@ USUAL = 0.15
 LEAST_ERROR = 0.08
 """Its floor as a measure of what is far"""
 PARAMETERS = 4
-TRANSFERS, PROBES = 24, 8
+TRANSFERS, PROBES = 24, 6
 """Samples that are kept"""
+ABOVE = 2
+"""Probes in a row that must be well above the least to be a change"""
 REFIT = 4
 """Samples that come in before what is expected of the next is computed anew"""
 ROUNDS = 4
@@ -94,6 +96,8 @@ class LinkModel:
         self._probes: deque[Taken] = deque(maxlen=PROBES)
         self._off = 0
         """samples in a row that were far off: over or, negative, under"""
+        self._above = 0
+        """probes in a row that were well above the least"""
         self._new = 0
         """samples since it was fitted"""
         self._fitted: tuple[float, list[float]] | None = None
@@ -108,24 +112,56 @@ class LinkModel:
         """Take it in; whether it was far from what was expected. What makes no sense changes nothing."""
         if not 0 < sample.size <= MAX_OBJECT_BYTES or not 0 < sample.seconds < 1e6 or not 0 <= rtt_s < 1e6:
             return False
+        if not sample.fetched:
+            return self._on_probe(Taken(sample, rtt_s, now))
         p, q, r, s = self._fitted[1] if self._fitted and self._new < REFIT else self._solution(usual_q)
-        expected = rtt_s + p * sample.fetched + Shape(rtt_s, p, q, r, s).moving_s(sample.size)
-        beside = 0.0 if sample.fetched else rtt_s  # a probe is about what the bytes take
-        took = max(sample.seconds - beside, sample.noise_s / 2, 1e-9)
-        off = log(took / max(expected - beside, 1e-9))
-        allowed = FAR * max(LEAST_ERROR, self.error) + FAR * sample.noise_s / took
+        off = log(sample.seconds / (rtt_s + p + Shape(rtt_s, p, q, r, s).moving_s(sample.size)))
+        allowed = FAR * max(LEAST_ERROR, self.error) + FAR * sample.noise_s / sample.seconds
         far = self.count > 0 and abs(off) > allowed
         self._off = (max(0, self._off) + 1 if off > 0 else min(0, self._off) - 1) if far else 0
-        taken = Taken(sample, rtt_s, now, (allowed / off) ** 2 / 4 if far else 1.0)
-        (self._transfers if sample.fetched else self._probes).append(taken)
+        self._transfers.append(Taken(sample, rtt_s, now, (allowed / off) ** 2 / 4 if far else 1.0))
         if abs(self._off) >= 2:
             self._changed()
-        if self.count and sample.noise_s < took / 4:
+        if self.count:
             self.error = max(0.02, sqrt(0.85 * self.error**2 + 0.15 * min(allowed / 2, abs(off)) ** 2))
-        self.count += 1
-        self._new += REFIT if far or self.count <= TRANSFERS // 2 else 1
-        self.at = now
+        self._took(far or self.count <= TRANSFERS // 2, now)
         return far
+
+    def _on_probe(self, taken: Taken) -> bool:
+        """Noise only adds: the least of the last probes counts, and is given up when `ABOVE` in a row are well above."""
+        least, (q, noise) = self._least(), _bytes_take(taken)
+        self._probes.append(taken)
+        far = False
+        if least is not None:
+            known, about = _bytes_take(least)
+            above = q > (1 + FAR * 2 * LEAST_ERROR) * known + 2 * min(noise, about)
+            far = above or q * (1 + FAR * 2 * LEAST_ERROR) + 2 * noise < known
+            self._above = self._above + 1 if above else 0
+            if self._above >= ABOVE:
+                while len(self._probes) > ABOVE:
+                    self._probes.popleft()
+            if self._above >= ABOVE or (far and not above):
+                for old in self._transfers:
+                    old.weight *= CHANGED
+                self._above = 0
+        self._took(True, taken.at)
+        return far
+
+    def _took(self, fit: bool, now: float) -> None:
+        self.count += 1
+        self._new += REFIT if fit else 1
+        self.at = now
+
+    def _least(self) -> Taken | None:
+        """The probe whose bytes took least, as sure as the next best one says."""
+        if not self._probes:
+            return None
+        best = min(self._probes, key=lambda taken: _bytes_take(taken)[0])
+        q, noise = _bytes_take(best)
+        others = sorted(_bytes_take(taken)[0] for taken in self._probes)
+        sure = min(noise, max(noise / 3, others[1] - q)) if len(others) > 1 else noise
+        sample = Sample(best.sample.size, best.sample.seconds, False, sure * best.sample.size)
+        return Taken(sample, best.rtt_s, self._probes[-1].at)
 
     def shape(self, rtt_s: float, usual_q: float = USUAL_Q) -> Shape:
         """The model as it is now; what was never seen is as usual."""
@@ -135,16 +171,23 @@ class LinkModel:
     @property
     def uncertainty(self) -> float:
         """Relative, of a prediction: the usual error, more while there are few samples."""
-        return min(1.0, self.error * sqrt(1.0 + 3.0 / self.count)) if self.count else 1.0
+        if self._transfers:
+            return min(1.0, self.error * sqrt(1.0 + 3.0 / len(self._transfers)))
+        least = self._least()
+        if least is None:
+            return 1.0
+        q, noise = _bytes_take(least)
+        return min(1.0, 2 * self.error + noise / q)
 
     def _changed(self) -> None:
-        """The last two samples were far off in one direction: what was before them hardly counts."""
-        held = sorted([*self._transfers, *self._probes], key=lambda taken: taken.at)
+        """The last two transfers were far off in one direction: what was before them hardly counts."""
+        held = list(self._transfers)
         for taken in held[:-2]:
             taken.weight *= CHANGED
         for taken in held[-2:]:
             taken.weight = 1.0
         self._off = 0
+        self._probes.clear()
 
     # --- the equations -----------------------------------------------------------------------------------------------
 
@@ -160,26 +203,26 @@ class LinkModel:
 
     def _solved(self, usual_q: float, q: float) -> list[float]:
         """The solution, where the path holds what `q` says."""
-        crude = max((_per_byte(held[-1]) for held in (self._transfers, self._probes) if held), default=0.0)
-        spread_q = 3 * max(usual_q, crude) * MB
+        least_probe = self._least()
+        crude = [_bytes_take(taken) for taken in (least_probe, *list(self._transfers)[-1:]) if taken is not None]
+        spread_q = 3 * max(usual_q, *(per_byte - 2 * noise for per_byte, noise in crude), 0.0) * MB
         prior = ((USUAL_P_S, 2 * USUAL_P_S), (usual_q * MB, spread_q), (0.0, q * MB / 250), (USUAL_S, 0.25))
         a = [[0.0] * PARAMETERS for _ in range(PARAMETERS)]
         b = [0.0] * PARAMETERS
         for i, (mean, deviation) in enumerate(prior):
             a[i][i] = 1 / max(1e-12, deviation) ** 2
             b[i] = mean * a[i][i]
-        for held, fades in ((self._transfers, FADE_SAMPLES), (self._probes, FADE_PROBES)):
-            for later, taken in enumerate(reversed(held)):
-                sample, f = taken.sample, taken.sample.size / MB
-                y = sample.seconds - taken.rtt_s
-                spread = (SPREAD * (sample.seconds if sample.fetched else y)) ** 2 + sample.noise_s**2
-                weight = taken.weight * exp((taken.at - self.at) / FADE_S - later / fades) / spread
-                x = (float(sample.fetched), f, f * f, taken.rtt_s * doublings(sample.size, taken.rtt_s, q))
-                for i in range(PARAMETERS):
-                    weighted = weight * x[i]
-                    b[i] += weighted * y
-                    for j in range(PARAMETERS):
-                        a[i][j] += weighted * x[j]
+        for later, taken in enumerate([*([least_probe] if least_probe else []), *reversed(self._transfers)]):
+            sample, f = taken.sample, taken.sample.size / MB
+            y = sample.seconds - taken.rtt_s
+            spread = (SPREAD * (sample.seconds if sample.fetched else y)) ** 2 + sample.noise_s**2
+            weight = taken.weight * exp((taken.at - self.at) / FADE_S - later / FADE_SAMPLES) / spread
+            x = (float(sample.fetched), f, f * f, taken.rtt_s * doublings(sample.size, taken.rtt_s, q))
+            for i in range(PARAMETERS):
+                weighted = weight * x[i]
+                b[i] += weighted * y
+                for j in range(PARAMETERS):
+                    a[i][j] += weighted * x[j]
         p, q, r, s = least(a, b)
         return [p, q / MB, r / MB**2, s]
 
@@ -201,8 +244,10 @@ class LinkModel:
         return model
 
 
-def _per_byte(taken: Taken) -> float:
-    return max(0.0, taken.sample.seconds - taken.rtt_s) / taken.sample.size
+def _bytes_take(taken: Taken) -> tuple[float, float]:
+    """(seconds per byte, how far that may be off)"""
+    sample = taken.sample
+    return max(1e-12, (sample.seconds - taken.rtt_s) / sample.size), sample.noise_s / sample.size
 
 
 def least(a: list[list[float]], b: list[float]) -> list[float]:

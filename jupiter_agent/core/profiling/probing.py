@@ -274,10 +274,18 @@ class Probing:
             if larger > 1.5 * look.size and self._affords(peer, larger, now):
                 look.size, look.long = larger, []
                 return self._ask(peer, look, larger, now)
-            if look.repeats < MOST and self._plenty(now) and self._affords(peer, look.size, now):
-                look.repeats += 1
-                return self._ask(peer, look, 0, now)
+        if self._is_doubtful(peer, look, took, noise_s) and self._affords(peer, look.size, now):
+            look.repeats += 1
+            return self._ask(peer, look, 0, now)
         return self._judged(peer, look, look.size, now)
+
+    def _is_doubtful(self, peer: str, look: _Look, took: float, noise_s: float) -> bool:
+        """One more long probe may say more: it took longer than it should, or nothing is known and noise is all."""
+        if look.repeats >= MOST:
+            return False
+        if not self._links.knows_rate(peer):
+            return took < 3 * noise_s
+        return took > 1.4 * self._links.shape(peer).q * look.size + noise_s / 2
 
     def _judged(self, peer: str, look: _Look, size: int, now: float) -> list[Effect]:
         """The look is over: what the bytes took is a sample. What changed by it the peer is told with a short probe."""
@@ -319,10 +327,10 @@ class Probing:
 
     def _noise_s(self, peer: str, look: _Look) -> float:
         """How much the least times are still off: half of what the second least are above them."""
+        above = sum(sorted(times)[1] - min(times) for times in (look.short, look.long) if len(times) > 1)
         if len(look.short) < 2 or len(look.long) < 2:
-            return max(NOISE_S, self._links.jitter_s(peer))
-        above = sum(sorted(times)[1] - min(times) for times in (look.short, look.long))
-        return max(NOISE_S, above / 2)
+            return max(NOISE_S, self._links.jitter_s(peer), above)
+        return max(NOISE_S, self._links.jitter_s(peer) / 4, above / 2)
 
     def _affords(self, peer: str, size: int, now: float) -> bool:
         q = self._links.shape(peer).q
