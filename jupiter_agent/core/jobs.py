@@ -57,7 +57,7 @@ class Jobs:
         self.succession: Succession = Succession(self, around)
         self.handing = Handing(self, around)
         self.retention = Retention(self, around)
-        self.forget_bundle = self._bundles.forget
+        self.forget_bundle = self.bundles.forget
 
     # --- entering and leaving ------------------------------------------------------------------------------------
 

@@ -136,7 +136,7 @@ class Submissions:
         except JupiterError as error:
             self._end(submission, error)
             return []
-        asked = self._profiler.ask(submission.bundle)
+        asked = self._profiler.ask(submission.bundle) if submission.args.ep != "off" else []
         known = self._profiler.book.knows(submission.bundle)
         if submission.args.ep == "off" or not (app.samples or inputs) or (known and submission.args.ep != "full"):
             return asked + self._create(submission, now)
