@@ -1,4 +1,4 @@
-"""A cluster of the stand-in whose pods are real agents: they come, find each other without DNS, are killed, replaced."""
+"""A stand-in cluster whose pods are real agents: they come, find each other without DNS, are killed and replaced."""
 
 from __future__ import annotations
 
