@@ -128,7 +128,7 @@ class LinkModel:
         return far
 
     def _on_probe(self, taken: Taken) -> bool:
-        """Noise only adds: the least of the last probes counts, and is given up when `ABOVE` in a row are well above."""
+        """Noise only adds: the least of the last probes counts, given up when `ABOVE` in a row are well above it."""
         least, (q, noise) = self._least(), _bytes_take(taken)
         self._probes.append(taken)
         far = False
