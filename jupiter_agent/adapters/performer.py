@@ -334,6 +334,7 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.StartRun: lambda p, e: p.runner.start_run(e),
     ef.Deliver: lambda p, e: p.runner.deliver(e),
     ef.StopTask: Performer._stop_task,
+    ef.HoldTask: lambda p, e: p.runner.hold(e),
     ef.ProfileApp: Performer._profile,
     ef.ReadLog: Performer._read_log,
     ef.Solve: Performer._solve,

@@ -33,6 +33,8 @@ BOOT = "from jupiter_agent.task.main import main; main()"
 OPTIONS = ("-I", "-X", "utf8", "-c", BOOT)
 HEADER_BYTES = 4
 MAX_FRAME = 16 * 1024 * 1024
+DRAIN_S = 1.0
+"""for what is left in the socket of a process that has ended; a child of it may keep the socket open"""
 MAX_SWEEPS = 50
 SWEEP_PAUSE_S = 0.002
 KEEPERS = 2
@@ -49,6 +51,27 @@ class Frames(asyncio.Protocol):
         self._on_lost = on_lost
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
+        self._held = False
+        self._lost = asyncio.Event()
+
+    def hold(self, held: bool) -> None:
+        """Read no more, so that the process waits when the socket is full; or read on."""
+        if held == self._held or self._transport is None or self._transport.is_closing():
+            return
+        self._held = held
+        if held:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    async def drain(self) -> None:
+        """The process has ended: read what it said while nothing was read."""
+        if self._held:
+            self.hold(False)
+            try:
+                await asyncio.wait_for(self._lost.wait(), DRAIN_S)
+            except TimeoutError:
+                pass
 
     def send(self, value: Any) -> None:
         body = msgspec.msgpack.encode(value)
@@ -79,6 +102,7 @@ class Frames(asyncio.Protocol):
             self._on_frame(frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost.set()
         self._on_lost()
 
 

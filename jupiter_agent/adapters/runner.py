@@ -30,7 +30,7 @@ from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.adapters.surroundings import Surroundings
 from jupiter_agent.adapters.warm import WarmProcess
 from jupiter_agent.adapters.watch import Watch
-from jupiter_agent.core.effects import Deliver, ProfileApp, StartRun, StartTask, StopTask
+from jupiter_agent.core.effects import Deliver, HoldTask, ProfileApp, StartRun, StartTask, StopTask
 from jupiter_agent.core.events import Event, Profiled, RunFailed, TaskDown
 from jupiter_agent.core.ids import is_item_name
 from jupiter_agent.core.messages.jobs import TaskSpec
@@ -100,6 +100,12 @@ class Runner:
         process = self._tasks.get((effect.job, effect.task))
         if process:
             process.deliver(effect)
+
+    def hold(self, effect: HoldTask) -> None:
+        """Read no more of what this process says, or read on."""
+        process = self._tasks.get((effect.job, effect.task))
+        if process:
+            process.hold(effect.held)
 
     def stop_task(self, effect: StopTask) -> None:
         """Its log stays. A stopped job's sample run ends, too."""

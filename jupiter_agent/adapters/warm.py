@@ -77,6 +77,7 @@ class WarmProcess:
         self._proven = False
         """this process was given an item: its end is the item's doing, not a reason to wait"""
         self._failures = 0
+        self._held = False
         self._stopped = asyncio.Event()
         self._life = self._loop.create_task(self._live())
 
@@ -97,6 +98,12 @@ class WarmProcess:
             return
         self._deliveries.append(effect)
         self._dispatch()
+
+    def hold(self, held: bool) -> None:
+        """Read no more from its processes, or read on."""
+        self._held = held
+        if self._child and self._ready:
+            self._child.frames.hold(held)
 
     async def stop(self) -> None:
         """SIGTERM, the grace, SIGKILL; then its folder is removed."""
@@ -145,6 +152,7 @@ class WarmProcess:
         limit = self._around.limits.load_s
         timer = self._loop.call_later(limit, self._give_up_loading, limit)
         await child.ended.wait()
+        await child.frames.drain()
         told = self._around.watch.ran_out_of_memory()
         status = await child.reap()
         timer.cancel()
@@ -315,6 +323,7 @@ class WarmProcess:
             return
         if isinstance(answer, Ready):
             self._ready = True
+            self.hold(self._held)
             self._outcomes.post(TaskUp(self.effect.job, self._spec.name))
         elif isinstance(answer, Broken):
             self._broken = (answer.kind, answer.error)

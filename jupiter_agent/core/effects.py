@@ -209,6 +209,14 @@ class Deliver(Effect, frozen=True):
     objects: list[Obj]
 
 
+class HoldTask(Effect, frozen=True):
+    """Read no more from the process of a task that makes files by itself, so that it waits; or read on."""
+
+    job: str
+    task: str
+    held: bool
+
+
 class StopTask(Effect, frozen=True):
     """End the process group of (job, task), or of every task of the job with task ''. Its runs are not answered."""
 

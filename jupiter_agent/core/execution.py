@@ -346,11 +346,11 @@ class Execution:
 
     def on_produced(self, event: Produced, now: float) -> list[Effect]:
         """A non-DAG task here made a file: home is told until it says that it has it."""
-        self.letters.produced(event, now)
-        return self._transfers.keep([event.obj], self._around.me, now)
+        return self.letters.produced(event, now) + self._transfers.keep([event.obj], self._around.me, now)
 
-    def on_injected(self, message: Injected, now: float) -> None:
+    def on_injected(self, message: Injected, now: float) -> list[Effect]:
         self._transfers.release(self.letters.injected(message.seq), now)
+        return self.letters.let_go_on()
 
     # --- time and reports --------------------------------------------------------------------------------------
 

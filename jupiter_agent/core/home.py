@@ -15,6 +15,7 @@ from math import inf
 from typing import Any
 
 from jupiter_agent.core import records
+from jupiter_agent.core.backlog import Backlog
 from jupiter_agent.core.counters import BOOT_SHIFT
 from jupiter_agent.core.effects import Deliver, Effect, Notice, Send, StopTask, StoreInline
 from jupiter_agent.core.execution import Execution
@@ -41,6 +42,7 @@ class Home(Remembered):
         self.reports: dict[tuple[str, int], TaskReport] = {}
         """the last report of each node in each of its boots"""
         self.telling = Telling(job, execution, around)
+        self.backlog = Backlog(job, self.intake)
         self._over_known = False
         """the end is on every living deputy: it may be shown"""
         self._arrived: set[str] = set()
@@ -90,7 +92,7 @@ class Home(Remembered):
 
     def _admit(self, now: float) -> list[Effect]:
         """Let waiting items and parts into the DAG: those whose records and bytes are where they must be."""
-        return self._execution.emit(self.intake.leaving(self._is_ready), now)
+        return self._execution.emit(self.intake.leaving(self._is_ready), now) + self.backlog.step(now)
 
     # --- the last join -----------------------------------------------------------------------------------------
 
@@ -384,7 +386,8 @@ class Home(Remembered):
     def retire(self, now: float) -> list[Effect]:
         """Another node is home: the home script ends, nothing waits here any more."""
         self.intake.stop()
-        return [*self.hand_back(now), *([StopTask(self.job.id, HOME)] if self.job.spec.home_task else [])]
+        script = [StopTask(self.job.id, HOME)] if self.job.spec.home_task else []
+        return [*self.hand_back(now), *self.backlog.end(now), *script]
 
     def abandon(self, now: float) -> None:
         """The job is refused after all: nothing of it was told to anybody, nothing of it stays."""

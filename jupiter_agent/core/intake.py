@@ -55,6 +55,11 @@ class Intake:
         self._seal_at: dict[str, float] = {}
 
     @property
+    def waiting(self) -> int:
+        """Items that are not in the DAG yet."""
+        return len(self._waiting) + len(self._blocked)
+
+    @property
     def idle(self) -> bool:
         return not self.admitted and not self._waiting and not self._blocked
 

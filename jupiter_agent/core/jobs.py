@@ -307,13 +307,14 @@ class Jobs:
         check_injection(local.job, src, message)
         check_genuine([message.obj], f"a file for job {message.job}")
         effects = local.home.on_produced(src, message.child, message.obj, now)
-        effects += local.home.when_safe(lambda at: [Send(src, jm.Injected(message.job, message.seq))], now)
+        home, answer = local.home, [Send(src, jm.Injected(message.job, message.seq))]
+        effects += home.backlog.answer((src, message.seq), lambda at: home.when_safe(lambda later: [*answer], at), now)
         return self.settle(local, effects, now)
 
     def _on_injected(self, src: str, message: jm.Injected, now: float) -> list[Effect]:
         local = self.local.get(message.job)
         if local is not None and src == local.job.home.writer:
-            local.execution.on_injected(message, now)
+            return local.execution.on_injected(message, now)
         return []
 
     # --- objects -------------------------------------------------------------------------------------------------

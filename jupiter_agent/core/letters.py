@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from jupiter_agent.core.effects import Effect, Notice, Send
+from jupiter_agent.core.backlog import UNANSWERED
+from jupiter_agent.core.effects import Effect, HoldTask, Notice, Send
 from jupiter_agent.core.events import Produced
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Inject, ItemFailed, Obj
@@ -20,6 +21,7 @@ class Letters:
         self.failures: dict[str, ItemFailed] = {}
         """item -> why it is given up"""
         self._files: dict[int, Inject] = {}
+        self._held: dict[str, None] = {}
         self._sequence = 0
         self._due = inf
 
@@ -33,10 +35,22 @@ class Letters:
         """The item is over."""
         self.failures.pop(item, None)
 
-    def produced(self, event: Produced, now: float) -> None:
+    def produced(self, event: Produced, now: float) -> list[Effect]:
+        """A file for home; its task is held when home leaves many unanswered."""
         self._sequence += 1
         self._files[self._sequence] = Inject(self._job.id, self._sequence, event.task, event.child, event.obj)
         self._due = now
+        if len(self._files) < UNANSWERED:
+            return []
+        self._held[event.task] = None
+        return [HoldTask(self._job.id, event.task, True)]
+
+    def let_go_on(self) -> list[Effect]:
+        """Tasks that were held, when home has answered half of the files."""
+        if not self._held or len(self._files) > UNANSWERED // 2:
+            return []
+        held, self._held = self._held, {}
+        return [HoldTask(self._job.id, task, False) for task in held]
 
     def injected(self, sequence: int) -> list[Obj]:
         """Home has this file: it need not be kept any longer."""

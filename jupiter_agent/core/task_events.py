@@ -47,7 +47,8 @@ def on_produced(jobs: Jobs, event: Produced, now: float) -> list[Effect]:
     if local is None:
         return []
     if local.home:
-        return jobs.settle(local, local.home.on_produced(jobs.around.me, event.child, event.obj, now), now)
+        effects = local.home.on_produced(jobs.around.me, event.child, event.obj, now)
+        return jobs.settle(local, effects + local.home.backlog.after_file(event.task), now)
     return local.execution.on_produced(event, now)
 
 

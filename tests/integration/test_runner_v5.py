@@ -15,8 +15,8 @@ import pytest
 from runner_bench import Bench, on_bench
 
 from jupiter_agent.adapters.runner import Limits
-from jupiter_agent.core.effects import Deliver, StopTask
-from jupiter_agent.core.events import Produced, RunDone, RunFailed, TaskDown, TaskEnded
+from jupiter_agent.core.effects import Deliver, HoldTask, StopTask
+from jupiter_agent.core.events import Produced, RunDone, RunFailed, TaskDown, TaskEnded, TaskUp
 from jupiter_agent.core.messages.jobs import TaskSpec
 
 HEAD = """
@@ -681,6 +681,35 @@ def task(q, pathin, pathout, task_name):
         ]  # fmt: skip
         assert not [e for e in bench.events if isinstance(e, TaskDown)]
         bench.runner.deliver(Deliver("j", "home", "sink", "i9", [bench.store.put("r", b"")]))
+
+    on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize("count", [10, 400])
+def test_a_script_that_is_held_waits_and_loses_nothing_though_its_process_ends(tmp_path: Path, count: int) -> None:
+    """10 files fit into its pipe: it ends while nothing is read. 400 do not."""
+    body = (
+        HEAD
+        + f"""
+def task(q, pathin, pathout, task_name):
+    for n in range({count}):
+        put(pathout, f'home_t_item_{{n:03}}', b'x' * 8000)
+"""
+    )
+
+    async def test(bench: Bench) -> None:
+        bench.file("home.py", body)
+        bench.begin(TaskSpec("home", "home.py", children=["t"], contract="v5", extra={"role": "home"}))
+        bench.runner.hold(HoldTask("j", "home", True))
+        await bench.event(lambda e: isinstance(e, TaskUp))
+        if count > 10:
+            await asyncio.sleep(2.0)
+            assert sum(isinstance(e, Produced) for e in bench.events) < count // 2
+            assert not any(isinstance(e, TaskEnded) for e in bench.events)
+            bench.runner.hold(HoldTask("j", "home", False))
+        await bench.event(lambda e: isinstance(e, TaskEnded))
+        made = sorted(e.obj.name for e in bench.events if isinstance(e, Produced))
+        assert made == [f"item_{n:03}" for n in range(count)]
 
     on_bench(tmp_path, test)
 
