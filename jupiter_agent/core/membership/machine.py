@@ -121,6 +121,7 @@ class Membership:
             m.Checked: prober.on_checked,
             m.Buried: roster.on_buried,
             m.Refused: shunning.on_refusal,
+            m.WhoAreYou: roster.on_asked,
             m.Relayed: self._on_relayed,
             **self.notary.handlers,
         }
@@ -360,7 +361,7 @@ class Membership:
         if member is None and type(message) not in FROM_STRANGERS:
             context.counters["dropped_stranger"] += 1
             if isinstance(message, m.Ping):
-                context.send(src, m.Buried(0, 0, context.view.record))
+                context.send(src, m.WhoAreYou())
             return
         link = context.links.get(src)
         if link is not None:

@@ -15,7 +15,18 @@ from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import MemberChanged
 from jupiter_agent.core.membership.flood import Flood
 from jupiter_agent.core.membership.member import Member
-from jupiter_agent.core.messages.membership import ALIVE, DEAD, LEFT, SUSPECT, Buried, Data, News, Record, Want
+from jupiter_agent.core.messages.membership import (
+    ALIVE,
+    DEAD,
+    LEFT,
+    SUSPECT,
+    Buried,
+    Data,
+    News,
+    Record,
+    Want,
+    WhoAreYou,
+)
 
 TELL_S = 1.0
 TWIN_STEPS, TWIN_S = 3, 10.0
@@ -178,6 +189,10 @@ class Roster:
         elif member.contested_at is None:
             member.contested_at = now + context.settings.contest_s
             context.view.accused.add(member.record.id)
+
+    def on_asked(self, src: str, message: WhoAreYou, now: float) -> None:
+        """A member that does not know us (yet): it must hear from us what we are."""
+        self._context.send(src, News([self._context.view.record], []))
 
     def on_buried(self, src: str, message: Buried, now: float) -> None:
         if message.record.id != src:

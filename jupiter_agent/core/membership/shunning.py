@@ -25,6 +25,8 @@ class Shunning:
                 self._context.view.dirty = True
             self._gossip.on_hello(src, message, now)
             return
+        if src not in self._context.view.members:
+            self._context.trust.verify(message.record)  # or it would get a larger answer for a smaller lie
         if self._shares_protocol(src):
             self._context.trust.verify(message.record)
             if message.record.id != src or overlaps(message.record.protocol, mine):

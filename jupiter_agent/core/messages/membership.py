@@ -253,6 +253,10 @@ class Sealed(Struct, frozen=True, array_like=True):
     frame: bytes
 
 
+class WhoAreYou(Message, frozen=True, tag=16):
+    """To one whose record is not known here: tell me, in `News`. Smaller than whatever it answers."""
+
+
 GRANT, TOKEN_REVOKED, NODE_REVOKED, ROTATION, USE = range(5)
 """Kinds of `Entry`."""
 

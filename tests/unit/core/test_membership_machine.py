@@ -9,7 +9,6 @@ from jupiter_agent.core.messages.membership import (
     DEAD,
     VALUE_BYTES,
     Ack,
-    Buried,
     Data,
     Held,
     Hello,
@@ -18,6 +17,7 @@ from jupiter_agent.core.messages.membership import (
     Range,
     Refused,
     Want,
+    WhoAreYou,
 )
 from jupiter_agent.errors import CapacityError
 
@@ -110,9 +110,17 @@ def test_a_stranger_is_not_answered_but_asked_for_its_record():
     rig, one = Rig(), Peer("one")
     rig.receive(one, Ping(1, False, True, 0, 0))
     assert not rig.sent(Ack)
-    assert rig.sent(Buried, one)
+    assert rig.sent(WhoAreYou, one)
     rig.receive(one, News([one.record], []))
     assert rig.state(one) == "alive"
+
+
+def test_who_is_asked_who_it_is_by_a_member_says_so():
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    rig.clear()
+    rig.receive(one, WhoAreYou())
+    assert rig.sent(News, one) == [News([rig.me], [])]
 
 
 def test_a_changed_address_is_learned_again():
