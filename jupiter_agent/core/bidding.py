@@ -10,7 +10,7 @@ Anybody in the cluster may ask, but not without end: a token bucket per sender; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from jupiter_agent.core.auction import Bidder, Call, Grant, Key
@@ -20,6 +20,8 @@ from jupiter_agent.core.messages.auction import Bids, BidsWanted, Called, Offere
 from jupiter_agent.core.surroundings import LinkEstimate, Surroundings
 from schedulers.bidding import Bid, Input, Link
 
+TYPICAL = (65536.0,)
+"""Bytes of an input, where nothing is known"""
 PER_S, BURST = 2000.0, 8000.0
 """Tasks that one node may ask about"""
 
@@ -36,6 +38,8 @@ class Bidding:
     def __init__(self, around: Surroundings, hosted: Mapping[str, Hosting]) -> None:
         self._around, self._hosted = around, hosted
         self.bidder = Bidder(around.me, self._link)
+        self._sizes: list[float] = []
+        """of the inputs that are bid for just now: what a link takes is modelled for such sizes"""
         self.dropped = 0
         self._buckets: dict[str, tuple[float, float]] = {}
         """sender -> (tokens left, when)"""
@@ -50,11 +54,12 @@ class Bidding:
         self._settle(now)
         offers, replies = [], []
         for called in message.calls:
-            offer = self.bidder.on_call(
-                Call(_key(message.job, called), _inputs(called)), self._exec_s(message.job, called), now
-            )
+            self._sizes = [float(i.data) for i in called.inputs if i.data]
+            call = Call(_key(message.job, called), _inputs(called))
+            offer = self.bidder.on_call(call, self._exec_s(message.job, called), now)
             offers.append(Offered(called.task, called.epoch, _price(offer.bid)))
         for called in message.grants:
+            self._sizes = [float(i.data) for i in called.inputs if i.data]
             grant = Grant(_key(message.job, called), _inputs(called), called.limit_s)
             reply = self.bidder.on_grant(grant, self._exec_s(message.job, called), now)
             replies.append(Offered(called.task, called.epoch, _price(reply.bid), reply.taken))
@@ -81,7 +86,7 @@ class Bidding:
         return called.seconds / profile.speed
 
     def _link(self, host: str) -> Link | None:
-        return to_link(self._around.link(host))
+        return to_link(self._around.link_from(host), self._sizes)
 
     def _settle(self, now: float) -> None:
         """Registers renew, replace or end what is reserved; the rest of what is hosted is committed load."""
@@ -120,8 +125,10 @@ def _price(bid: Bid[str] | None) -> Price | None:
     return None if bid is None else Price(bid.cost_s, bid.start_s, bid.finish_s, bid.receives_s, list(bid.sends))
 
 
-def to_link(link: LinkEstimate) -> Link | None:
-    """What this node believes of a link, as bids count with it; None: nothing."""
+def to_link(link: LinkEstimate, sizes: Sequence[float]) -> Link | None:
+    """What this node believes of a link, as bids of such sizes count with it; None: nothing."""
+    if link.shape is not None:
+        return Link(*link.shape.straight(sizes or TYPICAL))
     return Link(link.latency_s, 1.0 / link.bytes_per_s) if link.bytes_per_s > 0 else None
 
 

@@ -142,6 +142,11 @@ class Links:
         rate_source = "measured" if known.told else "estimated"
         return LinkEstimate(shape.rtt_s / 2, _rate(shape.q), known.samples, source, shape, rate_source)
 
+    def inward(self, peer: str) -> LinkEstimate:
+        """The link from a peer to here."""
+        shape = self.shape(peer)
+        return msgspec.structs.replace(self.estimate(peer), bytes_per_s=_rate(shape.q), shape=shape)
+
     def shape(self, peer: str, outward: bool = False) -> Shape:
         """The model of the link from a peer to here, or from here to it: then the rate is what the peer tells, else
         that of the way back."""

@@ -9,6 +9,7 @@ successor's.
 from __future__ import annotations
 
 import zlib
+from statistics import median
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +33,9 @@ NAMED = 1024
 
 WISH = 1000
 """So much a person's word adds to the basis of a register"""
+
+UNKNOWN_BYTES = 4096
+"""per item on an edge, where nothing was measured"""
 
 LEAP = 1 << 20
 """No epoch gets so far ahead of what is known here: an untrue register of the highest epoch would stand for ever"""
@@ -62,6 +66,13 @@ def decode_spec(signed: SignedSpec) -> JobSpec:
     return spec
 
 
+def usual_bytes(edge_bytes: dict[str, int]) -> int:
+    """What an edge carries of which nothing is known: the median of the measured ones, else of the inputs, else
+    something."""
+    inner = [size for edge, size in edge_bytes.items() if not edge.startswith(f"{HOME}>")]
+    return int(median(inner or edge_bytes.values() or [UNKNOWN_BYTES]))
+
+
 class Plan(NamedTuple):
     """What an auction promised of a task: `Register` says it to all."""
 
@@ -90,7 +101,9 @@ class Job:
         """tasks beside the DAG"""
         self.controllers: dict[str, str | None] = controllers(list(parents), parents)
         mean, seconds = spec.averages, {task: s * spec.averages.pace for task, s in spec.seconds.items()}
-        self.ranks = self.dag.upward_ranks(seconds, spec.edge_bytes, mean.latency_s, mean.inv_rate)
+        self._usual_bytes = usual_bytes(spec.edge_bytes)
+        sizes = {f"{u}>{v}": self.bytes_on(u, v) for u in self.dag.order for v in self.dag.out_edges(u)}
+        self.ranks = self.dag.upward_ranks(seconds, sizes, mean.latency_s, mean.inv_rate)
         self.registers: dict[str, Register] = {}
         self._named: dict[str, None] = {}
         """nodes that some register named once, as host, home or deputy"""
@@ -121,6 +134,11 @@ class Job:
         """(node, bytes per item) where injected items of an entry come from: as seen last, as announced, or home."""
         node = self.spec.input_at.get(entry, self.home.writer)
         return self.inputs.get(entry, (node, self.spec.edge_bytes.get(f"{HOME}>{entry}", 0)))
+
+    def bytes_on(self, parent: str, child: str) -> int:
+        """Bytes per item on an edge: as measured, else the median of the edges that were, else the mean input."""
+        known = self.spec.edge_bytes.get(f"{parent}>{child}")
+        return self._usual_bytes if known is None else known
 
     def hosted_by(self, node: str) -> list[str]:
         return [task for task, register in self.registers.items() if register.node == node]

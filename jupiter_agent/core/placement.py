@@ -101,12 +101,11 @@ class Placement:
         times = [[self._around.task_time(self.job, name, node).seconds for node in nodes] for name in names]
         edges = []
         for name in names:
-            size = spec.edge_bytes.get
             if name in entries:
                 node, input_bytes = entries[name]
                 edges.append((len(names) + sources.index(node), index[name], input_bytes))
             for child in self.job.dag.out_edges(name):
-                edges.append((index[name], sink if child == HOME else index[child], size(f"{name}>{child}", 0)))
+                edges.append((index[name], sink if child == HOME else index[child], self.job.bytes_on(name, child)))
         links = LinkMatrix(self._rows, self._inbound, self._nets, list(spec.edge_bytes.values()))
         latency, inv_rate, quadratic = links.between(nodes)
         allowed = [[self._may_run(task, node) for node in nodes] for task in spec.tasks]

@@ -78,6 +78,9 @@ class Standpoint:
     def link(self, peer: str) -> LinkEstimate:
         return SELF if peer == self.me else self.links_known.estimate(peer)
 
+    def link_from(self, peer: str) -> LinkEstimate:
+        return SELF if peer == self.me else self.links_known.inward(peer)
+
     def task_time(self, job: Job, task: str, node: str, loaded: bool = True) -> Estimate:
         return self.profiler.time_of(job, task, node, loaded)
 

@@ -121,6 +121,9 @@ class Surroundings(Protocol):
     def link(self, peer: str) -> LinkEstimate:
         """This node's own estimate of its link to a peer."""
 
+    def link_from(self, peer: str) -> LinkEstimate:
+        """The same of the link from a peer to this node."""
+
     def task_time(self, job: Job, task: str, node: str, loaded: bool = True) -> Estimate:
         """One run of a task of a job on a node: as loaded as that is now, or as if it did nothing else."""
 

@@ -234,8 +234,7 @@ class Wave(Spreading):
         others = [register for register in job.registers.values() if register.task != task]
         committed = Counter(register.node for register in others if job.spec.seconds.get(register.task, 1.0))
         candidates = [self._candidate(task, node, committed[node]) for node in nodes]
-        edges = job.spec.edge_bytes
-        places = [(job.host(parent), edges.get(f"{parent}>{task}", 0)) for parent in job.dag.parents(task)]
+        places = [(job.host(parent), job.bytes_on(parent, task)) for parent in job.dag.parents(task)]
         if task in job.dag.entries or not places:
             node, size = job.input_from(task)
             places.append((job.home.writer if self._around.is_gone(node) else node, size))
@@ -269,8 +268,7 @@ class Wave(Spreading):
         """Seconds between two nodes as known here: the own links, else what the sender published of its best ones."""
         me = self._around.me
         if me in (host, node):
-            link = self._around.link(node if host == me else host)
-            return link.latency_s + size / link.bytes_per_s
+            return (self._around.link(node) if host == me else self._around.link_from(host)).seconds(size)
         published = self._around.links(host).get(node)
         return published[0] + size / published[1] if published and published[1] >= 1 else None
 

@@ -34,7 +34,7 @@ WAIT_MOST_S = 4.0
 SHORTLISTS = 2
 """So often others are asked when nobody bids"""
 BELIEVED = 10.0
-"""A node may be so many times faster at a task than its published speed promises"""
+"""A node may be so many times faster at a task than is thought here"""
 HOSTS_ASKED = 32
 """Hosts of parents that are asked at most"""
 INPUTS_AT_ONCE = 4096
@@ -147,9 +147,8 @@ class Auctions:
         for register in job.registers.values():
             for host, until in register.sends:
                 cards[host] = max(cards.get(host, 0.0), until)
-        edges = job.spec.edge_bytes
         placed = [(p, job.registers[p]) for p in job.dag.parents(task) if p in job.registers]
-        found = [Input(r.node, r.done_s, edges.get(f"{p}>{task}", 0), cards.get(r.node, 0.0)) for p, r in placed]
+        found = [Input(r.node, r.done_s, job.bytes_on(p, task), cards.get(r.node, 0.0)) for p, r in placed]
         if task in job.dag.entries or not found:
             host, size = job.input_from(task)
             host = job.home.writer if self._around.is_gone(host) else host
@@ -164,7 +163,8 @@ class Auctions:
         before = dict(free)
         links = {node: self._around.link(node) for node in able}
         near = [node for node, link in links.items() if link.source != "estimated"]
-        view = Outlook(exec_s, lambda node: to_link(links[node]), free, near if len(near) >= NEAR else [])
+        sizes = [i.data for i in inputs if i.data]
+        view = Outlook(exec_s, lambda node: to_link(links[node], sizes), free, near if len(near) >= NEAR else [])
         asked = bidding.shortlist(view, inputs, self._around.rng)
         self._hoped[task] = next(((n, s) for n, s in free.items() if before.get(n) != s), (asked[0], 0.0))
         hosts = dict.fromkeys(i.host for i in inputs)
@@ -193,8 +193,10 @@ class Auctions:
         bid = to_bid(node, each.price)
         if bid is None:
             return None
-        seconds = self._job.spec.seconds.get(each.task, 1.0)
-        short = seconds / self._around.profile(node).speed / BELIEVED - (bid.finish_s - bid.start_s)
+        if each.task not in self._job.tasks:
+            return None
+        seconds = self._around.task_time(self._job, each.task, node, loaded=False).seconds
+        short = seconds / BELIEVED - (bid.finish_s - bid.start_s)
         if short <= 0 or bid.finish_s < bid.start_s:
             return bid
         self.dropped += 1

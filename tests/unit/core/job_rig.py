@@ -75,6 +75,9 @@ class Around:
     def link(self, peer: str) -> LinkEstimate:
         return LinkEstimate(self.latencies.get(peer, 0.001), 1e7, 1, "measured")
 
+    def link_from(self, peer: str) -> LinkEstimate:
+        return self.link(peer)
+
     def task_time(self, job: Job, task: str, node: str, loaded: bool = True) -> Estimate:
         profile = self.profile(node)
         busy = 1.0 + profile.load / profile.cpus if loaded else 1.0

@@ -54,7 +54,7 @@ def test_the_problem_has_home_pinned_at_both_ends():
     machine.begin(0.0)
     problem = machine.problem()
     assert problem["pinned"] == {4: 0, 5: 0}
-    assert problem["edges"] == [(4, 0, 5), (0, 1, 7), (0, 2, 0), (1, 3, 0), (2, 3, 0), (3, 5, 0)]
+    assert problem["edges"] == [(4, 0, 5), (0, 1, 7), (0, 2, 7), (1, 3, 7), (2, 3, 7), (3, 5, 7)]
     times = problem["times"]
     assert times[0] == [2.0] * 4
     assert times[4] == times[5] == [0.0] * 4
@@ -67,7 +67,7 @@ def test_inputs_come_from_where_they_are_put_and_results_go_home():
     machine.begin(0.0)
     problem = machine.problem()
     assert problem["pinned"] == {3: 0, 4: 2, 5: 0}
-    assert problem["edges"][:3] == [(3, 0, 5), (0, 2, 0), (4, 1, 6)]
+    assert problem["edges"][:3] == [(3, 0, 5), (0, 2, 5), (4, 1, 6)]
     assert len(problem["times"]) == len(problem["allowed"]) == 6
     machine.job.inputs["b"] = ("n3", 70)
     problem = machine.problem()
