@@ -21,6 +21,7 @@ from jupiter_agent.core.messages.membership import (
     LEDGER_MAX,
     NODE_REVOKED,
     ROTATION,
+    USE,
     Entries,
     Entry,
     LedgerDigest,
@@ -74,6 +75,8 @@ class Notary:
         context.emit(Recorded(entry))
         if entry.kind == NODE_REVOKED:
             self._expel(entry.subject, now)
+        elif entry.kind == USE and (used := len(self._ledger.uses(entry.subject))) > entry.number:
+            context.notice("warning", "token used too often", token=entry.subject, uses=used, allowed=entry.number)
         elif entry.kind == ROTATION:
             self._ask_at = now
             context.notice("info", "join secret rotated", number=entry.number)

@@ -161,6 +161,25 @@ def test_a_token_of_two_uses_lets_two_nodes_in_again_and_again_and_no_third() ->
     assert issuer.objection(asked[2])[0] == USED_UP
 
 
+def test_a_token_of_one_use_shown_in_both_halves_of_a_network_lets_in_one_each_and_nobody_after_they_meet() -> None:
+    left, right = admin(), admin()
+    given = granted(OWNER, CLUSTER.issuer_secret, "worker", 0.0, 1)
+    asked = [request(given, "worker") for _ in range(3)]
+    for issuer, join in ((left, asked[0]), (right, asked[1])):
+        assert issuer.objection(join) == ("", "")
+        use = issuer.use_of(join)
+        assert use is not None
+        issuer.ledger.add(use)
+    for issuer, other in ((left, right), (right, left)):
+        for entry in other.ledger.beyond(issuer.ledger.keys()):
+            assert issuer.verify_entry(entry)
+            issuer.ledger.add(entry)
+    assert left.ledger.digest == right.ledger.digest
+    for issuer in (left, right):
+        assert [issuer.objection(join)[0] for join in asked] == ["", "", USED_UP], "who came in stays"
+        assert len(issuer.ledger.uses(grants.from_bytes(given.grant).id)) == 2
+
+
 def test_nobody_can_enter_a_use_of_a_token_that_is_not_in_its_hands() -> None:
     issuer = admin()
     given, other = (granted(OWNER, CLUSTER.issuer_secret, "worker", 0.0, 2) for _ in range(2))

@@ -14,6 +14,7 @@ from jupiter_agent.core.messages.membership import (
     NODE_REVOKED,
     ROTATION,
     TOKEN_REVOKED,
+    USE,
     Buried,
     Data,
     Entries,
@@ -54,6 +55,15 @@ def test_an_entry_seen_first_is_kept_and_told_to_all_but_its_sender_and_once() -
     assert rig.sent(Entries, b) == []
     assert rig.of(Recorded) == [Recorded(entry)]
     assert rig.machine.trust.ledger.is_token_revoked("t")
+
+
+def test_a_token_that_was_used_more_often_than_it_allows_is_reported() -> None:
+    rig, b = met("b")
+    uses = [FakeAuthority().signed_entry(USE, "t", 1, joiner) for joiner in (b"one", b"two")]
+    rig.receive(b, Entries([uses[0]]))
+    assert "token used too often" not in rig.notices()
+    rig.receive(b, Entries([uses[1]]))
+    assert "token used too often" in rig.notices()
 
 
 def test_an_entry_that_the_issuer_did_not_sign_changes_nothing() -> None:
