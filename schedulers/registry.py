@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from schedulers import rules
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
@@ -54,11 +56,17 @@ def schedule(name: str, p: Problem, seed: int = 0, contention: bool = False, **o
         module, _, function = BUILT_IN[name].partition(":")
         mapper: Mapper = getattr(import_module(module), function)
         return mapper(p, seed=seed, contention=contention, **options)
+    if name.startswith(rules.PREFIX):
+        return rules.wave_rule(p, rules.load(name.removeprefix(rules.PREFIX)), seed=seed, contention=contention)
+    from schedulers import solution
+
     found = _third_party().get(name)
     if found is None:
         raise KeyError(f"no mapper is called {name!r}; known: {', '.join(names())}")
     mapper = found.load()
     result = mapper(p, seed=seed, contention=contention, **options)
+    if not isinstance(result, solution.Schedule):
+        raise TypeError(f"mapper {name} returned {type(result).__name__}, not a schedulers.Schedule")
     result.check(p)
     return result
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from jupiter_agent.adapters.bulk import BulkChannel, Wanted
 from jupiter_agent.adapters.bundle import open_bundle
+from jupiter_agent.adapters.foreign import CHOOSE_S, Foreign
 from jupiter_agent.adapters.forwards import Forwards
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.mailbag import Mailbag
@@ -31,7 +32,7 @@ from jupiter_agent.adapters.ports import format_address, parse_address
 from jupiter_agent.adapters.promises import Promises
 from jupiter_agent.adapters.runner import Runner
 from jupiter_agent.adapters.sandbox import Sandbox
-from jupiter_agent.adapters.solver import solve_in_thread
+from jupiter_agent.adapters.solver import solve_off_loop
 from jupiter_agent.core import effects as ef
 from jupiter_agent.core import events as ev
 from jupiter_agent.core.app import AppSpec
@@ -93,6 +94,7 @@ class Performer:
         self.promises = Promises(journal, self.objects, self._act, self._give_up)
         self._apps: dict[bytes, AppSpec] = {}
         self._working: set[asyncio.Task[None]] = set()
+        self._foreign = Foreign()
 
     def perform(self, effects: list[ef.Effect]) -> None:
         """Do a batch: bytes that a record may name, the journal, then the rest in order. Without room: halt."""
@@ -299,9 +301,17 @@ class Performer:
 
     def _solve(self, effect: ef.Solve) -> None:
         async def solved() -> None:
-            self._post(await solve_in_thread(effect))
+            self._post(await solve_off_loop(effect))
 
         self._work(solved())
+
+    def _choose(self, effect: ef.ChooseNode) -> None:
+        async def chosen() -> None:
+            found = await self._foreign.ask({"choose": effect.view, "rule": effect.rule}, CHOOSE_S)
+            node, error = str(found.get("value", "")), str(found.get("error", ""))
+            self._post(ev.NodeChosen(effect.job, effect.task, node, error))
+
+        self._work(chosen())
 
     def _note(self, effect: ef.Notice) -> None:
         fields = " ".join(f"{key}={value}" for key, value in effect.fields.items())
@@ -338,5 +348,6 @@ _ACTIONS: dict[type[ef.Effect], Callable[[Performer, Any], None]] = {
     ef.ProfileApp: Performer._profile,
     ef.ReadLog: Performer._read_log,
     ef.Solve: Performer._solve,
+    ef.ChooseNode: Performer._choose,
     ef.Notice: Performer._note,
 }

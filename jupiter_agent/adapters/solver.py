@@ -1,4 +1,4 @@
-"""Runs a registered centralised mapper in a thread: the one place where the agent loads numpy."""
+"""Runs a registered centralised mapper off the loop: the one place where the agent loads numpy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
+
+from jupiter_agent.adapters.foreign import SOLVE_S, Foreign
 from jupiter_agent.core.effects import Solve
 from jupiter_agent.core.events import Solved
 
@@ -31,5 +34,17 @@ def solve(effect: Solve) -> Solved:
     return Solved(effect.job, plan.node.tolist(), plan.start.tolist(), plan.finish.tolist(), seconds)
 
 
-async def solve_in_thread(effect: Solve) -> Solved:
-    return await asyncio.to_thread(solve, effect)
+async def solve_off_loop(effect: Solve) -> Solved:
+    """Ours in a thread; a third party's in a process that is killed when it takes too long."""
+    from schedulers.registry import BUILT_IN
+
+    if effect.mapper in BUILT_IN:
+        return await asyncio.to_thread(solve, effect)
+    foreign = Foreign()
+    try:
+        found = await foreign.ask({"solve": msgspec.to_builtins(effect)}, SOLVE_S)
+    finally:
+        await foreign.close()
+    if "error" in found:
+        return Solved(effect.job, [], [], [], 0.0, f"mapper {effect.mapper}: {found['error']}")
+    return msgspec.convert(found["value"], Solved)

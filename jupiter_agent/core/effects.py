@@ -276,6 +276,16 @@ class Solve(Effect, frozen=True):
     """of the mapper"""
 
 
+class ChooseNode(Effect, frozen=True):
+    """Ask a third party's WAVE rule where a task shall run, off the loop; answered by `NodeChosen`."""
+
+    job: str
+    task: str
+    rule: str
+    view: dict[str, Any]
+    """a `schedulers.rules.View` as plain data"""
+
+
 class Notice(Effect, frozen=True):
     """Something worth a line in the log and in `ctl events`. `level`: debug, info, warning, error."""
 

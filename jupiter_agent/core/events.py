@@ -197,6 +197,15 @@ class Solved(Event, frozen=True):
     reasons: list[str] = []
 
 
+class NodeChosen(Event, frozen=True):
+    """Answer to `ChooseNode`: the name of one of the nodes shown, or why there is none."""
+
+    job: str
+    task: str
+    node: str
+    error: str = ""
+
+
 class Sampled(Event, frozen=True):
     """The sensors' reading of this node: owner-written profile values. `wall_offset_s`: wall clock minus loop clock."""
 

@@ -33,7 +33,7 @@ from jupiter_agent.core.messages.jobs import (
 from jupiter_agent.core.messages.links import Links, LinksWanted
 from jupiter_agent.core.planning import Planning
 from jupiter_agent.core.profiling.exec_profiler import ExecProfiler, sample_wanted
-from jupiter_agent.core.submit_args import LIVE_WAVE, SubmitArgs, input_bytes, mapper_name, to_input
+from jupiter_agent.core.submit_args import SubmitArgs, input_bytes, is_live_wave, mapper_name, to_input
 from jupiter_agent.core.submit_places import check_places, input_at
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.views import job_row
@@ -264,7 +264,7 @@ class Submissions:
             places = {name: self._around.me for name, task in local.job.tasks.items() if task.contract == SINK}
             places |= {task: self._around.find(node) or "" for task, node in args.mapping.items() if task != HOME}
             return self._written(local, places, "as the user's mapping says", now)
-        if local.job.spec.mapper in LIVE_WAVE:
+        if is_live_wave(local.job.spec.mapper):
             return self._settled(local, local.wave.step(now), now)
         return self._place(local, now)
 
@@ -275,7 +275,7 @@ class Submissions:
     def _place_unmapped(self, now: float) -> list[Effect]:
         self._resume_at = inf
         unmapped = [local for local in self._jobs.local.values() if local.home and not local.job.registers]
-        central = [each for each in unmapped if not each.job.over and each.job.spec.mapper not in LIVE_WAVE]
+        central = [each for each in unmapped if not each.job.over and not is_live_wave(each.job.spec.mapper)]
         return [effect for local in central for effect in self._place(local, now)]
 
     def _place(self, local: Local, now: float) -> list[Effect]:

@@ -18,6 +18,7 @@ from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.what_if import WhatIf
 from jupiter_agent.errors import UsageError
 from schedulers import names as central_mappers
+from schedulers import rules
 
 LIVE_WAVE = ("wave-auction", "wave-greedy", "wave-random")
 DEFAULT_MAPPER = "wave-auction"
@@ -63,13 +64,22 @@ def submit_args(given: dict[str, Any]) -> SubmitArgs:
 
 
 def known_mappers() -> list[str]:
-    """Those of agents and those of home; the other `wave-` mappers of the library are simulations."""
-    return sorted({*LIVE_WAVE, *(other for other in central_mappers() if not other.startswith("wave-"))})
+    """Those of agents and those of home, rules included; the other `wave-` mappers of the library are simulations."""
+    central = (other for other in central_mappers() if not other.startswith("wave-"))
+    return sorted({*LIVE_WAVE, *central, *rules.names()})
+
+
+def is_live_wave(mapper: str) -> bool:
+    """Whether the nodes decide, and not home."""
+    return mapper in LIVE_WAVE or mapper.startswith(rules.PREFIX)
 
 
 def mapper_name(name: str) -> str:
-    """The mapper meant, the default for ''; UsageError that lists the known ones."""
+    """The mapper meant, the default for ''; UsageError that lists the known ones. A mapper hides a rule of its name."""
     known = known_mappers()
+    bare = name.removeprefix(rules.PREFIX)
+    if bare in rules.names() and (bare != name or (bare not in LIVE_WAVE and bare not in central_mappers())):
+        return rules.PREFIX + bare
     if not name:
         return DEFAULT_MAPPER
     if name not in known:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jupiter_agent.core.effects import Effect
-from jupiter_agent.core.events import Event, Produced, RunDone, RunFailed, TaskDown, TaskEnded, TaskUp
+from jupiter_agent.core.events import Event, NodeChosen, Produced, RunDone, RunFailed, TaskDown, TaskEnded, TaskUp
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.runqueue import start_runs
@@ -68,6 +68,12 @@ def on_task_down(jobs: Jobs, event: TaskDown, now: float) -> list[Effect]:
     return local.home.on_script(False) if local.home and event.task == HOME else []
 
 
+def on_node_chosen(jobs: Jobs, event: NodeChosen, now: float) -> list[Effect]:
+    """A rule has decided on a task."""
+    local = jobs.local.get(event.job)
+    return jobs.settle(local, local.wave.on_chosen(event, now), now) if local is not None else []
+
+
 TASK_EVENTS: dict[type[Event], Callable[[Jobs, Any, float], list[Effect]]] = {
     RunDone: on_run_done,
     RunFailed: on_run_failed,
@@ -75,4 +81,5 @@ TASK_EVENTS: dict[type[Event], Callable[[Jobs, Any, float], list[Effect]]] = {
     TaskDown: on_task_down,
     Produced: on_produced,
     TaskEnded: on_task_ended,
+    NodeChosen: on_node_chosen,
 }

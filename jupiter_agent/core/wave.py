@@ -6,8 +6,8 @@ is somebody else, so the wave runs on when home is gone: home never sends a regi
 decides when every parent's place is known to it, or 2 s after its own.
 
 How it decides is the mapper: `wave-random` and `wave-greedy` at once, from what is known here; `wave-auction` by asking
-the nodes for bids (`wave_auction`), by the greedy rule where nobody bids. Repairs are made at once, by the rule of the
-mapper, where auctions are held by the greedy one.
+the nodes for bids (`wave_auction`), by the greedy rule where nobody bids; a third party's rule is asked off the loop
+(`wave_rules`). Repairs are made at once, by the rule of the mapper, where it takes time by the greedy one.
 
 The same node supervises afterwards: as long as a register names a node that is gone, everybody derives one repairer,
 the host of the nearest living ancestor in the controller tree, else home, else the first living participant.
@@ -21,15 +21,19 @@ from random import Random
 
 from msgspec import Struct
 
-from jupiter_agent.core.effects import Effect
+from jupiter_agent.core.effects import Effect, Notice
+from jupiter_agent.core.events import NodeChosen
+from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, Plan
 from jupiter_agent.core.messages.auction import Bids
 from jupiter_agent.core.messages.jobs import Register
 from jupiter_agent.core.spreading import Spreading
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave_auction import Auctions
+from jupiter_agent.core.wave_rules import Decision, Rules
 from schedulers.bidding import Bid, frontier
 from schedulers.local import Candidate, Resources, Weights, greedy_scores, random_choice
+from schedulers.rules import Input, Seen, View
 
 AUCTION = "wave-auction"
 PARENTS_WAIT_S = 2.0
@@ -41,6 +45,7 @@ STRANGER_S = 15.0
 """A register may name a node that was never heard of here; after so long it counts as lost."""
 GRACE_S = 2.0
 """Somebody names a host that is thought to be gone, as when a partition heals: time to hear that it lives"""
+LARGE_BYTES = 1e6
 EXPLAINED = 12
 """Candidates kept per decision for `explain`."""
 
@@ -63,6 +68,7 @@ class Wave(Spreading):
     def __init__(self, job: Job, around: Surroundings, now: float) -> None:
         super().__init__(job, around, now)
         self.auctions = Auctions(job, around)
+        self.rules = Rules(job.id, job.spec.mapper)
         self.considered: dict[str, list[Considered]] = {}
         self._controls = Counter(controller for controller in job.controllers.values() if controller)
         self._decide_at: dict[str, float] = {}
@@ -97,13 +103,58 @@ class Wave(Spreading):
             if register is None:
                 if self._may_decide(task, now):
                     mapping.append(task)
-                    written += [] if holds_auctions else self._decide(task)
+                    written += [] if holds_auctions or self.rules.name else self._decide(task)
             elif task in mine:
                 written += self._decide(task, again=f"{self._around.name(register.node)} is gone; ")
         if self._job.home.writer == self._around.me:
             written += self._place_beside()
         effects = self.announce(written, now)
+        if self.rules.name:
+            return effects + self._ask_rule(mapping, now)
         return effects + self._auction(mapping, now) if holds_auctions else effects
+
+    # --- rules of third parties ----------------------------------------------------------------------------------
+
+    def _ask_rule(self, mine: list[str], now: float) -> list[Effect]:
+        self.rules.forget(set(mine).__contains__)
+        effects: list[Effect] = []
+        for task in mine:
+            if task not in self.rules and (nodes := self.candidates(task)):
+                effects += self.rules.ask(self._view(task, nodes), {self._around.name(n): n for n in nodes}, now)
+        return effects
+
+    def on_chosen(self, event: NodeChosen, now: float) -> list[Effect]:
+        """The rule has decided, or failed: then the greedy one does."""
+        return self._settle_chosen(self.rules.on_chosen(event), now)
+
+    def _settle_chosen(self, decisions: list[Decision], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for task, node, why in decisions:
+            if task in self._job.registers:
+                continue
+            if node is not None and node in self.candidates(task):
+                me = (self._around.me, self._around.boot)
+                effects += self.announce([self._job.write(task, node, me, why)], now)
+                continue
+            failed = why if node is None else f"rule {self.rules.name} failed: its node left; "
+            effects.append(Notice("warning", "rule failed", {"job": self._job.id, "task": task, "why": failed}))
+            effects += self.announce(self._decide(task, again=failed), now)
+        return effects + (self.step(now) if decisions else [])
+
+    def _view(self, task: str, nodes: list[str]) -> View:
+        """What this node knows of a decision, by names."""
+        job, name = self._job, self._around.name
+        candidates, inputs = self._weighed(task, nodes)
+        self.considered[task] = [Considered(name(c.node), c.exec_s, []) for c in candidates[:EXPLAINED]]
+        hosts = dict.fromkeys(host for _, host, _ in inputs)
+        known = {(a, b): self._link(a, b) for a in hosts for b in nodes if a != b}
+        links = {(name(a), name(b)): link for (a, b), link in known.items() if link is not None}
+        seen = tuple(
+            Seen(name(c.node), c.exec_s, self._around.profile(c.node).speed, *c.resources, c.committed)
+            for c in candidates
+        )
+        given = tuple(Input(parent, name(host), size) for parent, host, size in inputs)
+        return View(task, name(self._around.me), seen, given, links, job.spec.seed)
 
     # --- auctions ------------------------------------------------------------------------------------------------
 
@@ -143,7 +194,8 @@ class Wave(Spreading):
                 written += self._decide(task, again="nobody bids; ")
                 continue
             self.considered[task] = [
-                Considered(self._around.name(b.node), b.cost_s, _told(b)) for b in bids[:EXPLAINED]
+                Considered(self._around.name(b.node), b.cost_s, _told(b), b.start_s, b.finish_s)
+                for b in bids[:EXPLAINED]
             ]
             why = f"best of {len(bids)} bids: {'; '.join(_told(bid))}"
             written.append(self._job.write(task, bid.node, me, why, plan=Plan(bid.finish_s, bid.sends)))
@@ -230,16 +282,9 @@ class Wave(Spreading):
 
     def _greedy(self, task: str, nodes: list[str]) -> tuple[str, str]:
         """The cheapest node by the WAVE greedy rule (schedulers/local.py), and why."""
-        job = self._job
-        others = [register for register in job.registers.values() if register.task != task]
-        committed = Counter(register.node for register in others if job.spec.seconds.get(register.task, 1.0))
-        candidates = [self._candidate(task, node, committed[node]) for node in nodes]
-        places = [(job.host(parent), job.bytes_on(parent, task)) for parent in job.dag.parents(task)]
-        if task in job.dag.entries or not places:
-            node, size = job.input_from(task)
-            places.append((job.home.writer if self._around.is_gone(node) else node, size))
-        known = [(host, float(size)) for host, size in places if host]
-        scores = greedy_scores(candidates, known, self._transfer_s, Weights(**job.spec.weights))
+        candidates, inputs = self._weighed(task, nodes)
+        known = [(host, size) for _, host, size in inputs]
+        scores = greedy_scores(candidates, known, self._transfer_s, Weights(**self._job.spec.weights))
         hosts = [host for host, _ in known]
         self.considered[task] = [
             Considered(
@@ -251,6 +296,19 @@ class Wave(Spreading):
         best = scores[0]
         reasons = "; ".join(self._named(best.reasons, hosts))
         return best.node, f"lowest cost {best.cost_s:.6g} s of {len(scores)}: {reasons}"
+
+    def _weighed(self, task: str, nodes: list[str]) -> tuple[list[Candidate[str]], list[tuple[str, str, float]]]:
+        """The candidates with their numbers, and the inputs whose places are known: (parent, host, bytes)."""
+        job = self._job
+        others = [register for register in job.registers.values() if register.task != task]
+        committed = Counter(register.node for register in others if job.spec.seconds.get(register.task, 1.0))
+        candidates = [self._candidate(task, node, committed[node]) for node in nodes]
+        parents = job.dag.parents(task)
+        inputs = [(parent, job.host(parent), job.bytes_on(parent, task)) for parent in parents]
+        if task in job.dag.entries or not parents:
+            node, size = job.input_from(task)
+            inputs.append((HOME, job.home.writer if self._around.is_gone(node) else node, size))
+        return candidates, [(parent, host, float(size)) for parent, host, size in inputs if host]
 
     def _named(self, reasons: list[str], nodes: list[str]) -> list[str]:
         """The same reasons with names of nodes instead of their ids."""
@@ -272,6 +330,13 @@ class Wave(Spreading):
         published = self._around.links(host).get(node)
         return published[0] + size / published[1] if published and published[1] >= 1 else None
 
+    def _link(self, host: str, node: str) -> tuple[float, float] | None:
+        """(latency s, bytes/s of a large transfer)"""
+        latency, large = self._transfer_s(host, node, 0.0), self._transfer_s(host, node, LARGE_BYTES)
+        if latency is None or large is None:
+            return None
+        return latency, LARGE_BYTES / max(large - latency, 1e-9)
+
     # --- news, time --------------------------------------------------------------------------------------------
 
     def on_registers(self, src: str, told: list[Register], won: list[Register], now: float) -> list[Effect]:
@@ -288,11 +353,12 @@ class Wave(Spreading):
         held = [self._held_until] if self._held_until > self._last_look else []
         grace = (until for until in self._grace.values() if until > self._last_look)
         turns = (at + TURN_WAIT_S for at in self._ready_at.values() if at + TURN_WAIT_S > self._last_look)
-        due = (self._next_telling(), self.auctions.next_deadline())
+        due = (self._next_telling(), self.auctions.next_deadline(), self.rules.next_deadline())
         return min([*due, *held, *grace, *turns, *self._waiting()])
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects = self._tell_due(now) + self.auctions.on_deadline(now) + self._settle_sold(now)
+        effects += self._settle_chosen(self.rules.late(now), now)
         self._last_look = now
         return effects + self.step(now)
 

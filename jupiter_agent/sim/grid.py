@@ -271,6 +271,12 @@ class Grid(Cluster[Peer]):
 
         self._later(node, 0.01, solve(effect))
 
+    def _choose(self, node: Node[Peer], effect: ef.ChooseNode) -> None:
+        from jupiter_agent.adapters.foreign import answer
+
+        found = answer({"choose": effect.view, "rule": effect.rule})
+        self._later(node, 0.01, ev.NodeChosen(effect.job, effect.task, found.get("value", ""), found.get("error", "")))
+
     def _read_log(self, node: Node[Peer], effect: ef.ReadLog) -> None:
         text = f"{effect.task} on {node.seat.name}\n".encode()
         chunk = LogChunk(effect.seq, effect.offset, len(text), text[effect.offset :][: effect.length])
@@ -286,5 +292,6 @@ _ACTIONS: dict[type[Effect], Callable[[Grid, Node[Peer], Any], None]] = {
     ef.OpenBundle: Grid._open,
     ef.StartRun: Grid._run,
     ef.Solve: Grid._solve,
+    ef.ChooseNode: Grid._choose,
     ef.ReadLog: Grid._read_log,
 }
