@@ -35,6 +35,9 @@ from jupiter_agent.core.profiling.exec_book import ExecBook, Node
 from jupiter_agent.core.surroundings import Estimate, Surroundings
 from jupiter_agent.errors import PeerError
 
+ALL_OF_FIRST, LEARN_AGAIN_S = 40, 0.05
+"""Every run is learned from until there were so many of its task; from then on one in so long"""
+MAX_LEARNED = 10_000
 TELL_S = 2.0
 SAVE_S = 10.0
 AGAIN_S = 5.0
@@ -93,6 +96,8 @@ class ExecProfiler:
         self._answers: OrderedDict[str, SampleDone] = OrderedDict()
         self._owed: dict[bytes, set[str]] = {}
         """bundle -> homes that are to hear what is new of it"""
+        self._learned: OrderedDict[tuple[bytes, str], tuple[int, float]] = OrderedDict()
+        """(bundle, task) -> runs learned from here, and when the last one was"""
         self._tell_at = self._save_at = inf
         self._now = 0.0
 
@@ -103,12 +108,23 @@ class ExecProfiler:
         self._now = now
         runs = [run for run in runs if job.tasks[run.task].contract != SINK]
         for run in runs:
-            self.book.learn(job.spec.bundle, run, now)
+            if self._says_more(job.spec.bundle, run.task, now):
+                self.book.learn(job.spec.bundle, run, now)
         if runs:
             self._save_at = min(self._save_at, now + SAVE_S)
         if runs and job.home.writer != self._around.me:
             self._owed.setdefault(job.spec.bundle, set()).add(job.home.writer)
             self._tell_at = min(self._tell_at, now + TELL_S)
+
+    def _says_more(self, bundle: bytes, task: str, now: float) -> bool:
+        """The first runs of a task say much, and later ones now and then: one in a thousand a second says no less, and
+        learning from a run costs more than handing it over."""
+        count, at = self._learned.pop((bundle, task), (0, -inf))
+        says_more = count < ALL_OF_FIRST or now - at >= LEARN_AGAIN_S
+        self._learned[bundle, task] = (count + 1, now) if says_more else (count, at)
+        if len(self._learned) > MAX_LEARNED:
+            self._learned.popitem(last=False)
+        return says_more
 
     def time_of(self, job: Job, task: str, node: str, loaded: bool = True) -> Estimate:
         """As `Surroundings.task_time`."""

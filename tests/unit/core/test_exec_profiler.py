@@ -11,7 +11,14 @@ from jupiter_agent.core.events import BundleOpened, Profiled
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages.jobs import HomeVersion, Obj
 from jupiter_agent.core.messages.profiling import Profiles, ProfilesWanted, SampleDone, SampleWanted, TaskProfile
-from jupiter_agent.core.profiling.exec_profiler import AT_ONCE, SAVE_S, TELL_S, ExecProfiler
+from jupiter_agent.core.profiling.exec_profiler import (
+    ALL_OF_FIRST,
+    AT_ONCE,
+    LEARN_AGAIN_S,
+    SAVE_S,
+    TELL_S,
+    ExecProfiler,
+)
 from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.errors import PeerError
@@ -126,3 +133,17 @@ def test_an_estimate_is_of_the_size_that_is_expected_and_of_the_node_as_loaded_a
     assert rig.profiler.time_of(job, "b", "n3").seconds == pytest.approx(10.0)
     assert rig.profiler.time_of(job, "b", "n2", loaded=False).seconds == pytest.approx(5.0)
     assert job.home == HomeVersion(1, "home1", 1)
+
+
+def test_of_a_thousand_runs_a_second_some_are_learned_from_and_of_few_all() -> None:
+    few, many = Rig(), Rig()
+    learned: dict[int, list[float]] = {id(few): [], id(many): []}
+    for rig in (few, many):
+        rig.profiler.book.learn = lambda bundle, run, now, rig=rig: learned[id(rig)].append(now)  # type: ignore[method-assign]
+    for number in range(200):
+        few.ran(0.1, number * 0.1)
+    for number in range(2000):
+        many.ran(0.001, number * 0.001)
+    assert len(learned[id(few)]) == 200
+    assert ALL_OF_FIRST < len(learned[id(many)]) <= ALL_OF_FIRST + 2.0 / LEARN_AGAIN_S
+    assert max(learned[id(many)]) > 1.9, "to the end"
