@@ -53,7 +53,7 @@ from jupiter_agent.core.peer import Peer, PeerSettings
 from jupiter_agent.core.profiling.probing import PROBES
 from jupiter_agent.core.trust import Trust
 from jupiter_agent.errors import EXIT_OK, JupiterError
-from jupiter_agent.whereabouts import advertised, joins, sources
+from jupiter_agent.whereabouts import advertised, host_node, joins, sources
 
 JOURNAL_SCHEMA = 1
 SAMPLE_S = 2.0
@@ -201,11 +201,15 @@ class Agent:
         labels = dict(pair.split("=", 1) for pair in self._config.labels)
         sensors = Sensors(str(self._state.path), speed, parse_reserve(self._config.disk_reserve), labels)
         others = [Guarded(self._profiler(str(self._state.path)), log.warning)] if self._profiler else []
+        host = host_node(self._config, os.environ)
+        if host is not None:
+            self._spawn(host.ask())
         isolation = await self._isolation()
         while True:
             now = self._loop.time()
             read = [sensors.read(now), *(other.read(now) for other in others), {"isolation": isolation}]
             values = {name: value for values in read for name, value in values.items()}
+            values = host.over(values) if host is not None else values
             self._post(Sampled(values, time.time() - now))
             await asyncio.sleep(SAMPLE_S)
 

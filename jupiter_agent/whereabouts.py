@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jupiter_agent.adapters.discovery import Sources
 from jupiter_agent.adapters.keys import Token, decode_token, is_token
@@ -11,6 +12,9 @@ from jupiter_agent.adapters.pod import Account
 from jupiter_agent.adapters.state import has_cluster
 from jupiter_agent.config import Config, beacon_group, parse_address, uses_mdns
 from jupiter_agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from jupiter_agent.adapters.kube_node import HostNode
 
 
 def joins(config: Config) -> tuple[Token | None, list[str]]:
@@ -66,3 +70,13 @@ def sources(config: Config, env: Mapping[str, str]) -> Sources:
 def account(config: Config, env: Mapping[str, str]) -> Account | None:
     """Of the pod that this agent runs in."""
     return Account.of_pod(env, config.service_account) if config.service_account != Path() else None
+
+
+def host_node(config: Config, env: Mapping[str, str]) -> HostNode | None:
+    """What is known of the machine below this pod. Imported here: only pods have a use for it."""
+    found = account(config, env)
+    if found is None:
+        return None
+    from jupiter_agent.adapters.kube_node import HostNode
+
+    return HostNode(found)

@@ -12,7 +12,7 @@ from jupiter_agent.core.published import Published
 
 _RESOURCES = (
     "cpus", "speed", "load", "queue_length", "steal", "memory_bytes", "memory_used", "disk_used", "received_bps",
-    "sent_bps", "gpus", "gpu", "labels", "isolation",
+    "sent_bps", "gpus", "gpu", "labels", "isolation", "k8s_host", "taints",
 )  # fmt: skip
 
 

@@ -59,6 +59,9 @@ class Shown(Profile, frozen=True):
     gpu: Annotated[str, Meta(max_length=64)] = ""
     isolation: Annotated[str, Meta(max_length=32)] = ""
     """of task processes: bubblewrap or limits"""
+    k8s_host: Annotated[str, Meta(max_length=253)] = ""
+    """what Kubernetes calls the machine"""
+    taints: Annotated[list[Annotated[str, Meta(max_length=160)]], Meta(max_length=8)] = []
 
 
 class Published:

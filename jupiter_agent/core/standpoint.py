@@ -60,8 +60,11 @@ class Standpoint:
         return member.record.address if member else ""
 
     def find(self, name: str) -> str | None:
-        members = self.membership.members()
-        return next((node for node in self.alive() if name in (node, members[node].record.name)), None)
+        members, here = self.membership.members(), self.alive()
+        found = next((node for node in here if name in (node, members[node].record.name)), None)
+        if found is not None or not name:
+            return found
+        return next((node for node in here if self.published.resources(node).get("k8s_host") == name), None)
 
     def boot_of(self, node: str) -> int:
         member = self.membership.members().get(node)

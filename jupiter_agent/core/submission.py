@@ -238,9 +238,10 @@ class Submissions:
 
         def placed(task: TaskSpec) -> TaskSpec:
             host = app.placements.get(task.name, "")
-            if task.node or not host or self._around.find(host) is None:
+            found = self._around.find(host) if host and not task.node else None
+            if found is None:
                 return task
-            return msgspec.structs.replace(task, node=host, extra={**task.extra, "soft": True})
+            return msgspec.structs.replace(task, node=self._around.name(found), extra={**task.extra, "soft": True})
 
         return [placed(task) for task in app.tasks]
 

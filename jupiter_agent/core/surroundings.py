@@ -107,7 +107,7 @@ class Surroundings(Protocol):
         """host:port where a node's agent listens; '' when it is not known."""
 
     def find(self, name: str) -> str | None:
-        """The id of the living node of this name (or id)."""
+        """The id of the living node of this name, or id; else of the one on the host that Kubernetes calls so."""
 
     def boot_of(self, node: str) -> int:
         """The highest boot epoch known of a node, 0 if unknown."""
