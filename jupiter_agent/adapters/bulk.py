@@ -50,6 +50,8 @@ class _Session:
 
     def __init__(self, source: Source, sock: Socket, monitor: Socket) -> None:
         self.source, self.sock, self.monitor = source, sock, monitor
+        self.up_at = 0.0
+        """when the source was first heard: opening a session is not moving bytes"""
         self.began: dict[bytes, tuple[float, int]] = {}
         """digest -> when it was first asked for here, and how much of it was here then"""
 
@@ -225,6 +227,8 @@ class BulkChannel:
             self.counters["bulk_garbage"] += 1
             return
         data = rest[0].buffer if rest else memoryview(b"")
+        if not session.source.up:
+            session.up_at = time.monotonic()
         taken, ended = session.source.on_heard(message, len(data), time.monotonic())
         if taken is not None and not self._write(session, taken, data):
             ended = [Ended(taken.sha256, "refused")]
@@ -253,6 +257,7 @@ class BulkChannel:
         now = time.monotonic()
         for each in ended:
             began, offset = session.began.pop(each.sha256, (now, 0))
+            began = max(began, session.up_at)
             if each.error == "refused":
                 continue
             moved = self._objects.partial_offset(each.sha256) - offset

@@ -195,6 +195,9 @@ class Links:
         age = min(self.rtt_age_s(peer, now), self.rate_age_s(peer, now))
         return None if age == inf else max(0.0, age)
 
+    def rtt_samples(self, peer: str) -> int:
+        return self._peers.get(peer, _NOBODY).delay.samples
+
     def jitter_s(self, peer: str) -> float:
         return self._peers.get(peer, _NOBODY).delay.jitter_s
 

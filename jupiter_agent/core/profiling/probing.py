@@ -46,6 +46,8 @@ LATER_S = 5.0
 WANTED_S = 20.0
 WANTED_FOR_S = 600.0
 RTT_OLD_S = 30.0
+RTT_SURE, RTT_AGAIN_S = 4, 1.5
+"""A round trip of which there are fewer samples is measured again so soon: an agent that starts is busy"""
 IDLE_S = 600.0
 FAR = 8
 """Of the candidates of a mapping that are no neighbours so many are looked at: each needs a session of its own"""
@@ -249,7 +251,7 @@ class Probing:
         affordable = self._asking.held(now) >= size + 2 * HEAD_BYTES and self._share(peer, now).held(now) > 0
         if peer in self._wanted and rate_age > WANTED_S and affordable:
             return -rate_age if rate_age < inf else -1e9, size
-        if rtt_age > RTT_OLD_S:
+        if rtt_age > (RTT_OLD_S if self._links.rtt_samples(peer) >= RTT_SURE else RTT_AGAIN_S):
             return 1.0, 0
         if rate_age > IDLE_S and affordable and self._plenty(now):
             return 2.0, size
