@@ -18,6 +18,7 @@ BENCHES = {
     "chaos": "jupiter_agent.bench.chaos",
     "contracts": "jupiter_agent.bench.contracts",
     "objects": "jupiter_agent.bench.objects",
+    "k8s": "jupiter_agent.bench.k8s",
     "links": "jupiter_agent.bench.links",
     "flow": "jupiter_agent.bench.flow",
     "fleet": "jupiter_agent.bench.fleet",
