@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "errors": set(),
     "core": {"schedulers", "errors"},
     "adapters": {"core", "schedulers", "errors"},
-    "sim": {"adapters", "core", "schedulers", "errors"},
+    "sim": {"netlab", "adapters", "core", "schedulers", "errors"},
     "config": {"core", "errors"},
     "whereabouts": {"adapters", "config", "core", "errors"},
     "agent": {"whereabouts", "adapters", "config", "core", "errors"},
