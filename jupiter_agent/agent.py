@@ -29,6 +29,7 @@ from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.keyring import Keyring
 from jupiter_agent.adapters.keys import NodeIdentity
 from jupiter_agent.adapters.learned import LearnedLinks
+from jupiter_agent.adapters.learned_runs import LearnedRuns
 from jupiter_agent.adapters.mdns import Announced
 from jupiter_agent.adapters.metrics import metrics_text
 from jupiter_agent.adapters.performer import Performer
@@ -44,7 +45,7 @@ from jupiter_agent.adapters.speed import remembered as remembered_speed
 from jupiter_agent.adapters.state import StateDir
 from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
 from jupiter_agent.config import Config, parse_reserve
-from jupiter_agent.core.effects import Browse, Effect, Halt, LookUp
+from jupiter_agent.core.effects import Browse, Effect, ForgetProfiles, Halt, KeepProfiles, LookUp
 from jupiter_agent.core.events import PortTested, Sampled, SessionDown, SessionUp, Stopping
 from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.membership import PROFILES, Joined, Membership, Recorded, Rekeyed
@@ -128,6 +129,7 @@ class Agent:
         self.machine = Peer(membership, identity, rng, self.token, settings)
         self.machine.transfers.bulk = True
         self._learned = LearnedLinks(state.path / "profiles.db", self.machine.links_known, now)
+        self._learned_runs = LearnedRuns(state.path / "profiles.db", self.machine.profiler.book)
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
 
     def token(self, role: str = "", expires_s: float = 0.0, uses: int = 0) -> Issued:
@@ -184,6 +186,7 @@ class Agent:
         await self._discovery.close()
         self._remembered.save(self.machine.membership)
         self._learned.close(self._loop.time())
+        self._learned_runs.close(self._loop.time())
         self._performer.forwards.close()
         await self._performer.runner.close()
         await self._performer.promises.drain()
@@ -271,6 +274,12 @@ class Agent:
                 self._halted.set_result(effect)
         elif isinstance(effect, LookUp | Browse):
             self._discovery.perform(effect)
+        elif isinstance(effect, KeepProfiles):
+            self._spawn(self._learned_runs.keep(effect.rows))
+        elif isinstance(effect, ForgetProfiles):
+            self._spawn(self._learned_runs.forget(effect.bundle))
+            if effect.bundle is None:
+                self._learned.forget()
         elif isinstance(effect, Joined):
             self._state.set_boot(effect.boot)
             self._remembered.admission = effect.admission

@@ -12,10 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-MIGRATIONS = ("CREATE TABLE links (peer TEXT PRIMARY KEY, saved_at REAL NOT NULL, model BLOB NOT NULL) WITHOUT ROWID",)
+MIGRATIONS = (
+    "CREATE TABLE links (peer TEXT PRIMARY KEY, saved_at REAL NOT NULL, model BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE executions (bundle BLOB NOT NULL, task TEXT NOT NULL, node TEXT NOT NULL, saved_at REAL NOT NULL, "
+    "profile BLOB NOT NULL, PRIMARY KEY (bundle, task, node)) WITHOUT ROWID",
+)
 """Step i brings a file from version i to i + 1; `;` separates statements. Never change one, add another."""
 
-MOST_LINKS = 4096
+MOST_LINKS, MOST_EXECUTIONS = 4096, 100_000
 """Those saved last are kept"""
 
 
@@ -59,6 +63,23 @@ class ProfileStore:
     def forget_links(self, peer: str = "") -> int:
         """Forget the link models of one peer, or of all; how many there were."""
         return self._write("DELETE FROM links WHERE ? IN ('', peer)", [(peer,)])
+
+    # --- executions ---
+
+    def executions(self) -> list[tuple[bytes, str, str, bytes]]:
+        """(bundle, task, node, its profile as it was given), oldest first."""
+        return list(self._db.execute("SELECT bundle, task, node, profile FROM executions ORDER BY saved_at"))
+
+    def save_executions(self, rows: Sequence[tuple[bytes, str, str, bytes]], wall: float) -> None:
+        """Keep these, in place of what was kept of the same bundle, task and node. OSError: the disk takes nothing."""
+        kept = [(bundle, task, node, wall, profile) for bundle, task, node, profile in rows]
+        self._write("INSERT OR REPLACE INTO executions VALUES (?, ?, ?, ?, ?)", kept)
+        oldest = "SELECT bundle, task, node FROM executions ORDER BY saved_at DESC LIMIT -1 OFFSET ?"
+        self._write(f"DELETE FROM executions WHERE (bundle, task, node) IN ({oldest})", [(MOST_EXECUTIONS,)])
+
+    def forget_executions(self, bundle: bytes | None = None) -> int:
+        """Forget the profiles of one bundle, or of all; how many there were."""
+        return self._write("DELETE FROM executions WHERE ?1 IS NULL OR bundle = ?1", [(bundle,)])
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         """How many rows it changed."""

@@ -123,6 +123,7 @@ class Forgotten(Struct, frozen=True):
 
 BODIES: dict[str, type[Struct]] = {
     "forget": Forgotten,
+    "forget-profiles": Forgotten,
     "results": Results,
     "get": JobRows,
     "considered": Considered,

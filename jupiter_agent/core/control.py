@@ -26,6 +26,7 @@ from jupiter_agent.core.messages.jobs import INLINE_MESSAGE_BYTES
 from jupiter_agent.core.node_verbs import NODE_VERBS
 from jupiter_agent.core.nodes import Nodes
 from jupiter_agent.core.paging import paged
+from jupiter_agent.core.profiling.exec_profiler import ExecProfiler
 from jupiter_agent.core.relay import FORWARD_S, Relay, Then, late
 from jupiter_agent.core.submission import Submission, Submissions
 from jupiter_agent.core.submit_args import submit_args
@@ -77,6 +78,8 @@ class Control:
         """set by the composition: hand this node's tasks over and take no others"""
         self.forget: Callable[[str], list[Effect]] = lambda peer: []
         """set by the composition: strike a member that is gone"""
+        self.profiler: ExecProfiler
+        """set by the composition"""
         self.trust: Trust
         self.decide: Decide
         """set by the composition, both: the ledger is read, and entered into"""

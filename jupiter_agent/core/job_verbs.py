@@ -143,7 +143,8 @@ def _explain(control: Control, asked: Asked, now: float) -> list[Effect]:
     def together(bodies: list[Any], when: float) -> list[Effect]:
         told = {row["task"]: row for body in bodies for row in body["tasks"] if row["candidates"]}
         rows = [told.get(row["task"], row) for row in explanation(local, around.name, tasks)]
-        return asked.answer({"job": job.id, "mapper": job.spec.mapper, "tasks": rows})
+        profiling = control.profiler.shown(job.id)
+        return asked.answer({"job": job.id, "mapper": job.spec.mapper, "profiling": profiling, "tasks": rows})
 
     living = {writer for writer in writers if not around.is_gone(writer)}
     return control.gather(living, Call(0, "considered", {"job": job.id, "tasks": tasks}), together, now)

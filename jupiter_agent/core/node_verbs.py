@@ -56,6 +56,28 @@ def _forget(control: Control, src: str, call: Call, now: float) -> list[Effect]:
     return effects + control.gather(others, Call(0, "forget", {"node": found[0]["id"], HERE: True}), everywhere, now)
 
 
+def _forget_profiles(control: Control, src: str, call: Call, now: float) -> list[Effect]:
+    """Forget, everywhere, what was learned of the runs of an app; without one, all that was learned, links too."""
+    ref = str(call.args.get("id") or "")
+    bundles = control.profiler.bundles_of(ref)
+    if ref and not bundles:
+        raise UsageError(f"no app '{ref}' is known here", "list them with: jupiter ctl get apps")
+    wanted: list[bytes | None] = [*bundles] or [None]
+    effects = [each for bundle in wanted for each in control.profiler.forget(bundle)]
+    told = {"forgotten": ref or "all that was learned"}
+    if control.came_through_a_peer(call):
+        return [*effects, accepted(src, call.seq, told)]
+
+    def everywhere(bodies: list[Any], when: float) -> list[Effect]:
+        return [accepted(src, call.seq, told)]
+
+    others = set(control.around.alive()) - {control.around.me}
+    named = [bundle.hex() for bundle in bundles] or [""]
+    for name in named[1:]:
+        effects += control.gather(others, Call(0, call.verb, {"id": name, HERE: True}), lambda bodies, when: [], now)
+    return effects + control.gather(others, Call(0, call.verb, {"id": named[0], HERE: True}), everywhere, now)
+
+
 def _diagnose(control: Control, src: str, call: Call, now: float) -> list[Effect]:
     """What this agent finds wrong with the cluster as it sees it."""
     checks = [
@@ -113,6 +135,7 @@ NODE_VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {
     "token": token,
     "drain": _drain,
     "forget": _forget,
+    "forget-profiles": _forget_profiles,
     "diagnose": _diagnose,
     "considered": _considered,
     "runs": _runs,

@@ -88,6 +88,7 @@ class Peer(Standpoint):
         nodes = Nodes(self.me, membership, self.links_known, self.published)
         self.control = Control(self, self.jobs, self.submissions, nodes, token)
         self.control.drain, self.control.forget = self._drain, membership.forget
+        self.control.profiler = self.profiler
         self.control.trust, self.control.decide = membership.trust, membership.decided
         self._machines = (
             membership, self.transfers, self.jobs, self.profiler, self.submissions, self.control, self.probing,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -82,6 +82,8 @@ def explain(
         print(f"{units.text(entry.get('task'))} -> {units.text(entry.get('node'))}{by}")
         if entry.get("why"):
             print(f"  {units.text(entry['why'])}")
+        for line in _unprofiled((body.get("profiling") or {}).get("errors") or {}, entry.get("task")):
+            print(f"  {line}")
         if candidates := entry.get("candidates"):
             session.output.table(candidates, generic_columns(candidates))
         if len(history := entry.get("history") or []) > 1:
@@ -90,6 +92,14 @@ def explain(
                 at, node, why = (units.text(place.get(key)) for key in ("moved_at", "node", "why"))
                 print(f"    {_when(place.get('moved_at'), at)} {node}: {why}")
         print()
+
+
+def _unprofiled(errors: Mapping[str, Mapping[str, str]], task: Any) -> list[str]:
+    """Why there is no sample run of a task: once for all nodes of which the same is true."""
+    nodes: dict[str, list[str]] = {}
+    for node, why in (errors.get(task) or {}).items():
+        nodes.setdefault(why, []).append(node)
+    return [f"no sample run on {units.text(', '.join(names))}: {units.text(why)}" for why, names in nodes.items()]
 
 
 def _when(value: Any, otherwise: str) -> str:

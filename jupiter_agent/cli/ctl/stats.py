@@ -10,28 +10,44 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from jupiter_agent.cli import units
 from jupiter_agent.cli.ctl.arguments import JobArgument
 from jupiter_agent.cli.ctl.session import session_of
+from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.output import Format
+from jupiter_agent.errors import UsageError
 
 Run = Mapping[str, Any]
 
 TIMES = ("enter", "execute", "finish")
 SPANS = {"elapse": ("enter", "finish"), "duration": ("execute", "finish"), "waiting": ("enter", "execute")}
-HEADER = ("Item", "Task", "Node", "Enter", "Execute", "Finish", "Elapse", "Duration", "Waiting", "BytesIn", "BytesOut")
+HEADER = (
+    "Item", "Task", "Node", "Enter", "Execute", "Finish", "Elapse", "Duration", "Waiting", "BytesIn", "BytesOut",
+    "Seconds", "CpuSeconds", "PeakBytes", "Load", "EdgesIn", "EdgesOut",
+)  # fmt: skip
 
 
-def stats(ctx: typer.Context, job: JobArgument) -> None:
+FORGET = "forget"
+Forgotten = Annotated[str, typer.Argument(metavar="[APP]", help="After `forget`: only what was learned of this app.")]
+
+
+def stats(ctx: typer.Context, job: JobArgument, app: Forgotten = "") -> None:
     """How long items and tasks took.
 
-    -o csv gives every run, -o trace every run for chrome://tracing or Perfetto.
+    -o csv gives every run, -o trace every run for chrome://tracing or Perfetto. `stats forget [APP]` has all nodes
+    forget what they learned of an app's runs, or everything, links too: the next submit profiles anew.
     """
     session = session_of(ctx)
+    if job == FORGET:
+        forgotten = session.ask("forget-profiles", {"id": app})["forgotten"]
+        say(f"forgotten: {units.text(forgotten)}")
+        return
+    if app:
+        raise UsageError(f"what is '{app}'?", "stats JOB, or: stats forget [APP]")
     body = session.ask("stats", {"job": job})
     output = session.output
     if output.form in _EXPORTS:
@@ -69,8 +85,15 @@ def _print_csv(body: Mapping[str, Any]) -> None:
     for run in _by_start(body):
         seconds = [*(run.get(name) for name in TIMES), *(_span(run, name) for name in SPANS)]
         shown = ["" if value is None else f"{value:.6f}" for value in seconds]
-        table.writerow([run.get("item"), run.get("task"), run.get("node"), *shown, run.get("bytes_in"),
-                        run.get("bytes_out")])  # fmt: skip
+        used = (run.get(name) for name in ("bytes_in", "bytes_out", "seconds", "cpu_s", "peak_bytes", "load"))
+        table.writerow([run.get("item"), run.get("task"), run.get("node"), *shown, *used, *_edges(run)])
+
+
+def _edges(run: Run) -> tuple[str, str]:
+    """`a:100:START:END b:50:...` and `c:100 d:20`: parents with bytes and transfer, children with bytes."""
+    ins = (f"{src}:{size}:{began:.6f}:{ended:.6f}" for src, (size, began, ended) in (run.get("edges_in") or {}).items())
+    outs = (f"{dst}:{size}" for dst, size in (run.get("edges_out") or {}).items())
+    return " ".join(ins), " ".join(outs)
 
 
 def _print_trace(body: Mapping[str, Any]) -> None:
@@ -84,23 +107,38 @@ def trace(body: Mapping[str, Any]) -> dict[str, Any]:
     """
     runs = [run for run in _by_start(body) if _span(run, "duration") is not None]
     begin = min((run["enter"] if run.get("enter") is not None else run["execute"] for run in runs), default=0.0)
+    begin = min([begin, *(start for run in runs for _, start, _ in (run.get("edges_in") or {}).values())])
     nodes = _numbers(run.get("node") for run in runs)
     tasks = _numbers(run.get("task") for run in runs)
     names = [_name("process_name", nodes[node], 0, node) for node in nodes]
     pairs = dict.fromkeys((run.get("node"), run.get("task")) for run in runs)
     names += [_name("thread_name", nodes[node], tasks[task], task) for node, task in pairs]
+    transfers = [
+        {
+            "name": f"{src} > {run.get('task')}", "cat": "transfer", "ph": "X", "pid": nodes[run.get("node")],
+            "tid": len(tasks) + tasks[run.get("task")], "ts": round((start - begin) * 1e6, 3),
+            "dur": round(max(0.0, end - start) * 1e6, 3), "args": {"item": run.get("item"), "bytes": size},
+        }
+        for run in runs
+        for src, (size, start, end) in (run.get("edges_in") or {}).items()
+        if end > start
+    ]  # fmt: skip
+    pairs_in = dict.fromkeys((event["pid"], event["tid"]) for event in transfers)
+    by_number = {number: task for task, number in tasks.items()}
+    names += [_name("thread_name", pid, tid, f"{by_number[tid - len(tasks)]} (inputs)") for pid, tid in pairs_in]
     events = [
         {
             "name": run.get("item"), "cat": "run", "ph": "X", "pid": nodes[run.get("node")],
             "tid": tasks[run.get("task")], "ts": round((run["execute"] - begin) * 1e6, 3),
             "dur": round((_span(run, "duration") or 0.0) * 1e6, 3),
             "args": {"task": run.get("task"), "waiting_s": _span(run, "waiting"), "bytes_in": run.get("bytes_in"),
-                     "bytes_out": run.get("bytes_out")},
+                     "bytes_out": run.get("bytes_out"), "cpu_s": run.get("cpu_s"), "load": run.get("load"),
+                     "peak_bytes": run.get("peak_bytes")},
         }
         for run in runs
     ]  # fmt: skip
     other = {"job": body.get("job"), "begin": units.timestamp(begin, digits=6)}
-    return {"traceEvents": names + events, "displayTimeUnit": "ms", "otherData": other}
+    return {"traceEvents": names + events + transfers, "displayTimeUnit": "ms", "otherData": other}
 
 
 def _name(what: str, pid: int, tid: int, name: Any) -> dict[str, Any]:

@@ -109,6 +109,10 @@ class ExecBook:
         """Something of its runs is known, here or elsewhere."""
         return any(self._told.get(bundle, {}).values()) or bool(self._own.get(bundle))
 
+    def bundles(self) -> set[bytes]:
+        """Those of which something is known."""
+        return {*self._own, *self._told}
+
     def nodes_with(self, bundle: bytes, tasks: Iterable[str], now: float) -> set[str]:
         """Nodes of which a profile of each of these tasks is known."""
         found = [set(self._profiles(bundle, task, now)) for task in tasks]

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from jupiter_agent.core.counters import Run
-from jupiter_agent.core.effects import Effect, KeepProfiles, Notice, ProfileApp, Send
+from jupiter_agent.core.effects import Effect, ForgetProfiles, KeepProfiles, Notice, ProfileApp, Send
 from jupiter_agent.core.events import Profiled
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
@@ -137,6 +137,20 @@ class ExecProfiler:
         found = self.book.estimate(spec.bundle, task, where, float(size) or None, self._now)
         return found or self.book.prior(spec.seconds.get(task, 1.0), where)
 
+    def bundles_of(self, ref: str) -> list[bytes]:
+        """Bundles of the app of this name, or whose digest begins so."""
+        jobs = [*self._jobs.local.values(), *self._jobs.past.values()]
+        named = {local.job.spec.bundle for local in jobs if ref in (local.job.spec.app, local.job.spec.name)}
+        if len(ref) == 64:
+            return [bytes.fromhex(ref)] if all(c in "0123456789abcdef" for c in ref) else []
+        alike = {each for each in self.book.bundles() if len(ref) >= 6 and each.hex().startswith(ref)}
+        return sorted(named | alike)
+
+    def forget(self, bundle: bytes | None) -> list[Effect]:
+        """What was learned of an app; None: of all apps."""
+        self.book.forget(bundle)
+        return [ForgetProfiles(bundle)]
+
     def _node(self, node: str, loaded: bool) -> Node:
         profile = self._around.profile(node)
         load = max(profile.queue_length, profile.load) if loaded else 0.0
@@ -201,6 +215,15 @@ class ExecProfiler:
         if len(self.outcomes) > REMEMBERED:
             self.outcomes.popitem(last=False)
         return outcome
+
+    def shown(self, job: str) -> dict[str, Any] | None:
+        """What the EP of a job that was submitted here came to; None where there was none, or it is forgotten."""
+        outcome, name = self.outcomes.get(job), self._around.name
+        if outcome is None:
+            return None
+        errors = {task: {name(node): why for node, why in of.items()} for task, of in outcome.errors.items() if of}
+        makespans = {name(node): seconds for node, seconds in sorted(outcome.makespans.items())}
+        return {"mode": outcome.mode, "nodes": len(outcome.asked), "makespan_s": makespans, "errors": errors}
 
     def note(self, bundle: bytes, event: Profiled) -> None:
         """What the sample run of mode auto came to."""

@@ -84,3 +84,24 @@ def test_a_disk_that_takes_nothing_is_an_os_error(tmp_path):
     store.close()
     with pytest.raises(OSError, match="profiles"):
         store.save_links({"n2": b"2"}, 1.0)
+
+
+def test_profiles_of_executions_are_kept_by_bundle_task_and_node_and_forgotten_by_bundle(tmp_path):
+    store = ProfileStore(tmp_path / "profiles.db")
+    rows = [(b"A", "t", "n1", b"1"), (b"A", "t", "n2", b"2"), (b"B", "t", "n1", b"3")]
+    store.save_executions(rows, 1.0)
+    store.save_executions([(b"A", "t", "n1", b"new")], 2.0)
+    store.close()
+    again = ProfileStore(tmp_path / "profiles.db")
+    assert again.executions() == [(b"A", "t", "n2", b"2"), (b"B", "t", "n1", b"3"), (b"A", "t", "n1", b"new")]
+    assert again.forget_executions(b"A") == 2
+    assert [bundle for bundle, *_ in again.executions()] == [b"B"]
+    assert again.forget_executions() == 1
+
+
+def test_a_file_of_the_first_version_gets_what_it_lacks(tmp_path):
+    with sqlite3.connect(tmp_path / "profiles.db") as db:
+        db.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1")
+    store = ProfileStore(tmp_path / "profiles.db")
+    store.save_executions([(b"A", "t", "n1", b"1")], 1.0)
+    assert store.executions() == [(b"A", "t", "n1", b"1")]

@@ -44,14 +44,16 @@ class Rig:
             made = make_job(CHAIN, id=job, name=f"name-of-{job}")
             self.jobs.create_home(signed(made.spec), made.spec, HomeVersion(1, me, 1), 0.0)
         links = Links()
+        profiler = ExecProfiler(self.around, self.jobs)
         nodes_view = Nodes(me, Empty(), links, Published(Board()))
         self.control = Control(
             self.around,
             self.jobs,
-            Submissions(self.around, self.jobs, links, ExecProfiler(self.around, self.jobs)),
+            Submissions(self.around, self.jobs, links, profiler),
             nodes_view,
             lambda *_: Issued("T"),
         )
+        self.control.profiler = profiler
 
     def call(self, verb: str, src: str = CLIENT, seq: int = 9, now: float = 0.0, **args: Any) -> list[Effect]:
         return self.control.on_call(src, Call(seq, verb, args), now)
