@@ -248,9 +248,15 @@ class Cluster(Generic[M]):
     # --- time ---
 
     def run(self, seconds: float) -> None:
+        self._advance(seconds)
+        self._check()
+
+    def _advance(self, seconds: float) -> None:
         limit = self.now + seconds
         while self.network.step(limit):
             pass
+
+    def _check(self) -> None:
         for node in self.running():
             node.machine.check()
 
@@ -259,8 +265,10 @@ class Cluster(Generic[M]):
         started = self.now
         while not predicate():
             if self.now >= started + seconds:
+                self._check()
                 return None
-            self.run(min(every_s, started + seconds - self.now))
+            self._advance(min(every_s, started + seconds - self.now))
+        self._check()
         return self.now - started
 
 
