@@ -17,6 +17,7 @@ BENCHES = {
     "basics": "jupiter_agent.bench.basics",
     "chaos": "jupiter_agent.bench.chaos",
     "contracts": "jupiter_agent.bench.contracts",
+    "ep": "jupiter_agent.bench.ep",
     "objects": "jupiter_agent.bench.objects",
     "k8s": "jupiter_agent.bench.k8s",
     "links": "jupiter_agent.bench.links",
@@ -24,11 +25,17 @@ BENCHES = {
     "fleet": "jupiter_agent.bench.fleet",
     "fuzz": "jupiter_agent.bench.fuzz",
     "mapping": "jupiter_agent.bench.mapping",
+    "predict": "jupiter_agent.bench.predict",
     "remap": "jupiter_agent.bench.remap",
     "sim": "jupiter_agent.bench.sim",
     "soak": "jupiter_agent.bench.soak",
+    "stress": "jupiter_agent.bench.stress",
 }
 """Name of a bench -> module with `run(**options) -> list[Figure]`; its parameters are the options it takes."""
+FLAGS = {"for_s": "for", "record_to": "record", "folder": "dir"}
+"""Names of options that are called otherwise in their bench"""
+NO_MEASUREMENT = ("stress",)
+"""Left out of `--all`"""
 
 
 def bench(
@@ -36,7 +43,9 @@ def bench(
     every: Annotated[bool, typer.Option("--all", help="Every bench, one JSON table.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when a figure misses its bound.")] = False,
     slack: Annotated[float, typer.Option(metavar="X", min=1, help="... by more than this factor.")] = 1.0,
-    nodes: Annotated[int | None, typer.Option(metavar="N", min=2, max=200, help="fleet: how many agents.")] = None,
+    nodes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=200, help="fleet, ep, stress: how many nodes.")
+    ] = None,
     net: Annotated[str | None, typer.Option(metavar="NET", help="fleet: lan, wan106, manet20, slow.")] = None,
     rows: Annotated[str | None, typer.Option(metavar="ROW,...", help="fleet: only these measurements.")] = None,
     seeds: Annotated[int | None, typer.Option(metavar="N", min=1, help="sim, chaos: how many seeds.")] = None,
@@ -47,16 +56,23 @@ def bench(
     seconds: Annotated[float | None, typer.Option(metavar="S", min=1, help="fuzz, soak: for so long in all.")] = None,
     mutations: Annotated[bool, typer.Option("--mutations", help="sim, chaos: is each planted bug caught?")] = False,
     short: Annotated[bool, typer.Option("--short", help="mapping: a slice of it, for CI.")] = False,
+    data: Annotated[str | None, typer.Option(metavar="FILE", help="predict: replay these runs.")] = None,
+    record_to: Annotated[str | None, typer.Option("--record", metavar="FILE", help="predict: keep the runs.")] = None,
+    cpu: Annotated[
+        float | None, typer.Option(metavar="P", min=1, max=100, help="stress: percent of each core.")
+    ] = None,
+    for_s: Annotated[float | None, typer.Option("--for", metavar="S", min=1, help="stress: for so long.")] = None,
+    folder: Annotated[str | None, typer.Option("--dir", metavar="DIR", help="stress: the local cluster.")] = None,
     virtual: Annotated[bool, typer.Option("--virtual", help="chaos: simulated clusters only.")] = False,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
-    wanted = list(BENCHES) if every else [name]
+    wanted = [each for each in BENCHES if each not in NO_MEASUREMENT] if every else [name]
     if not every and name not in BENCHES:
         raise UsageError(
             f"unknown bench '{name}'" if name else "which bench?", f"one of: {', '.join(BENCHES)}; or --all"
         )
     given: dict[str, Any] = {"nodes": nodes, "net": net, "rows": rows, "seeds": seeds, "seed": seed, "n": n}
-    given |= {"seconds": seconds}
+    given |= {"seconds": seconds, "data": data, "record_to": record_to, "cpu": cpu, "for_s": for_s, "folder": folder}
     options = {key: value for key, value in given.items() if value is not None}
     options |= {
         key: True for key, wanted in (("mutations", mutations), ("virtual", virtual), ("short", short)) if wanted
@@ -83,5 +99,5 @@ def _accepted(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
 def _checked(name: str, module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
     """The same; UsageError when it has not all of them."""
     if foreign := sorted(set(options) - set(_accepted(module, options))):
-        raise UsageError(f"bench {name} has no --{foreign[0]}", "see `jupiter bench --help`")
+        raise UsageError(f"bench {name} has no --{FLAGS.get(foreign[0], foreign[0])}", "see `jupiter bench --help`")
     return options

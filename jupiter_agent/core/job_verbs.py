@@ -157,7 +157,7 @@ def _stats(control: Control, asked: Asked, now: float) -> list[Effect]:
     hosts = {node for node in [*reported, *home.job.participants()] if not around.is_gone(node)} - {around.me}
 
     def together(bodies: list[Any], when: float) -> list[Effect]:
-        runs = own_runs(control, asked.local) + [run for body in bodies for run in body["runs"]]
+        runs = own_runs(control, home.job.id, asked.local) + [run for body in bodies for run in body["runs"]]
         return asked.answer(statistics(home, around.name, runs))
 
     return control.gather(hosts, Call(0, "runs", {"job": home.job.id}), together, now)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from jupiter_agent import __version__
 from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.listing import missing
 from jupiter_agent.core.messages.control import HERE, Call
 from jupiter_agent.core.paging import page, paged
+from jupiter_agent.core.profiling.run_log import in_wall_time
 from jupiter_agent.core.token_verbs import token
 from jupiter_agent.core.uploads import accepted
 from jupiter_agent.core.views import Row, explanation
@@ -17,6 +20,7 @@ from jupiter_agent.errors import UsageError
 
 if TYPE_CHECKING:
     from jupiter_agent.core.control import Control
+    from jupiter_agent.core.local import Local
 
 
 def _events(control: Control, src: str, call: Call, now: float) -> list[Effect]:
@@ -110,24 +114,16 @@ def _considered(control: Control, src: str, call: Call, now: float) -> list[Effe
 def _runs(control: Control, src: str, call: Call, now: float) -> list[Effect]:
     """The records of the runs of a job on this node, in wall time."""
     local = control.jobs.known(str(call.args.get("job", "")))
-    body = {"runs": own_runs(control, local) if local else []}
-    return [accepted(src, call.seq, paged("runs", call.args, body))]
+    job = local.job.id if local else str(call.args.get("job", ""))
+    return [accepted(src, call.seq, paged("runs", call.args, {"runs": own_runs(control, job, local)}))]
 
 
-def own_runs(control: Control, local: Any) -> list[Row]:
+def own_runs(control: Control, job: str, local: Local | None) -> list[Row]:
     """item, task, node, enter, execute, finish (wall seconds), bytes in and out of each run here; what it used, and
-    per edge the bytes, and for those in when they began to come and when they were here."""
+    per edge the bytes, and for those in when they began to come and when they were here. Of earlier lives, too."""
     node, wall = control.around.name(control.around.me), control.around.wall
-    return [
-        {
-            "item": run.item, "task": run.task, "node": node,
-            "enter": wall(run.enter), "execute": wall(run.execute), "finish": wall(run.finish),
-            "bytes_in": run.bytes_in, "bytes_out": run.bytes_out, "seconds": run.seconds, "cpu_s": run.cpu_s,
-            "peak_bytes": run.peak_bytes, "load": run.load, "edges_out": run.edges_out,
-            "edges_in": {src: [size, wall(began), wall(ended)] for src, (size, began, ended) in run.edges_in.items()},
-        }
-        for run in local.execution.counters.runs
-    ]  # fmt: skip
+    runs = [in_wall_time(run, wall) for run in local.execution.counters.runs] if local else []
+    return [{"node": node, **msgspec.structs.asdict(run)} for run in [*control.profiler.log.earlier(job), *runs]]
 
 
 NODE_VERBS: dict[str, Callable[[Control, str, Call, float], list[Effect]]] = {

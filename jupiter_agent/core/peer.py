@@ -116,7 +116,7 @@ class Peer(Standpoint):
         """Before the first event: what an earlier run of this agent left in its journal and in its object store."""
         self.transfers.sizes.update(stored)
         self.transfers.stored.update(stored)
-        effects = self.jobs.succession.replay(records, now)
+        effects = self.jobs.succession.replay(self.profiler.log.without(records, self.wall(now)), now)
         self.submissions.resume(now)
         self.transfers.unclaimed(now)
         return self._run([], effects, now)
@@ -125,6 +125,7 @@ class Peer(Standpoint):
         """What the journal must hold for `restore` to bring this state back."""
         yield from (record for home in self.jobs.homes() for record in home.records())
         yield from self.jobs.succession.records()
+        yield from self.profiler.records()
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

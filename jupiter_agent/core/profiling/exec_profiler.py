@@ -11,6 +11,7 @@ lost are sent again: a question until it is answered, an answer when the questio
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from math import inf, isfinite
 from typing import Any
 
@@ -32,6 +33,8 @@ from jupiter_agent.core.messages.profiling import (
     SampleWanted,
 )
 from jupiter_agent.core.profiling.exec_book import ExecBook, Node
+from jupiter_agent.core.profiling.run_log import RunLog
+from jupiter_agent.core.records import Record
 from jupiter_agent.core.surroundings import Estimate, Surroundings
 from jupiter_agent.errors import PeerError
 
@@ -88,6 +91,7 @@ class ExecProfiler:
 
     def __init__(self, around: Surroundings, jobs: Jobs) -> None:
         self.book = ExecBook(around.me)
+        self.log = RunLog(around.wall)
         self.ready: list[str] = []
         self.outcomes: OrderedDict[str, Outcome] = OrderedDict()
         self._around, self._jobs = around, jobs
@@ -111,6 +115,7 @@ class ExecProfiler:
             if self._says_more(job.spec.bundle, run.task, now):
                 self.book.learn(job.spec.bundle, run, now)
         if runs:
+            self.log.note(job.id, runs, now)
             self._save_at = min(self._save_at, now + SAVE_S)
         if runs and job.home.writer != self._around.me:
             self._owed.setdefault(job.spec.bundle, set()).add(job.home.writer)
@@ -169,6 +174,12 @@ class ExecProfiler:
     def ask(self, bundle: bytes) -> list[Effect]:
         """Ask everybody what they know of an app: they may have run it for another home."""
         return [Send(node, ProfilesWanted(0, bundle)) for node in self._around.alive() if node != self._around.me]
+
+    def records(self) -> Iterator[Record]:
+        """What the journal must hold of runs."""
+        yield from self.log.earlier_records()
+        for job, local in [*self._jobs.past.items(), *self._jobs.local.items()]:
+            yield from self.log.records(job, local.execution.counters.runs)
 
     # --- full EP, at home ----------------------------------------------------------------------------------------
 
@@ -311,11 +322,13 @@ class ExecProfiler:
 
     def next_deadline(self) -> float:
         full = (min(each.due, each.again) for each in self._full.values())
-        return min([self._tell_at, self._save_at, *full])
+        return min([self._tell_at, self._save_at, self.log.due, *full])
 
     def on_deadline(self, now: float) -> list[Effect]:
         self._now = now
         effects: list[Effect] = []
+        if self.log.due <= now:
+            effects += self.log.write()
         if self._tell_at <= now:
             effects += self._tell(now)
         if self._save_at <= now:

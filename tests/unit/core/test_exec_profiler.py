@@ -6,7 +6,7 @@ import pytest
 from job_rig import CHAIN, Around, make_job, of_type
 
 from jupiter_agent.core.counters import Run
-from jupiter_agent.core.effects import Effect, KeepProfiles, OpenBundle, ProfileApp, Send
+from jupiter_agent.core.effects import Append, Effect, KeepProfiles, OpenBundle, ProfileApp, Send
 from jupiter_agent.core.events import BundleOpened, Profiled
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages.jobs import HomeVersion, Obj
@@ -99,6 +99,8 @@ def test_homes_hear_every_few_seconds_what_ran_here_and_whoever_asks_at_once() -
     rig = Rig()
     rig.ran(2.0, 10.0)
     rig.ran(2.0, 11.0)
+    [written] = rig.profiler.on_deadline(rig.profiler.next_deadline())
+    assert isinstance(written, Append)
     assert rig.profiler.next_deadline() == 10.0 + TELL_S
     [told] = of_type(rig.profiler.on_deadline(12.0), Send)
     assert told.dst == "home1"
