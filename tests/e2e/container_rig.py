@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from e2e_rig import JUPITER, Ended, eventually, jupiter, run
 
 from jupiter_agent.k8s import manifests
@@ -82,10 +84,24 @@ class Engine:
         return BASE
 
 
+def own_folder() -> Path:
+    """For a daemon and its images: in memory where there is plenty, as slow disks take a minute to write and delete
+    them. What a run that was killed left behind goes first."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) > 6 * 2**30
+    top = memory if roomy else Path(tempfile.gettempdir())
+    for left in top.glob("jupiter-docker-*"):
+        if not Path(f"/proc/{left.name.rpartition('-')[2]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = top / f"jupiter-docker-{os.getpid()}"
+    folder.mkdir()
+    return folder
+
+
 @contextmanager
-def own_engine(folder: Path) -> Iterator[Engine]:
+def own_engine() -> Iterator[Engine]:
     """A docker daemon of ours; it and all it made are gone afterwards."""
-    folder.mkdir(parents=True)
+    folder = own_folder()
     engine = Engine(f"unix://{folder}/sock")
     with (folder / "log").open("wb") as log:
         command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "-H", engine.host]

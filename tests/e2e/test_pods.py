@@ -18,6 +18,7 @@ from e2e_rig import EXAMPLE, eventually, make_app, make_inputs, read_results, ru
 
 from jupiter_agent import __version__
 from jupiter_agent.adapters.keys import ClusterKeys, encode_token, founding_token
+from jupiter_agent.k8s import manifests
 
 NODES = ("worker1", "worker2", "worker3", "worker4")
 MOST_BYTES = 200 * 10**6
@@ -33,12 +34,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine() -> Iterator[Engine]:
     found = Engine()
     if found.answers:
         yield found
         return
-    with own_engine(tmp_path_factory.mktemp("engine") / "docker") as own:
+    with own_engine() as own:
         yield own
 
 
@@ -92,6 +93,26 @@ def test_the_image_runs_as_nobody_in_particular_and_needs_nothing_writable_to_sa
     rights = ("--rm", "--network", "none", "--read-only", "--cap-drop", "ALL")
     assert engine("run", *rights, image, "--version").ok().out.split() == ["jupiter-agent", __version__]
     assert engine("run", *rights, "--entrypoint", "id", image, "-u").ok().out.strip() == "10421"
+    python = ("--entrypoint", "/opt/jupiter/bin/python", image, "-c")
+    rendered = "from jupiter_agent.k8s.manifests import objects; print(len(objects(token='t')))"
+    assert int(engine("run", *rights, *python, rendered).ok().out) >= 10, "the wheel has the manifests"
+
+
+def test_on_the_edge_the_folder_of_the_node_becomes_the_agents_own(engine: Engine, image: str, tmp_path: Path) -> None:
+    """The init container has the one right that this takes, and the agent has none again."""
+    state = tmp_path / "var-lib-jupiter"
+    state.mkdir(mode=0o755)
+    rendered = manifests.objects("edge", token="t", image=image)[-1]["spec"]["template"]["spec"]
+    (init,) = rendered["initContainers"]
+    rights = init["securityContext"]
+    assert rights["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    options = ["--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--volume", f"{state}:/var/lib/jupiter"]
+    write = ["--entrypoint", "sh", image, "-c", "mkdir /var/lib/jupiter/agent"]
+    assert engine("run", *options, *write).code != 0, "without it nothing can be written"
+    program, *words = init["command"]
+    as_root = ["--cap-add", "CHOWN", "--user", rights["runAsUser"], "--entrypoint", program]
+    engine("run", *options, *as_root, image, *words).ok()
+    engine("run", *options, *write).ok()
 
 
 def test_an_agent_that_is_stopped_while_it_starts_does_not_wait_to_be_killed(engine: Engine, image: str) -> None:
