@@ -28,7 +28,9 @@ from jupiter_agent.errors import UsageError
 
 SOURCE = "kube"
 PATIENCE_S = 1.0
-DNS_AGAIN_S = 120.0
+DNS_AGAIN_S, DNS_SOON_S = 120.0, 20.0
+"""A resolver without an answer is asked again so much later, where the API server has one, and where it has none. Each
+question may hold a thread for most of a minute."""
 REPEAT_S = 30.0
 """What is known is said again this often, or the machine would forget it"""
 WATCH_S = (180.0, 300.0)
@@ -121,6 +123,7 @@ class SliceWatch:
         self._failures = 0
         self._listed = False
         self._ask_dns_at = 0.0
+        self._resolved = False
         self._said = ""
 
     # --- when it runs ---
@@ -129,12 +132,14 @@ class SliceWatch:
         """Watch soon, unless the resolver answers first. Whether it should be asked now."""
         if self._task is None and self._start is None:
             self._start = self._loop.call_later(PATIENCE_S, self._run_now)
-        if self._listed and self._loop.time() < self._ask_dns_at:
+        now = self._loop.time()
+        if not self._resolved and now < self._ask_dns_at:
             return False
-        self._ask_dns_at = self._loop.time() + DNS_AGAIN_S
+        self._ask_dns_at = now + (DNS_AGAIN_S if self._listed else DNS_SOON_S)
         return True
 
     def on_resolved(self, known: bool) -> None:
+        self._resolved = known
         if known:
             self.stop()
         elif self._task is None:

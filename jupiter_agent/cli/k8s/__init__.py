@@ -163,7 +163,7 @@ def down(
 def status(context: Context = "", namespace: Namespace = None, folder: App = None, output: Form = Format.TABLE) -> None:
     """List the agents' pods, what they do, and whether the others see them."""
     from jupiter_agent.cli.k8s.members import Members, opener
-    from jupiter_agent.cli.k8s.reaching import agent_pods, read_token
+    from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without, read_token
 
     refuse_exports(output, "k8s status")
     where = place(namespace, folder)
@@ -171,18 +171,19 @@ def status(context: Context = "", namespace: Namespace = None, folder: App = Non
     pods, token = agent_pods(objects), read_token(objects)
     if not pods:
         say(f"there are no agents in namespace {where}: `jupiter k8s up --namespace {where}`")
-    alive = None
+    alive, without = None, nodes_without(objects)
+    running = [pod for pod in pods if pod.runs and pod.node not in without]
     members = Members(opener(access, where, token))
     until = time.monotonic() + 5.0
-    while token and any(pod.runs for pod in pods) and alive is None and time.monotonic() < until:
-        alive = members.poll(pods, time.monotonic())
+    while token and running and alive is None and time.monotonic() < until:
+        alive = members.poll(running, time.monotonic())
         time.sleep(0.05)
     members.close()
     rows = [
         {
             "name": pod.node, "pod": pod.name, "address": pod.ip, "state": pod.phase,
             "joined": None if alive is None else pod.ip in alive, "restarts": pod.restarts,
-            "reason": str(pod) if pod.is_stuck else "", "hint": pod.hint if pod.is_stuck else "",
+            "reason": str(pod) if pod.is_stuck else without.get(pod.node, ""), "hint": pod.hint if pod.is_stuck else "",
         }
         for pod in pods
     ]  # fmt: skip

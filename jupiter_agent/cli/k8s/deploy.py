@@ -7,8 +7,8 @@ from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.members import Members
 from jupiter_agent.cli.k8s.objects import CREATED, SAME, THERE, Objects, is_ours, metadata, title
-from jupiter_agent.cli.k8s.pods import Pod, has_no_agent
-from jupiter_agent.cli.k8s.reaching import agent_pods
+from jupiter_agent.cli.k8s.pods import Pod
+from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, Look, Rollout
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
 from jupiter_agent.k8s.manifests import DAEMONSET
@@ -135,18 +135,12 @@ class Watcher:
         return str(failed[-1].get("message") or "") if failed else ""
 
 
-def nodes_without(objects: Objects) -> dict[str, str]:
-    """node -> why no agent is to be expected there; nothing where nodes may not be listed."""
-    try:
-        nodes = objects.listed("Node")
-    except RefusedError:
-        return {}
-    return {str(metadata(node).get("name")): why for node in nodes if (why := has_no_agent(node))}
-
-
 def _incomplete(rollout: Rollout, namespace: str, timeout_s: float) -> JupiterError:
     lines = [f"{node}: {why}" if node else why for node, (why, _) in sorted(rollout.missing.items())]
     hints = list(dict.fromkeys(hint for _, hint in rollout.missing.values()))[:3]
+    if not lines and rollout.update:
+        hint = "it goes on by itself, one node after the other; `up` again, or a longer --timeout, waits for it"
+        return JupiterError(f"not done after {timeout_s:g} s (--timeout): {rollout.update}", hint, EXIT_TIMEOUT)
     if not lines:
         lines, hints = ["no agent could be asked who is there"], ["`jupiter k8s status` shows the pods"]
     late = f" after {timeout_s:g} s (--timeout)" if timeout_s else ""

@@ -12,7 +12,7 @@ from jupiter_agent.cli.k8s.reaching import PodClient
 from jupiter_agent.errors import JupiterError
 
 ASK_S = 5.0
-ASKED_AT_ONCE = 6
+ASKED_AT_ONCE = 8
 
 Opener = Callable[[Pod], Any]
 """A client of the agent in a pod; JupiterError"""
@@ -76,8 +76,3 @@ class Members:
             )
         if self._client is not None:
             self._client.close()
-
-
-def _close(done: Future[Any]) -> None:
-    if not done.cancelled() and done.exception() is None:
-        done.result().close()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from jupiter_agent.cli.k8s.access import Access, RefusedError, open_access
 from jupiter_agent.cli.k8s.forward import Forward
-from jupiter_agent.cli.k8s.objects import Objects
-from jupiter_agent.cli.k8s.pods import Pod, to_pod
+from jupiter_agent.cli.k8s.objects import Objects, metadata
+from jupiter_agent.cli.k8s.pods import Pod, has_no_agent, to_pod
 from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError
 from jupiter_agent.k8s.manifests import NAMESPACE, SELECTOR, TOKEN_KEY, TOKEN_SECRET
 
-MOST_TRIED = 4
+MOST_TRIED = 8
+"""pods at once"""
 
 
 def read_token(objects: Objects) -> str:
@@ -35,6 +38,15 @@ def agent_pods(objects: Objects) -> list[Pod]:
     selector = ",".join(f"{key}={value}" for key, value in SELECTOR.items())
     found = [to_pod(each) for each in objects.listed("Pod", labelSelector=selector)]
     return sorted(found, key=lambda pod: (pod.node, pod.name))
+
+
+def nodes_without(objects: Objects) -> dict[str, str]:
+    """node -> why no agent is to be expected there; nothing where nodes may not be listed."""
+    try:
+        nodes = objects.listed("Node")
+    except RefusedError:
+        return {}
+    return {str(metadata(node).get("name")): why for node in nodes if (why := has_no_agent(node))}
 
 
 class PodClient:
@@ -68,6 +80,38 @@ class PodClient:
         self._forward.close()
 
 
+def first_of(pods: list[Pod], opened: Callable[[Pod], PodClient]) -> PodClient:
+    """Of the agents in these pods, a few at a time, the first that answers. The error of the first pod if none does."""
+    threads = ThreadPoolExecutor(MOST_TRIED)
+    waiting: dict[Future[PodClient], Pod] = {}
+    left, errors = list(pods), dict[str, JupiterError]()
+    found: PodClient | None = None
+    while found is None and (left or waiting):
+        while left and len(waiting) < MOST_TRIED:
+            pod = left.pop(0)
+            waiting[threads.submit(opened, pod)] = pod
+        for future in wait(waiting, return_when=FIRST_COMPLETED)[0]:
+            pod = waiting.pop(future)
+            if isinstance(error := future.exception(), JupiterError):
+                errors[pod.uid] = error
+            elif found is None:
+                found = future.result()
+            else:
+                future.result().close()
+    for future in waiting:
+        future.add_done_callback(close_when_done)
+    threads.shutdown(wait=False)
+    if found is None:
+        raise errors[pods[0].uid]
+    return found
+
+
+def close_when_done(done: Future[Any]) -> None:
+    """What nobody waits for any more."""
+    if not done.cancelled() and done.exception() is None:
+        done.result().close()
+
+
 def open_client(context: str, namespace: str, peers: tuple[str, ...], token_file: Path | None) -> PodClient:
     """Of an agent of a namespace: one of those at the addresses `peers`, if any are named, else any that is ready."""
     access = open_access(context, os.environ)
@@ -78,15 +122,12 @@ def open_client(context: str, namespace: str, peers: tuple[str, ...], token_file
         raise UnreachableError(f"there are no agents in {place}", f"`jupiter k8s up --namespace {objects.namespace}`")
     hosts = {peer.rpartition(":")[0].strip("[]") for peer in peers}
     pods = [pod for pod in agent_pods(objects) if pod.runs and (not hosts or pod.ip in hosts)]
+    if len(pods) > MOST_TRIED:  # some may be no real ones
+        without = nodes_without(objects)
+        pods = [pod for pod in pods if pod.node not in without] or pods
     pods.sort(key=lambda pod: pod.phase != "ready")
-    first: JupiterError | None = None
-    for pod in pods[:MOST_TRIED]:
-        try:
-            return PodClient(access, objects.namespace, pod, token)
-        except JupiterError as error:
-            first = first or error
-    if first is not None:
-        raise first
+    if pods:
+        return first_of(pods, lambda pod: PodClient(access, objects.namespace, pod, token))
     named = f" at {', '.join(peers)}" if peers else ""
     raise UnreachableError(
         f"no agent runs{named} in {place}", f"`jupiter k8s status --namespace {objects.namespace}` shows why"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
-from jupiter_agent.cli.k8s.deploy import POLL_S, nodes_without
+from jupiter_agent.cli.k8s.deploy import POLL_S
 from jupiter_agent.cli.k8s.objects import Objects, is_ours, metadata, title
 from jupiter_agent.cli.k8s.pods import to_pod
+from jupiter_agent.cli.k8s.reaching import nodes_without
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
 from jupiter_agent.k8s.manifests import DAEMONSET, ORDER
 

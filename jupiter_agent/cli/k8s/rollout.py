@@ -50,6 +50,8 @@ class Rollout:
         """node -> (why, hint), as of the last look"""
         self.skipped: dict[str, str] = {}
         """node -> why it is not waited for, as of the last look"""
+        self.update = ""
+        """how far the pods are replaced by new ones, while they are"""
         self._began, self._say = began, say
         self._stuck_since: dict[str, float] = {}
         self._ready_since: dict[str, float] = {}
@@ -74,6 +76,11 @@ class Rollout:
             return FAILED
         lacking = seen.desired - len(skipped)
         complete = len(pods) >= lacking and seen.updated >= lacking
+        if len(pods) >= lacking and seen.updated < lacking:
+            self.update = f"{seen.updated} of {lacking} nodes have the new version"
+            self._tell("update", self.update)
+        elif complete:
+            self.update = ""
         return DONE if complete and here and not wanted else GOING
 
     def _is_refused(self, seen: Look, pods: list[Pod], now: float) -> bool:

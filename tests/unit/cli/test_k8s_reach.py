@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from jupiter_agent.cli import reach
 from jupiter_agent.cli.k8s.forward import Forward
+from jupiter_agent.cli.k8s.pods import Pod
+from jupiter_agent.cli.k8s.reaching import first_of
 from jupiter_agent.cli.reach import Where
 from jupiter_agent.errors import UnreachableError
 
@@ -130,3 +134,36 @@ def test_closing_ends_what_is_open():
         assert client.recv(100) == b""
     with pytest.raises(OSError):
         call(forward.address)
+
+
+# --- whichever agent answers first ---
+
+
+def pods(*numbers: int) -> list[Pod]:
+    return [Pod(f"p{n}", f"u{n}", f"n{n}", f"10.0.0.{n}", "ready") for n in numbers]
+
+
+def test_the_first_agent_that_answers_is_taken_and_pods_in_which_nobody_does_hold_nobody_up():
+    waiting, closed = threading.Event(), []
+
+    def opened(pod):
+        if pod.node == "n9":
+            return SimpleNamespace(pod=pod, close=lambda: closed.append(pod.node))
+        if pod.node == "n1":
+            raise UnreachableError("no route to host")
+        waiting.wait(20.0)
+        raise UnreachableError("late")
+
+    began = time.monotonic()
+    assert first_of(pods(1, 2, 9), opened).pod.node == "n9"
+    assert time.monotonic() - began < 10.0
+    assert closed == []
+    waiting.set()
+
+
+def test_when_nobody_answers_the_first_pods_reason_is_told():
+    def opened(pod):
+        raise UnreachableError(f"{pod.node} is away")
+
+    with pytest.raises(UnreachableError, match="n4 is away"):
+        first_of(pods(4, *range(5, 30)), opened)

@@ -47,6 +47,16 @@ def test_pods_that_are_to_come_are_waited_for(seen):
     assert rollout()[0].look(seen, 101.0) == GOING
 
 
+def test_how_far_pods_are_replaced_by_new_ones_is_said():
+    it, said = rollout()
+    pods = [pod("n1"), pod("n2")]
+    assert it.look(look(*pods, members="12", updated=1), 102.0) == GOING
+    assert it.update == "1 of 2 nodes have the new version"
+    assert said[-1] == "update: 1 of 2 nodes have the new version"
+    assert it.look(look(*pods, members="12", updated=2), 130.0) == DONE
+    assert it.update == ""
+
+
 def test_a_pod_that_is_leaving_counts_for_nothing():
     it, _ = rollout()
     assert it.look(look(pod("n1", "leaving", uid="old"), pod("n1"), members="1", desired=1), 101.0) == DONE
