@@ -33,6 +33,7 @@ from jupiter_agent.adapters.promises import Promises
 from jupiter_agent.adapters.runner import Runner
 from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.adapters.solver import solve_off_loop
+from jupiter_agent.adapters.stamps import PROBES, Stamps
 from jupiter_agent.core import effects as ef
 from jupiter_agent.core import events as ev
 from jupiter_agent.core.app import AppSpec
@@ -89,6 +90,7 @@ class Performer:
         self.mail = Mailbag(lambda dst, frame: self.network.send(dst, frame))  # noqa: PLW0108 - it is set later
         self.bulk: BulkChannel | None = None
         """set by the composition where there is one"""
+        self._stamps = Stamps()
         self._durable: set[bytes] = set()
         self._me, self._post, self._on_effect = me, post, on_effect
         self.promises = Promises(journal, self.objects, self._act, self._give_up)
@@ -127,6 +129,8 @@ class Performer:
     def send(self, dst: str, message: Message) -> None:
         """Encode and hand to the transport; what is too large to encode is refused to whoever asked for it."""
         try:
+            if type(message) in PROBES:
+                message = self._stamps.leaving(dst, message)
             self.mail.put(dst, message, encode(message))
         except (PeerError, CapacityError) as error:
             self.counters["unsendable"] += 1
@@ -139,6 +143,8 @@ class Performer:
         """A frame from a peer or client: an event, or a counted mistake. On a full disk it is as if it got lost."""
         try:
             message = decode(frame)
+            if type(message) in PROBES:
+                message = self._stamps.came(src, message)
             if isinstance(message, Many):
                 self._on_many(src, message)
             elif not self.promises.full:

@@ -30,6 +30,8 @@ PRIOR_BANDWIDTH_BPS = 1 / USUAL_Q
 SELF = LinkEstimate(0.0, 1e12, 1, "measured")
 OFTEN_S = 0.05
 """Of transfers from one peer that end sooner after each other than this, one counts"""
+CLOSES_S = 0.2
+"""After a pause as long as TCP waits for an answer, this and two round trips, its window is closed (RFC 6298)"""
 TOGETHER = 8
 """Transfers of one peer that are remembered to see which went on at the same time"""
 SURE = 0.6
@@ -82,10 +84,11 @@ class Links:
 
     # --- what was measured -------------------------------------------------------------------------------------------
 
-    def on_rtt(self, peer: str, rtt_s: float, now: float) -> bool:
-        """A probe of this peer was answered; whether that was far from what was known."""
+    def on_rtt(self, peer: str, rtt_s: float, now: float, exact: bool = False) -> bool:
+        """A probe of this peer was answered; whether that was far from what was known. `exact`: without what it waited
+        in both agents; others do not count where there was one lately."""
         known = self._peers.setdefault(peer, _Peer())
-        far = known.delay.on_rtt(rtt_s, now)
+        far = known.delay.on_rtt(rtt_s, now, exact)
         place, rtt = self.nets(peer).place, known.delay.rtt_s
         if place is not None and rtt is not None and known.delay.at == now:
             self.place = moved(self.place, place, rtt, (self._me, peer))
@@ -107,13 +110,24 @@ class Links:
             other * max(0.0, min(now, until) - max(began, since)) / max(1e-6, until - since)
             for since, until, other in known.recent
         )
+        opened = self._opened(peer, began)
         known.recent.append((began, now, size))
         if now - last < OFTEN_S and known.inbound.transfers > 2:
             return False
         noise_s = 0.001 + known.delay.jitter_s
-        return known.inbound.on_sample(
-            Sample(size * (1 + coming) + int(beside), seconds, True, noise_s), self._rtt_s(peer), now
-        )
+        sample = Sample(size * (1 + coming) + int(beside), seconds, True, noise_s, opened)
+        return known.inbound.on_sample(sample, self._rtt_s(peer), now)
+
+    def expected_s(self, peer: str, size: int, now: float) -> float:
+        """What an object of this size would take from a peer to here if it began now: as `Shape.seconds`, and quicker
+        where another has just opened the window."""
+        return self.shape(peer).seconds(size, self._opened(peer, now))
+
+    def _opened(self, peer: str, at: float) -> int:
+        """To how many bytes the sender's window is open: the last transfer was so large. A pause closes it."""
+        known = self._peers.get(peer, _NOBODY)
+        pause_s = CLOSES_S + 2 * self._rtt_s(peer)
+        return max((size for _, until, size in known.recent if at - pause_s <= until), default=0)
 
     def on_probe(self, peer: str, size: int, seconds: float, noise_s: float, now: float) -> bool:
         """A probe that asked for so many bytes was answered in `seconds`; whether that was unexpected."""

@@ -42,14 +42,16 @@ class Shape(Struct, frozen=True, array_like=True):
     error: Annotated[float, Meta(ge=0, le=100)] = 1.0
     samples: Count = 0
 
-    def seconds(self, size: float) -> float:
-        """From the start of sending an object of this size to having it. Monotone, never negative."""
+    def seconds(self, size: float, opened: float = 0.0) -> float:
+        """From the start of sending an object of this size to having it, on a path that was idle, or where the window
+        is `opened` to so many bytes. Monotone in the size, never negative."""
         asked = self.rtt_s + self.p if size > FETCHED_BYTES else 0.0
-        return self.rtt_s / 2 + asked + self.moving_s(size)
+        return self.rtt_s / 2 + asked + self.moving_s(size, opened)
 
-    def moving_s(self, size: float) -> float:
+    def moving_s(self, size: float, opened: float = 0.0) -> float:
         """Of that what the bytes take."""
-        return self.q * size + self.r * size * size + self.s * self.rtt_s * doublings(size, self.rtt_s, self.q)
+        rounds = doublings(size, self.rtt_s, self.q, opened)
+        return self.q * size + self.r * size * size + self.s * self.rtt_s * rounds
 
     def straight(self, sizes: Sequence[float]) -> tuple[float, float, float]:
         """(seconds, seconds per byte, seconds per byte^2) for mappers, which know quadratics only: the line with the
@@ -66,10 +68,10 @@ class Shape(Struct, frozen=True, array_like=True):
         return (first, slope, self.r) if first >= 0 else (0.0, ft / ff, self.r)
 
 
-def doublings(size: float, rtt_s: float, q: float) -> float:
-    """How often the window doubles before it holds `size`, or all that the path holds."""
-    held = min(size, rtt_s / q) if q > 0 else size
-    return log2(held / FIRST_BYTES) if held > FIRST_BYTES else 0.0
+def doublings(size: float, rtt_s: float, q: float, opened: float = 0.0) -> float:
+    """How often the window doubles before it holds `size`, or all that the path holds; it began `opened`, if it was."""
+    held, first = (min(size, rtt_s / q) if q > 0 else size), max(FIRST_BYTES, opened)
+    return log2(held / first) if held > first else 0.0
 
 
 class LinksWanted(Message, frozen=True, tag=44):
@@ -98,9 +100,12 @@ class LinkProbe(Message, frozen=True, tag=70):
 
 
 class LinkEcho(Message, frozen=True, tag=71):
-    """`heard_at`: when the probe was heard, on the clock of who answers."""
+    """`heard_at`: when the probe was heard, on the clock of who answers; `dwell_s`: how long it was there."""
 
     serial: Count
     heard_at: Seconds
     q: PerByte = 0.0
     data: Annotated[bytes, Meta(max_length=PROBE_BYTES)] = b""
+    dwell_s: Delay = 0.0
+    took_s: Delay = 0.0
+    """from the probe's leaving to the answer, as the asking end noted itself; what comes from outside is overwritten"""

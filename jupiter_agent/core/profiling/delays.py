@@ -14,6 +14,8 @@ WINDOW = 12
 OLDEST_S = 120.0
 LONGER = 3
 WELL_ABOVE = 1.3
+EXACT_S = 75.0
+"""So long after an exact sample others do not count: they hold what agents do besides"""
 NOISE_S = 0.002
 """What a processor adds, in bad moments"""
 WEIGHT = 1 / 16
@@ -33,30 +35,38 @@ class Delay:
         self._recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
         self._above = 0
         self._asked = 0
+        self._exact_at = -inf
 
     @property
     def rtt_s(self) -> float | None:
         """None before the first sample."""
         return min(rtt for _, rtt in self._recent) if self._recent else None
 
-    def on_rtt(self, rtt_s: float, now: float) -> bool:
-        """A probe was answered; whether that was far from what was known."""
+    def on_rtt(self, rtt_s: float, now: float, exact: bool = False) -> bool:
+        """A probe was answered; whether that was far from what was known. One that is not exact only tells that, where
+        exact ones are at hand."""
         if not 0 < rtt_s < 1e3:
             return False
         known = self.rtt_s
         self._count(0.0)
+        above = known is not None and rtt_s > WELL_ABOVE * known + NOISE_S
+        below = known is not None and WELL_ABOVE * rtt_s + NOISE_S < known
+        if not exact and now - self._exact_at < EXACT_S:
+            return above or below
+        if exact and now - self._exact_at >= EXACT_S:
+            self._recent.clear()
+        self._exact_at = now if exact else self._exact_at
         if self._recent:
             self.jitter_s += WEIGHT * (abs(rtt_s - self._recent[-1][1]) - self.jitter_s)
         self._recent.append((now, rtt_s))
         self.samples += 1
         self.at = now
-        above = known is not None and rtt_s > WELL_ABOVE * known + NOISE_S
         self._above = self._above + 1 if above else 0
         if self._above >= LONGER:
             self._keep(LONGER)
         while len(self._recent) > 1 and self._recent[0][0] < now - OLDEST_S:
             self._recent.popleft()
-        return above or (known is not None and WELL_ABOVE * rtt_s + NOISE_S < known)
+        return above or below
 
     def on_lost(self, now: float) -> None:
         """A probe was not answered in time."""

@@ -64,6 +64,8 @@ class Sample(Struct, frozen=True, array_like=True):
     seconds: Time
     fetched: bool = True
     noise_s: Time = 0.001
+    opened: Annotated[int, Meta(ge=0, le=MAX_OBJECT_BYTES)] = 0
+    """bytes to which the window was open, where something came just before"""
 
 
 class Taken(Struct, array_like=True):
@@ -115,7 +117,7 @@ class LinkModel:
         if not sample.fetched:
             return self._on_probe(Taken(sample, rtt_s, now))
         p, q, r, s = self._fitted[1] if self._fitted and self._new < REFIT else self._solution(usual_q)
-        off = log(sample.seconds / (rtt_s + p + Shape(rtt_s, p, q, r, s).moving_s(sample.size)))
+        off = log(sample.seconds / (rtt_s + p + Shape(rtt_s, p, q, r, s).moving_s(sample.size, sample.opened)))
         allowed = FAR * max(LEAST_ERROR, self.error) + FAR * sample.noise_s / sample.seconds
         far = self.count > 0 and abs(off) > allowed
         self._off = (max(0, self._off) + 1 if off > 0 else min(0, self._off) - 1) if far else 0
@@ -217,7 +219,7 @@ class LinkModel:
             y = sample.seconds - taken.rtt_s
             spread = (SPREAD * (sample.seconds if sample.fetched else y)) ** 2 + sample.noise_s**2
             weight = taken.weight * exp((taken.at - self.at) / FADE_S - later / FADE_SAMPLES) / spread
-            x = (float(sample.fetched), f, f * f, taken.rtt_s * doublings(sample.size, taken.rtt_s, q))
+            x = (float(sample.fetched), f, f * f, taken.rtt_s * doublings(sample.size, taken.rtt_s, q, sample.opened))
             for i in range(PARAMETERS):
                 weighted = weight * x[i]
                 b[i] += weighted * y

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from jupiter_agent.core.effects import Effect, Send
 from jupiter_agent.core.estimate import Links
-from jupiter_agent.core.messages.links import PROBE_BYTES, LinkEcho, LinkProbe
+from jupiter_agent.core.messages.links import PROBE_BYTES, USUAL_Q, LinkEcho, LinkProbe
 
 TICK_S = 1.0
 AT_ONCE = 4
@@ -179,10 +179,10 @@ class Probing:
             self.counters["echoes_unasked"] += 1
             return []
         self._links.on_told(src, message.q)
-        seconds, look.due = now - look.at, inf
+        seconds, look.due = message.took_s or now - look.at, inf
         if not message.data:
             look.short.append(seconds)
-            if self._links.on_rtt(src, seconds, now):
+            if self._links.on_rtt(src, seconds, now, exact=message.took_s > 0):
                 look.repeats = max(look.repeats, REPEATS + 1)
             if look.asked:  # it has nothing left for us
                 look.size, self._not_before[src] = 0, now + LATER_S
@@ -286,7 +286,7 @@ class Probing:
         if look.repeats >= MOST:
             return False
         if not self._links.knows_rate(peer):
-            return took < 3 * noise_s
+            return took < 3 * noise_s or took > 5 * USUAL_Q * look.size + 3 * noise_s
         return took > 1.4 * self._links.shape(peer).q * look.size + noise_s / 2
 
     def _judged(self, peer: str, look: _Look, size: int, now: float) -> list[Effect]:

@@ -61,3 +61,15 @@ def test_what_is_no_time_is_no_sample(rtt):
     delay = after(0.01)
     assert delay.on_rtt(rtt, 1.0) is False
     assert (delay.rtt_s, delay.samples) == (0.01, 1)
+
+
+def test_where_exact_samples_are_at_hand_others_only_tell_of_changes():
+    delay = Delay()
+    delay.on_rtt(0.0101, 0.0)
+    delay.on_rtt(0.0110, 1.0, exact=True)
+    assert delay.rtt_s == 0.0110, "what is not exact is no measure for what is"
+    assert delay.on_rtt(0.0105, 2.0) is False
+    assert delay.on_rtt(0.0900, 3.0) is True
+    assert (delay.rtt_s, delay.samples) == (0.0110, 2)
+    delay.on_rtt(0.0125, 200.0)
+    assert delay.rtt_s == 0.0125, "the exact one is old"
