@@ -51,7 +51,7 @@ class Discovery:
     ) -> None:
         self._sources, self._me, self._boot = sources, me, boot
         self._sent = 0
-        self._kube = _kube(sources.account, post)
+        self._kube = _kube(sources.account, post, me.address)
         self._names = Names(post, on_answer=self._kube.on_resolved) if self._kube else Names(post)
         self._mdns = Mdns(me, post) if sources.mdns else None
         self._ear = Ear(me.node, self._seal(access))
@@ -106,10 +106,10 @@ class Discovery:
         return Beacon(self._me.node, self._me.address, self._boot(), self._sent)
 
 
-def _kube(account: Account | None, post: Post) -> KubeNames | None:
+def _kube(account: Account | None, post: Post, mine: str) -> KubeNames | None:
     """Imported here: only pods have a use for it."""
     if account is None:
         return None
     from jupiter_agent.adapters.kube_slices import KubeNames
 
-    return KubeNames(account, post)
+    return KubeNames(account, post, mine)

@@ -5,6 +5,8 @@ resolver that is not there keeps one waiting for most of a minute), and this pro
 taken for a Service's: its EndpointSlices are listed once and then watched, so that a new pod is known within the second
 it has an address. While that works the resolver is asked only now and then; when it answers the watch ends.
 
+Which of the addresses become hints is the knocker's business (kube_knock.py).
+
 A watch goes on from the last version seen; the server ends each after some minutes, or with 410 when it has forgotten
 that version, and then all is listed again. What fails is tried again, at growing intervals, at random: many agents lose
 one server at the same moment. Rights that are needed: list and watch of endpointslices in the pod's own namespace.
@@ -20,19 +22,16 @@ from random import Random
 from typing import Any, Protocol
 
 from jupiter_agent.adapters.kube_api import KubeApi, KubeError
+from jupiter_agent.adapters.kube_knock import Knock, Knocker, is_open
 from jupiter_agent.adapters.pod import Account
 from jupiter_agent.adapters.ports import format_address, numeric, parse_address
-from jupiter_agent.core.events import Hint, SeedsFound
-from jupiter_agent.core.membership.seeds import MOST
+from jupiter_agent.core.events import SeedsFound
 from jupiter_agent.errors import UsageError
 
-SOURCE = "kube"
 PATIENCE_S = 1.0
 DNS_AGAIN_S, DNS_SOON_S = 120.0, 20.0
 """A resolver without an answer is asked again so much later, where the API server has one, and where it has none. Each
 question may hold a thread for most of a minute."""
-REPEAT_S = 30.0
-"""What is known is said again this often, or the machine would forget it"""
 WATCH_S = (180.0, 300.0)
 """How long a watch is asked for"""
 SHORT_S = 1.0
@@ -74,8 +73,17 @@ def service_of(name: str, namespace: str) -> tuple[str, str] | None:
 class KubeNames:
     """The names of Services among those to join. Build it in a running loop."""
 
-    def __init__(self, account: Account, post: Callable[[SeedsFound], None], api: Api | None = None) -> None:
+    def __init__(
+        self,
+        account: Account,
+        post: Callable[[SeedsFound], None],
+        mine: str = "",
+        api: Api | None = None,
+        knock: Knock = is_open,
+    ) -> None:
+        """`mine`: this agent's own address."""
         self.counters: Counter[str] = Counter()
+        self._mine, self._knock = mine, knock
         self._namespace = account.namespace
         self._api = api or KubeApi(account)
         self._post = post
@@ -88,8 +96,9 @@ class KubeNames:
             place = service_of(name, self._namespace)
             if place is None:
                 return True
-            watch = self._watches[name] = SliceWatch(self._api, place, parse_address(name)[1], self._post)
-            watch.counters = self.counters
+            watch = self._watches[name] = SliceWatch(self._api, place, parse_address(name)[1], self._post, self._knock)
+            watch.counters = watch.knocker.counters = self.counters
+            watch.mine = self._mine
         return watch.begin()
 
     def on_resolved(self, name: str, known: bool) -> None:
@@ -106,19 +115,20 @@ class SliceWatch:
     """One Service's addresses, as the API server tells them."""
 
     def __init__(
-        self, api: Api, place: tuple[str, str], port: int, post: Callable[[SeedsFound], None], rng: Random | None = None
+        self, api: Api, place: tuple[str, str], port: int, post: Callable[[SeedsFound], None], knock: Knock = is_open
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.slices: Slices = {}
-        self._api, self._port, self._post = api, port, post
+        self.mine = ""
+        self.rng = Random()
+        self._api, self._port = api, port
+        self.knocker = Knocker(self.known, post, knock)
         self._namespace, self._service = place
         self._path = f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices"
         self._query = {"labelSelector": f"kubernetes.io/service-name={self._service}"}
-        self._rng = rng or Random()
         self._loop = asyncio.get_running_loop()
         self._start: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._repeat: asyncio.TimerHandle | None = None
         self._version = ""
         self._failures = 0
         self._listed = False
@@ -146,12 +156,11 @@ class SliceWatch:
             self._run_now()
 
     def stop(self) -> None:
-        for timer in (self._start, self._repeat):
-            if timer is not None:
-                timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-        self._start = self._repeat = self._task = None
+        for work in (self._start, self._task):
+            if work is not None:
+                work.cancel()
+        self._start = self._task = None
+        self.knocker.stop()
         self._listed, self._version = False, ""
         self.slices.clear()
 
@@ -160,6 +169,7 @@ class SliceWatch:
             self._start.cancel()
             self._start = None
         self._task = self._loop.create_task(self._run())
+        self.knocker.start()
 
     async def _run(self) -> None:
         fresh = "0"  # whatever the server has at hand is good enough, until it is too old to go on from
@@ -184,7 +194,7 @@ class SliceWatch:
         """Twice as long each time, up to a limit, at random."""
         self._failures += 1
         least, most = BACK_OFF_S
-        return min(most, least * 2.0 ** min(self._failures - 1, 10)) * self._rng.uniform(0.5, 1.5)
+        return min(most, least * 2.0 ** min(self._failures - 1, 10)) * self.rng.uniform(0.5, 1.5)
 
     # --- what it hears ---
 
@@ -197,11 +207,10 @@ class SliceWatch:
         if not self._listed:
             log.info("the API server knows %d addresses of %s", len(self.known()), self._service)
         self._listed, self._failures, self._said = True, 0, ""
-        self._tell(self.known())
-        self._say_again()
+        self.knocker.news.set()
 
     async def _watch(self) -> None:
-        limit = self._rng.uniform(*WATCH_S)
+        limit = self.rng.uniform(*WATCH_S)
         query = {
             **self._query, "resourceVersion": self._version, "allowWatchBookmarks": "true",
             "timeoutSeconds": str(int(limit)),
@@ -218,31 +227,14 @@ class SliceWatch:
             raise KubeError(code if isinstance(code, int) else 0, str(found.get("message"))[:500])
         self._version = _version(found) or self._version
         if kind in ("ADDED", "MODIFIED"):
-            before = set(self.known())
             self.slices[_name(found)] = addresses(found, self._port)
-            self._tell([address for address in self.known() if address not in before])
+            self.knocker.news.set()
         elif kind == "DELETED":
             self.slices.pop(_name(found), None)
 
     def known(self) -> list[str]:
-        return sorted({address for each in self.slices.values() for address in each})
-
-    def _tell(self, found: list[str]) -> None:
-        """At most as many as the machine keeps; others at another time."""
-        if len(found) > MOST:
-            found = self._rng.sample(found, MOST)
-        if found:
-            self.counters["kube_found"] += len(found)
-            self._post(SeedsFound(tuple(Hint(address, SOURCE) for address in found)))
-
-    def _say_again(self) -> None:
-        if self._repeat is not None:
-            self._repeat.cancel()
-        self._repeat = self._loop.call_later(REPEAT_S, self._repeated)
-
-    def _repeated(self) -> None:
-        self._tell(self.known())
-        self._say_again()
+        """The others'."""
+        return sorted({address for each in self.slices.values() for address in each} - {self.mine})
 
     def _say(self, error: KubeError) -> None:
         """Once per reason."""

@@ -209,4 +209,4 @@ def _short(error: BaseException) -> str:
     found: Any = error
     while getattr(found, "reason", None):
         found = found.reason
-    return " ".join(str(found).split())[:300]
+    return " ".join(str(found).partition(" -+-+-")[0].split())[:300]

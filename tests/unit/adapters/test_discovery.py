@@ -66,9 +66,16 @@ def from_dns() -> Hint:
 def from_kube() -> Hint:
     posted: list[SeedsFound] = []
 
+    async def there(address: str) -> bool:
+        return True
+
     async def run() -> None:
-        watch = SliceWatch(Silent(), ("jupiter", "agents"), 7421, posted.append)
+        watch = SliceWatch(Silent(), ("jupiter", "agents"), 7421, posted.append, there)
         watch.on_event({"type": "ADDED", "object": {"endpoints": [{"addresses": ["10.0.0.2"]}]}})
+        watch.knocker.start()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        watch.stop()
 
     asyncio.run(run())
     return posted[0].hints[0]

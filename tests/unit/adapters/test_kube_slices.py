@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from jupiter_agent.adapters.kube_api import KubeError
+from jupiter_agent.adapters.kube_knock import AGAIN_S, ENOUGH, KNOCK_S, KNOCKS
 from jupiter_agent.adapters.kube_slices import BACK_OFF_S, PATIENCE_S, KubeNames, SliceWatch, addresses, service_of
 from jupiter_agent.adapters.pod import Account
 from jupiter_agent.core.events import SeedsFound
-from jupiter_agent.core.membership.seeds import LASTS_S, MOST
+from jupiter_agent.core.membership.seeds import LASTS_S
 
 PLACE = ("jupiter", "jupiter-agents")
 
@@ -87,16 +88,17 @@ def listed(*slices: dict[str, Any], version: str = "9") -> dict[str, Any]:
     return {"metadata": {"resourceVersion": version}, "items": list(slices)}
 
 
-def watched(script: Script, seconds: float) -> tuple[list[list[str]], SliceWatch]:
-    """The addresses posted while a watch runs so long, and the watch."""
+def watched(script: Script, seconds: float, knock: Any = None) -> tuple[list[list[str]], SliceWatch]:
+    """The addresses posted while a watch runs so long, sorted, and the watch."""
     posted: list[list[str]] = []
 
     def post(found: SeedsFound) -> None:
         assert {hint.found_by for hint in found.hints} == {"kube"}
-        posted.append([hint.address for hint in found.hints])
+        posted.append(sorted(hint.address for hint in found.hints))
 
     async def work() -> SliceWatch:
-        watch = SliceWatch(script, PLACE, 7421, post, Random(1))
+        watch = SliceWatch(script, PLACE, 7421, post, knock or there)
+        watch.rng = watch.knocker.rng = Random(1)
         watch.on_resolved(False)
         await asyncio.sleep(seconds)
         watch_slices = dict(watch.slices)
@@ -110,11 +112,15 @@ def watched(script: Script, seconds: float) -> tuple[list[list[str]], SliceWatch
 FOR_EVER = [(1e6, {})]
 
 
+async def there(address: str) -> bool:
+    return True
+
+
 def test_a_list_then_a_watch_from_its_version_tell_who_is_there_and_who_comes():
     new = {"type": "MODIFIED", "object": piece("a", "10.0.0.1", "10.0.0.3", version="12")}
     script = Script([listed(piece("a", "10.0.0.1"), piece("b", "10.0.0.2"))], [[(5.0, new), (1e6, {})]])
     posted, _ = watched(script, 20.0)
-    assert posted == [["10.0.0.1:7421", "10.0.0.2:7421"], ["10.0.0.3:7421"]]
+    assert posted == [["10.0.0.1:7421", "10.0.0.2:7421"], ["10.0.0.1:7421", "10.0.0.2:7421", "10.0.0.3:7421"]]
     kinds = [(kind, query.get("resourceVersion")) for _, kind, query in script.asked]
     assert kinds == [("list", "0"), ("watch", "9")]
     for _, _, query in script.asked:
@@ -185,12 +191,73 @@ def test_who_is_gone_is_not_said_again():
     assert posted[-1] == ["10.0.0.2:7421"]
 
 
-def test_of_very_many_a_sample_is_told_each_time_another():
+def test_of_very_many_a_few_are_knocked_at_and_told_each_time_others():
     hosts = [f"10.0.{k // 250}.{k % 250 + 1}" for k in range(500)]
     script = Script([listed(*(piece(f"s{k}", *hosts[k : k + 100]) for k in range(0, 500, 100)))], [FOR_EVER])
-    posted, _ = watched(script, 65.0)
-    assert [len(each) for each in posted] == [MOST] * 3
-    assert set(posted[0]) != set(posted[1])
+    knocked: list[str] = []
+
+    async def knock(address: str) -> bool:
+        knocked.append(address)
+        return True
+
+    posted, _ = watched(script, 65.0, knock)
+    assert [len(each) for each in posted] == [ENOUGH] * len(posted)
+    assert len(knocked) == KNOCKS * len(posted) == len(set(knocked))
+    assert 3 <= len(posted) <= 4
+
+
+def test_addresses_at_which_nobody_is_are_no_hints_and_hold_nobody_up():
+    ghosts = [f"10.9.0.{k}" for k in range(1, 51)]
+    script = Script([listed(piece("a", "10.0.0.1", "10.0.0.2", *ghosts))], [FOR_EVER])
+    times: list[float] = []
+
+    async def knock(address: str) -> bool:
+        if address.startswith("10.9."):
+            await asyncio.sleep(KNOCK_S)
+            return False
+        times.append(asyncio.get_running_loop().time())
+        return True
+
+    posted, _ = watched(script, 300.0, knock)
+    assert {address for each in posted for address in each} == {"10.0.0.1:7421", "10.0.0.2:7421"}
+    assert sorted(times)[1] < 2 * KNOCK_S + 2 * AGAIN_S[0]
+
+
+def test_who_is_not_there_yet_is_knocked_at_again_soon_and_then_less_often():
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    knocks: list[float] = []
+
+    async def knock(address: str) -> bool:
+        knocks.append(asyncio.get_running_loop().time())
+        return knocks[-1] >= 3.0
+
+    posted, _ = watched(script, 20.0, knock)
+    assert posted == [["10.0.0.1:7421"]]
+    assert 4 <= len(knocks) <= 8
+    assert knocks[-1] < 7.0
+
+    async def never(address: str) -> bool:
+        knocks.append(asyncio.get_running_loop().time())
+        return False
+
+    knocks.clear()
+    watched(script, 600.0, never)
+    assert 600 / AGAIN_S[1] <= len(knocks) <= 600 / (0.7 * AGAIN_S[1]) + 8
+
+
+def test_an_agents_own_address_is_no_news_to_it():
+    script = Script([listed(piece("a", "10.0.0.1", "10.0.0.2"))], [FOR_EVER])
+    posted: list[Any] = []
+
+    async def work() -> None:
+        watch = SliceWatch(script, PLACE, 7421, posted.append, there)
+        watch.mine = "10.0.0.2:7421"
+        watch.on_resolved(False)
+        await asyncio.sleep(5.0)
+        watch.stop()
+
+    run(work)
+    assert [[hint.address for hint in found.hints] for found in posted] == [["10.0.0.1:7421"]]
 
 
 def test_who_is_not_ready_can_be_called_and_who_is_leaving_cannot():
@@ -254,7 +321,7 @@ def names(script: Script, folder: Path, posted: list[Any]) -> KubeNames:
     account = Account.of_pod({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, folder)
     assert account is not None
     assert (account.port, account.namespace) == (443, "jupiter")
-    return KubeNames(account, posted.append, script)
+    return KubeNames(account, posted.append, "", script, there)
 
 
 def test_where_dns_answers_the_api_server_is_never_asked(tmp_path):

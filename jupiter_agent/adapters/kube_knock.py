@@ -1,0 +1,89 @@
+"""Which addresses that a cluster names are somebody's: knocked at before they become hints.
+
+An address may be nobody's: of a pod that is just starting, or of one on a simulated node. The machine asks one seed at
+a time and waits for each, so fifty such addresses would keep an agent alone for minutes. Here some are tried at once,
+those not tried for longest first, at random; the first open ones are told. Who has enough company hears of the rest by
+gossip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import Random
+
+from jupiter_agent.adapters.ports import join_address
+from jupiter_agent.adapters.reaching import tcp_outcome
+from jupiter_agent.core.events import Hint, SeedsFound
+
+SOURCE = "kube"
+KNOCK_S, KNOCKS, ENOUGH = 1.0, 32, 8
+"""How long one may take to open, how many are tried at once, how many are told"""
+REPEAT_S = 30.0
+"""Between rounds where there is company; the machine forgets what is not said again"""
+AGAIN_S = (0.5, 15.0)
+"""Between rounds where there is none; it doubles"""
+
+Knock = Callable[[str], Awaitable[bool]]
+"""Whether somebody lets newcomers knock at this address"""
+
+
+async def is_open(address: str) -> bool:
+    """One plain TCP connect to the join socket."""
+    return await tcp_outcome(join_address(address), KNOCK_S) == "open"
+
+
+class Knocker:
+    """`known`: the addresses as of now. Set `news` when there are others."""
+
+    def __init__(
+        self, known: Callable[[], list[str]], post: Callable[[SeedsFound], None], knock: Knock = is_open
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.news = asyncio.Event()
+        self.rng = Random()
+        self._known, self._post, self._knock = known, post, knock
+        self._tried: dict[str, float] = {}
+        self._open: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = None
+        self._tried.clear()
+        self._open.clear()
+
+    async def _run(self) -> None:
+        pause = AGAIN_S[0]
+        while True:
+            self.news.clear()
+            found = await self._round()
+            if found:
+                self.counters["kube_found"] += len(found)
+                self._post(SeedsFound(tuple(Hint(address, SOURCE) for address in found)))
+            company = len(self._open) >= min(ENOUGH, len(self._known()))
+            pause = AGAIN_S[0] if found else min(2.0 * pause, AGAIN_S[1])
+            with suppress(TimeoutError):
+                async with asyncio.timeout((REPEAT_S if company else pause) * self.rng.uniform(0.7, 1.0)):
+                    await self.news.wait()
+                    pause = AGAIN_S[0]
+
+    async def _round(self) -> list[str]:
+        """The open ones among some of those known."""
+        order = self._known()
+        self.rng.shuffle(order)
+        order.sort(key=lambda address: self._tried.get(address, -1.0))
+        tried = order[:KNOCKS]
+        outcomes = await asyncio.gather(*map(self._knock, tried))
+        known, now = set(self._known()), asyncio.get_running_loop().time()
+        opened = {address for address, is_there in zip(tried, outcomes, strict=True) if is_there} & known
+        self._open = (self._open - set(tried) | opened) & known
+        self._tried = {address: when for address, when in self._tried.items() if address in known}
+        self._tried |= dict.fromkeys(tried, now)
+        return [address for address in tried if address in opened][:ENOUGH]
