@@ -154,6 +154,8 @@ class Pods:
         self.token_file = folder / "token"
         self.token_file.write_text(token)
         self.ips: dict[str, str] = {}
+        self.silent: set[str] = set()
+        """those that are cut off: they are not asked"""
 
     # --- what the kubelet does --------------------------------------------------------------------------------------
 
@@ -237,6 +239,16 @@ class Pods:
         del self.ips[node]
         return int(code)
 
+    def cut_off(self, node: str) -> None:
+        """It runs on, and reaches nobody."""
+        self.silent.add(node)
+        self.engine("network", "disconnect", self.network.name, self._name(node)).ok()
+
+    def reconnect(self, node: str) -> None:
+        self.silent.discard(node)
+        where = ("--ip", self.ips[node], "--alias", manifests.PEERS_SERVICE)
+        self.engine("network", "connect", *where, self.network.name, self._name(node)).ok()
+
     def remove(self) -> None:
         for node in list(self.ips):
             self.engine("rm", "--force", "--volumes", self._name(node))
@@ -272,7 +284,8 @@ class Pods:
         return self.engine("exec", self._name(node), *command)
 
     def command(self, *args: object) -> list[str]:
-        peers = [word for ip in self.ips.values() for word in ("--peer", f"{ip}:{manifests.AGENT_PORT}")]
+        addresses = [ip for node, ip in self.ips.items() if node not in self.silent]
+        peers = [word for ip in addresses for word in ("--peer", f"{ip}:{manifests.AGENT_PORT}")]
         return [JUPITER, "ctl", *peers, "--token-file", str(self.token_file), *map(str, args)]
 
     def ctl(self, *args: object, limit_s: float = 120.0) -> Ended:

@@ -21,6 +21,8 @@ from jupiter_agent.adapters.keys import ClusterKeys, encode_token, founding_toke
 from jupiter_agent.k8s import manifests
 
 NODES = ("worker1", "worker2", "worker3", "worker4")
+DEAD_S = 40.0
+"""Kubernetes takes 47 s to notice"""
 MOST_BYTES = 200 * 10**6
 TAG = f"jupiter-agent:{__version__}"
 
@@ -157,11 +159,13 @@ def test_a_pod_that_is_killed_in_mid_job_costs_no_result_of_the_example(pods: Po
     assert row["items_done"] < row["items_in"], "it is over already"
     hosts = [host for host in set(row["mapping"].values()) if host != row["home"]]
     pods.kill(hosts[0])
+    killed = time.monotonic()
+    left = dict.fromkeys(set(NODES) - {hosts[0]}, "alive")
+    eventually(lambda: pods.states() == left, "the lost one is known to be dead", DEAD_S)
+    print(f"known to be dead after {time.monotonic() - killed:.1f} s")
     pods.ctl("wait", job["id"], "--timeout", 120, limit_s=150).ok()
     pods.ctl("results", job["id"], "--out", tmp_path / "out").ok()
     compare(tmp_path / "out")
-    left = set(NODES) - {hosts[0]}
-    eventually(lambda: pods.states() == dict.fromkeys(left, "alive"), "the lost one is known to be dead", 30)
 
 
 def compare(results: Path) -> None:
@@ -191,6 +195,23 @@ def test_the_home_of_a_job_is_killed_and_a_new_pod_takes_its_node(pods: Pods, tm
     finished(pods, job, inputs, tmp_path)
     pods.ready(home)
     eventually(lambda: pods.states() == dict.fromkeys(NODES, "alive"), "the new pod is one of them", 60)
+
+
+def test_a_home_that_is_cut_off_in_mid_job_and_comes_back_costs_no_item(pods: Pods, tmp_path: Path) -> None:
+    up(pods)
+    app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"a": STEP, "b": STEP})
+    inputs = make_inputs(tmp_path / "in", 60)
+    job = pods.ctl("-o", "json", "submit", app, "--input", inputs, "--ep", "off").ok().json()["id"]
+    row = eventually(lambda: (row := pods.job(job))["items_done"] >= 5 and row, "some items are done", 90)
+    home = row["home"]
+    pods.cut_off(home)
+    others = dict.fromkeys(set(NODES) - {home}, "alive")
+    eventually(lambda: pods.states() == others, "it is dead for the others", DEAD_S)
+    eventually(lambda: pods.job(job)["home"] != home, "another one is home", 30)
+    pods.reconnect(home)
+    eventually(lambda: pods.states() == dict.fromkeys(NODES, "alive"), "it is one of them again", 60)
+    pods.ctl("wait", job, "--timeout", 120, limit_s=150).ok()
+    finished(pods, job, inputs, tmp_path)
 
 
 STEP = """
