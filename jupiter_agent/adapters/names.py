@@ -56,7 +56,7 @@ class Names:
             self._on_answer(name, False)
             if name not in self._unknown:
                 self._unknown.add(name)
-                log.warning("the name %s has no address yet: %s", name, error or "no answer")
+                log.warning("the name %s has no address yet: %s", name, str(error) or "no answer")
             return
         if name in self._unknown:
             self._unknown.discard(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import subprocess
 import sys
@@ -141,6 +142,12 @@ def test_a_name_without_address_is_counted_and_asked_for_again(error):
     posted, names = looked_up(error, error, ["10.0.0.1:7421"])
     assert len(posted) == 1
     assert names.counters["dns_failed"] == 2
+
+
+def test_a_resolver_that_does_not_answer_is_said_not_to(caplog):
+    logging.getLogger("jupiter").propagate = True
+    looked_up(TimeoutError())
+    assert caplog.messages == ["the name svc:7421 has no address yet: no answer"]
 
 
 def test_a_name_has_at_most_so_many_addresses():
