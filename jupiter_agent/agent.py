@@ -42,6 +42,7 @@ from jupiter_agent.adapters.sandbox import find as find_sandbox
 from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus
 from jupiter_agent.adapters.speed import remembered as remembered_speed
+from jupiter_agent.adapters.stamps import own_time_s
 from jupiter_agent.adapters.state import StateDir
 from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
 from jupiter_agent.config import Config, parse_reserve
@@ -156,6 +157,7 @@ class Agent:
         self._performer.perform(effects + self.machine.membership.recall(self._remembered.records))
         self._spawn(self._sample())
         self._spawn(self._remember())
+        self._spawn(self._calibrate())
         if self._config.http:
             await self._serve_http()
         promises.on_crash, promises.on_full = self._on_crash, self._on_full
@@ -215,6 +217,10 @@ class Agent:
             values = host.over(values) if host is not None else values
             self._post(Sampled(values, time.time() - now))
             await asyncio.sleep(SAMPLE_S)
+
+    async def _calibrate(self) -> None:
+        """What this agent's own stack adds to a round trip."""
+        self._performer.stamps.own_s = await asyncio.to_thread(own_time_s)
 
     async def _isolation(self) -> str:
         """What task processes run in; what is missing is said."""

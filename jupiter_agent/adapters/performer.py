@@ -90,7 +90,7 @@ class Performer:
         self.mail = Mailbag(lambda dst, frame: self.network.send(dst, frame))  # noqa: PLW0108 - it is set later
         self.bulk: BulkChannel | None = None
         """set by the composition where there is one"""
-        self._stamps = Stamps()
+        self.stamps = Stamps()
         self._durable: set[bytes] = set()
         self._me, self._post, self._on_effect = me, post, on_effect
         self.promises = Promises(journal, self.objects, self._act, self._give_up)
@@ -130,7 +130,7 @@ class Performer:
         """Encode and hand to the transport; what is too large to encode is refused to whoever asked for it."""
         try:
             if type(message) in PROBES:
-                message = self._stamps.leaving(dst, message)
+                message = self.stamps.leaving(dst, message)
             self.mail.put(dst, message, encode(message))
         except (PeerError, CapacityError) as error:
             self.counters["unsendable"] += 1
@@ -144,7 +144,7 @@ class Performer:
         try:
             message = decode(frame)
             if type(message) in PROBES:
-                message = self._stamps.came(src, message)
+                message = self.stamps.came(src, message)
             if isinstance(message, Many):
                 self._on_many(src, message)
             elif not self.promises.full:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jupiter_agent.adapters.stamps import HELD, MOST_S, Stamps
+from jupiter_agent.adapters.stamps import HELD, MOST_S, Stamps, own_time_s
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.messages.links import LinkEcho, LinkProbe
 
@@ -32,6 +32,20 @@ def test_nobody_looks_nearer_by_more_than_a_little_for_what_it_says():
     stamps.leaving("n2", LinkProbe(7, 0))
     clock.now += 0.1
     assert stamps.came("n2", LinkEcho(7, 5.0, dwell_s=10.0)).took_s == pytest.approx(0.1 - MOST_S)
+
+
+def test_what_the_stacks_of_both_take_is_taken_off():
+    clock = Clock()
+    here, there = Stamps(clock), Stamps(clock)
+    here.own_s, there.own_s = 0.0002, 0.0003
+    probe = here.leaving("n2", LinkProbe(7, 0))
+    clock.now += 0.010
+    there.came("n1", probe)
+    assert here.came("n2", there.leaving("n1", LinkEcho(7, 5.0))).took_s == pytest.approx(0.0095)
+
+
+def test_the_own_stack_takes_some_microseconds():
+    assert 1e-6 < own_time_s(rounds=4) < MOST_S
 
 
 def test_a_time_that_comes_from_outside_is_not_taken():
