@@ -144,8 +144,8 @@ def test_a_name_without_address_is_counted_and_asked_for_again(error):
     assert names.counters["dns_failed"] == 2
 
 
-def test_a_resolver_that_does_not_answer_is_said_not_to(caplog):
-    logging.getLogger("jupiter").propagate = True
+def test_a_resolver_that_does_not_answer_is_said_not_to(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jupiter"), "propagate", True)
     looked_up(TimeoutError())
     assert caplog.messages == ["the name svc:7421 has no address yet: no answer"]
 
