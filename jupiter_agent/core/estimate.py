@@ -31,7 +31,7 @@ SELF = LinkEstimate(0.0, 1e12, 1, "measured")
 OFTEN_S = 0.05
 """Of transfers from one peer that end sooner after each other than this, one counts"""
 CLOSES_S = 0.2
-"""After a pause as long as TCP waits for an answer, this and two round trips, its window is closed (RFC 6298)"""
+"""With a round trip, how long TCP waits for an answer (RFC 6298, as Linux has it)"""
 TOGETHER = 8
 """Transfers of one peer that are remembered to see which went on at the same time"""
 SURE = 0.6
@@ -124,10 +124,12 @@ class Links:
         return self.shape(peer).seconds(size, self._opened(peer, now))
 
     def _opened(self, peer: str, at: float) -> int:
-        """To how many bytes the sender's window is open: the last transfer was so large. A pause closes it."""
-        known = self._peers.get(peer, _NOBODY)
-        pause_s = CLOSES_S + 2 * self._rtt_s(peer)
-        return max((size for _, until, size in known.recent if at - pause_s <= until), default=0)
+        """To how many bytes the sender's window is open: a transfer opens it to its size, and it halves with every
+        timeout that passes in silence (RFC 7661; Linux does so)."""
+        known, timeout_s = self._peers.get(peer, _NOBODY), CLOSES_S + self._rtt_s(peer)
+        return max(
+            (int(size * 0.5 ** max(0.0, (at - until) / timeout_s)) for _, until, size in known.recent), default=0
+        )
 
     def on_probe(self, peer: str, size: int, seconds: float, noise_s: float, now: float) -> bool:
         """A probe that asked for so many bytes was answered in `seconds`; whether that was unexpected."""
