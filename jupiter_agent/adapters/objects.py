@@ -1,37 +1,35 @@
 """The object store: immutable files named by the SHA-256 of their content, and the parts of those still arriving.
 
-Owns `FOLDER/ab/<64 hex>.<size>` (mode 0400) and `FOLDER/partial/<64 hex>.<size>` (0600). A name is only ever made from
-a digest and a size, never from what a peer or a task calls a thing. The size in the name lets a start find files that a
-power cut left short: those go. A partial is kept over a restart when its bytes came in order, so its length says how
-far it got; one with holes goes. Completion verifies the digest: a wrong one throws the partial away.
+Owns `FOLDER/ab/<64 hex>.<size>` (mode 0400) and `FOLDER/partial/<64 hex>.<size>` (0600); small objects that come whole
+are in `FOLDER/packed` (packs.py). A name is only ever made from a digest and a size, never from what a peer or a task
+calls a thing. The size in the name lets a start find files that a power cut left short: those go. A partial is kept
+over a restart when its bytes came in order, so its length says how far it got; one with holes goes. Completion verifies
+the digest: a wrong one throws the partial away.
 
 Any thread may call; only `ingest_file` is slow (it hashes before it takes the lock).
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import re
-import shutil
-import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jupiter_agent.adapters.disk import capacity, sync_folder, write_all
-from jupiter_agent.adapters.partial import MAX_HOLES, PIECE, Partial, hash_range
+from jupiter_agent.adapters.object_files import hash_file, left_over, move, stored, sync_file
+from jupiter_agent.adapters.packs import PACKED_BYTES, Packs
+from jupiter_agent.adapters.partial import MAX_HOLES, PIECE, Partial
 from jupiter_agent.core.messages import MAX_OBJECT_BYTES
-from jupiter_agent.errors import CapacityError, TaskError
+from jupiter_agent.errors import CapacityError
 
 MAX_PARTIALS = 64
 STALE_S = 300.0
 """a partial that got nothing for so long makes room for another"""
 _DIGEST = 32
-_NAME = re.compile(r"([0-9a-f]{64})\.([0-9]{1,18})\Z")
 
 
 class Written(NamedTuple):
@@ -55,8 +53,12 @@ class ObjectStore:
         self._clock, self._lock = clock, threading.RLock()
         self._incoming = folder / "partial"
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._sizes: dict[bytes, int] = dict(_stored(folder))
-        self._partials: dict[bytes, Partial] = dict(_left_over(self._incoming, clock()))
+        self._packs = Packs(folder / "packed")
+        files = dict(stored(folder))
+        for sha256 in [digest for digest in self._packs.sizes() if digest in files]:
+            self._packs.drop(sha256)  # a crash came between its file and that
+        self._sizes: dict[bytes, int] = {**self._packs.sizes(), **files}
+        self._partials: dict[bytes, Partial] = dict(left_over(self._incoming, clock()))
         self.used_bytes = sum(self._sizes.values()) + sum(p.size for p in self._partials.values())
         """bytes stored, and of partials the bytes they will have"""
         self._unsynced: set[bytes] = set()
@@ -71,7 +73,10 @@ class ObjectStore:
         return self._sizes.get(sha256)
 
     def path(self, sha256: bytes) -> Path:
-        """Of a stored object, to read only. KeyError when it is not here."""
+        """Of a stored object, to read only. KeyError when it is not here. A packed one gets a file."""
+        if sha256 in self._packs:
+            with self._lock, capacity("writing an object"):
+                self._unpack(sha256)
         return self._place(sha256, self._sizes[sha256])
 
     def partial_offset(self, sha256: bytes) -> int:
@@ -88,6 +93,10 @@ class ObjectStore:
         size = self._sizes.get(sha256)
         if size is None or not 0 <= offset <= size or length < 0:
             return None
+        if sha256 in self._packs:
+            with self._lock:
+                if sha256 in self._packs:
+                    return self._packs.read(sha256, offset, length)
         with capacity("reading an object"):
             try:
                 fd = os.open(self._place(sha256, size), os.O_RDONLY)
@@ -150,17 +159,43 @@ class ObjectStore:
                 return sha256
             fresh = self._reserve(sha256, len(data))
             try:
-                fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-                try:
-                    write_all(fd, data)
-                finally:
-                    os.close(fd)
-                self._keep(fresh, sha256, len(data), sync)
+                if len(data) <= PACKED_BYTES:
+                    self._pack(sha256, data, sync)
+                else:
+                    self._write_file(fresh, data)
+                    self._keep(fresh, sha256, len(data), sync)
             except BaseException:
                 self.used_bytes -= len(data)
                 fresh.unlink(missing_ok=True)
                 raise
         return sha256
+
+    def _pack(self, sha256: bytes, data: bytes, sync: bool) -> None:
+        """Keep a small object beside others."""
+        self._packs.put(sha256, data)
+        self._sizes[sha256] = len(data)
+        if sync:
+            self._packs.sync()
+        else:
+            self._unsynced.add(sha256)
+
+    def _unpack(self, sha256: bytes) -> None:
+        """Give a packed object a file of its own."""
+        if sha256 not in self._packs:
+            return
+        size, synced = self._sizes[sha256], sha256 not in self._unsynced
+        fresh = self._incoming / f"{sha256.hex()}.{size}.new"
+        self._write_file(fresh, self._packs.read(sha256, 0, size))
+        self._keep(fresh, sha256, size, sync=synced)
+        self._packs.drop(sha256)
+
+    @staticmethod
+    def _write_file(path: Path, data: bytes) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            write_all(fd, data)
+        finally:
+            os.close(fd)
 
     def ingest_file(self, path: Path, sync: bool = False) -> tuple[bytes, int]:
         """Move a file into the store; returns digest and size. Blocks while it hashes.
@@ -170,15 +205,18 @@ class ObjectStore:
         it open for writing can change it afterwards: end the writer first.
         """
         with capacity("storing a file"):
-            sha256, seen = _hash_file(path, self.max_object_bytes)
+            sha256, seen = hash_file(path, self.max_object_bytes)
             with self._lock:
+                if sha256 in self._packs:
+                    path.unlink()
+                    return sha256, seen.st_size
                 if sha256 in self._sizes:
                     if path.resolve() != self.path(sha256).resolve():
                         path.unlink()
                     return sha256, seen.st_size
                 fresh = self._reserve(sha256, seen.st_size)
                 try:
-                    _move(path, fresh, seen, sha256)
+                    move(path, fresh, seen, sha256)
                     self._keep(fresh, sha256, seen.st_size, sync)
                 except BaseException:
                     self.used_bytes -= seen.st_size
@@ -188,16 +226,31 @@ class ObjectStore:
     def sync(self, digests: Iterable[bytes]) -> None:
         """Have these on disk, those that are here and were not synced yet. Blocks, without the lock."""
         with self._lock:
-            places = {sha256: self.path(sha256) for sha256 in self._unsynced.intersection(digests)}
+            wanted = self._unsynced.intersection(digests)
+            packed = {sha256 for sha256 in self._unsynced if sha256 in self._packs} if wanted else set()
+            pack = self._packs.handle() if packed & wanted else -1
+            places = {sha256: self.path(sha256) for sha256 in wanted - packed}
+        if pack >= 0:
+            self._sync_pack(pack, packed)
         if not places:
             return
         with capacity("syncing an object"):
             for place in places.values():
-                _sync_file(place)
+                sync_file(place)
             for folder in {self.folder, *(place.parent for place in places.values())}:
                 sync_folder(folder)
         with self._lock:
             self._unsynced.difference_update(places)
+
+    def _sync_pack(self, handle: int, packed: set[bytes]) -> None:
+        """One sync for all small objects there are."""
+        try:
+            with capacity("syncing an object"):
+                os.fdatasync(handle)
+        finally:
+            os.close(handle)
+        with self._lock:
+            self._unsynced -= packed
 
     def settle(self, sha256: bytes) -> bool:
         """Its bytes are kept elsewhere, too: it needs no sync. Whether it would have needed one."""
@@ -221,6 +274,9 @@ class ObjectStore:
             self._unsynced.discard(sha256)
             if size is not None:
                 self.used_bytes -= size
+            if sha256 in self._packs:
+                self._packs.drop(sha256)
+            elif size is not None:
                 self._place(sha256, size).unlink(missing_ok=True)
 
     # --- inside
@@ -266,7 +322,7 @@ class ObjectStore:
         """Give a verified file its name."""
         path.chmod(0o400)
         if sync:
-            _sync_file(path)
+            sync_file(path)
         place = self._place(sha256, size)
         try:
             path.rename(place)
@@ -284,76 +340,3 @@ class ObjectStore:
     def _place(self, sha256: bytes, size: int) -> Path:
         name = sha256.hex()
         return self.folder / name[:2] / f"{name}.{size}"
-
-
-def _sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)
-
-
-def _hash_file(path: Path, most: int) -> tuple[bytes, os.stat_result]:
-    """Digest and state of a regular file that a task made: no link is followed, no fifo waited for."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENOENT, errno.ENXIO, errno.EACCES}:
-            raise TaskError(f"{path.name}: not a file that can be read: {error.strerror}") from error
-        raise
-    try:
-        seen = os.fstat(fd)
-        if not stat.S_ISREG(seen.st_mode):
-            raise TaskError(f"{path.name}: not a regular file")
-        if seen.st_size > most:
-            raise TaskError(f"{path.name}: {seen.st_size} bytes, an object may have {most}")
-        return hash_range(fd, 0, seen.st_size, hashlib.sha256()).digest(), seen
-    finally:
-        os.close(fd)
-
-
-def _move(path: Path, fresh: Path, seen: os.stat_result, sha256: bytes) -> None:
-    """Rename a file that is still as it was hashed, or copy it, hash the copy and remove it."""
-    now = path.lstat()
-    if any(getattr(now, what) != getattr(seen, what) for what in ("st_ino", "st_dev", "st_size", "st_mtime_ns")):
-        raise TaskError(f"{path.name}: it changed while it was stored")
-    try:
-        if seen.st_nlink > 1:
-            raise OSError(errno.EXDEV, "has other links")
-        path.rename(fresh)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        try:
-            shutil.copyfile(path, fresh, follow_symlinks=False)
-            if _hash_file(fresh, seen.st_size)[0] != sha256:
-                raise TaskError(f"{path.name}: it changed while it was stored") from error
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        path.unlink()
-
-
-def _stored(folder: Path) -> Iterator[tuple[bytes, int]]:
-    """Whole objects; those that a power cut left short are removed."""
-    for shard in folder.iterdir():
-        if len(shard.name) == 2:
-            for entry in os.scandir(shard):
-                match = _NAME.match(entry.name)
-                if match and entry.stat(follow_symlinks=False).st_size == int(match[2]):
-                    yield bytes.fromhex(match[1]), int(match[2])
-                else:
-                    os.unlink(entry)
-
-
-def _left_over(incoming: Path, now: float) -> Iterator[tuple[bytes, Partial]]:
-    """Partials that came in order; everything else in the folder is removed."""
-    for path in sorted(incoming.iterdir()):
-        match = _NAME.match(path.name)
-        if match and not path.with_name(path.name + ".holes").exists():
-            length = path.stat().st_size
-            if length < int(match[2]):
-                yield bytes.fromhex(match[1]), Partial(path, int(match[2]), now, prefix=length)
-                continue
-        path.unlink()  # a partial before its marker, which sorts behind it

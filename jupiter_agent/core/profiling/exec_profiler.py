@@ -38,7 +38,7 @@ from jupiter_agent.core.records import Record
 from jupiter_agent.core.surroundings import Estimate, Surroundings
 from jupiter_agent.errors import PeerError
 
-ALL_OF_FIRST, LEARN_AGAIN_S = 40, 0.05
+ALL_OF_FIRST, LEARN_AGAIN_S = 40, 0.25
 """Every run is learned from until there were so many of its task; from then on one in so long"""
 MAX_LEARNED = 10_000
 TELL_S = 2.0
@@ -122,7 +122,7 @@ class ExecProfiler:
             self._tell_at = min(self._tell_at, now + TELL_S)
 
     def _says_more(self, bundle: bytes, task: str, now: float) -> bool:
-        """The first runs of a task say much, and later ones now and then: one in a thousand a second says no less, and
+        """The first runs of a task say much, and later ones now and then: a few of a thousand a second say no less, and
         learning from a run costs more than handing it over."""
         count, at = self._learned.pop((bundle, task), (0, -inf))
         says_more = count < ALL_OF_FIRST or now - at >= LEARN_AGAIN_S

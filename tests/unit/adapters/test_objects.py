@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jupiter_agent.adapters import objects, partial
+from jupiter_agent.adapters import object_files, objects, packs, partial
 from jupiter_agent.adapters.objects import MAX_PARTIALS, STALE_S, ObjectStore
 from jupiter_agent.errors import CapacityError, TaskError
 
@@ -33,7 +33,7 @@ def reopened(store: ObjectStore) -> ObjectStore:
 
 
 def files(store: ObjectStore) -> set[str]:
-    return {p.name for p in store.folder.rglob("*") if p.is_file()}
+    return {p.name for p in store.folder.rglob("*") if p.is_file() and p.suffix != ".pack"}
 
 
 def test_chunks_in_order_become_a_read_only_object(store: ObjectStore) -> None:
@@ -148,7 +148,7 @@ def test_a_partial_with_holes_is_gone_after_a_restart_and_one_whose_holes_were_f
 
 
 def test_what_a_power_cut_left_short_is_gone_after_a_restart(store: ObjectStore) -> None:
-    store.ingest_bytes(DATA)
+    store.write_chunk(KEY, len(DATA), 0, DATA)
     path = store.path(KEY)
     path.chmod(0o600)
     os.truncate(path, 10)
@@ -215,6 +215,7 @@ def test_a_full_disk_is_a_capacity_error_and_all_of_it_again_succeeds_later(
     with monkeypatch.context() as patch:
         patch.setattr(partial, "write_all", full)
         patch.setattr(objects, "write_all", full)
+        patch.setattr(packs, "write_all", full)
         patch.setattr(Path, "rename", full)
         with pytest.raises(CapacityError, match="No space left"):
             put()
@@ -275,7 +276,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_the_tasks_fault(
 ) -> None:
     source = tmp_path / "out"
     source.write_bytes(DATA)
-    true_hash = objects.hash_range
+    true_hash = object_files.hash_range
 
     def slow(fd, start, end, into):
         result = true_hash(fd, start, end, into)
@@ -283,7 +284,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_the_tasks_fault(
         source.write_bytes(DATA[::-1])
         return result
 
-    monkeypatch.setattr(objects, "hash_range", slow)
+    monkeypatch.setattr(object_files, "hash_range", slow)
     with pytest.raises(TaskError, match="changed"):
         store.ingest_file(source)
     assert (source.exists(), store.used_bytes, files(store)) == (True, 0, set())
