@@ -59,7 +59,7 @@ def test_a_window_that_is_open_saves_its_rounds_and_closes_after_a_pause():
     links = Links()
     links.on_rtt("n2", 0.1, 0.0)
     links.on_transfer("n2", 4 * MB, 2.0, 10.0)
-    idle, half, open_ = (links.expected_s("n2", MB, at) for at in (20.0, 11.0, 10.1))
+    idle, half, open_ = (links.expected_s("n2", MB, at) for at in (20.0, 12.0, 10.1))
     assert idle == links.shape("n2").seconds(MB)
     assert open_ < half < idle
 
