@@ -143,7 +143,7 @@ def test_of_a_thousand_runs_a_second_some_are_learned_from_and_of_few_all() -> N
     for rig in (few, many):
         rig.profiler.book.learn = lambda bundle, run, now, rig=rig: learned[id(rig)].append(now)  # type: ignore[method-assign]
     for number in range(200):
-        few.ran(0.1, number * 0.1)
+        few.ran(0.1, number * 2 * LEARN_AGAIN_S)
     for number in range(2000):
         many.ran(0.001, number * 0.001)
     assert len(learned[id(few)]) == 200
