@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from jupiter_agent.bench import Figure
 from jupiter_agent.bench.saga import beside_saga
+from jupiter_agent.errors import UsageError
 
 if TYPE_CHECKING:
     from schedulers import Problem
@@ -23,14 +24,28 @@ VECTORS = Path(__file__).resolve().parents[2] / "tests" / "vectors"
 REPEATS = 15
 
 
-def run(short: bool = False) -> list[Figure]:
-    """All rows; about 4 minutes of CPU, most of it the portfolio. `short`: fewer instances, no SAGA, 20 s."""
+def run(short: bool = False, live: bool = False, nodes: int = 106, net: str = "lan") -> list[Figure]:
+    """All rows; about 4 minutes of CPU, most of it the portfolio. `short`: fewer instances, no SAGA, 20 s.
+
+    `live`: real agents instead, `nodes` of them on loopback, or those of `net` wan8.
+    """
+    if live:
+        return agents(nodes, net)
     each = 1 if short else 9
     figures = published() + speed()
     if not short:
         figures.append(beside_saga(cpu_s))
     figures += portfolio(18 if short else 150, 0.2 if short else 1.0)
     return figures + contention(1 if short else 4) + auction(each) + streams(each)
+
+
+def agents(nodes: int, net: str) -> list[Figure]:
+    """Mappings by real agents. UsageError for another network."""
+    from jupiter_agent.bench import mapping_live, mapping_wan
+
+    if net not in ("lan", "wan8"):
+        raise UsageError(f"no net {net!r}", "one of: lan, wan8")
+    return mapping_wan.run() if net == "wan8" else mapping_live.run(nodes)
 
 
 def instances(each: int, pin: bool = False) -> Iterator[Problem]:

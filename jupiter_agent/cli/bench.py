@@ -56,6 +56,9 @@ def bench(
     seconds: Annotated[float | None, typer.Option(metavar="S", min=1, help="fuzz, soak: for so long in all.")] = None,
     mutations: Annotated[bool, typer.Option("--mutations", help="sim, chaos: is each planted bug caught?")] = False,
     short: Annotated[bool, typer.Option("--short", help="mapping: a slice of it, for CI.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="mapping: by real agents, --nodes of them or --net wan8.")
+    ] = False,
     data: Annotated[str | None, typer.Option(metavar="FILE", help="predict: replay these runs.")] = None,
     record_to: Annotated[str | None, typer.Option("--record", metavar="FILE", help="predict: keep the runs.")] = None,
     cpu: Annotated[
@@ -75,7 +78,9 @@ def bench(
     given |= {"seconds": seconds, "data": data, "record_to": record_to, "cpu": cpu, "for_s": for_s, "folder": folder}
     options = {key: value for key, value in given.items() if value is not None}
     options |= {
-        key: True for key, wanted in (("mutations", mutations), ("virtual", virtual), ("short", short)) if wanted
+        key: True
+        for key, wanted in (("mutations", mutations), ("virtual", virtual), ("short", short), ("live", live))
+        if wanted
     }
     tables = {}
     missed = 0

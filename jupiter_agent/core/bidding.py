@@ -20,6 +20,8 @@ from jupiter_agent.core.messages.auction import Bids, BidsWanted, Called, Offere
 from jupiter_agent.core.surroundings import LinkEstimate, Surroundings
 from schedulers.bidding import Bid, Input, Link
 
+LOOK_S = 0.1
+"""Reservations are held against unchanged registers so often"""
 TYPICAL = (65536.0,)
 """Bytes of an input, where nothing is known"""
 PER_S, BURST = 2000.0, 8000.0
@@ -41,6 +43,8 @@ class Bidding:
         self._sizes: list[float] = []
         """of the inputs that are bid for just now: what a link takes is modelled for such sizes"""
         self.dropped = 0
+        self._seen: list[tuple[str, int, str]] = []
+        self._look_at = 0.0
         self._buckets: dict[str, tuple[float, float]] = {}
         """sender -> (tokens left, when)"""
 
@@ -90,6 +94,10 @@ class Bidding:
 
     def _settle(self, now: float) -> None:
         """Registers renew, replace or end what is reserved; the rest of what is hosted is committed load."""
+        state = [(name, hosting.job.changes, hosting.job.over) for name, hosting in self._hosted.items()]
+        if state == self._seen and now < self._look_at:
+            return
+        self._seen, self._look_at = state, now + LOOK_S
         shown = set()
         for key, held in list(self.bidder.held.items()):
             name, task, epoch = key

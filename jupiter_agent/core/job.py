@@ -121,7 +121,7 @@ class Job:
 
     @property
     def mapped(self) -> bool:
-        return all(task in self.registers for task in self.tasks)
+        return len(self.registers) >= len(self.tasks) and all(task in self.registers for task in self.tasks)
 
     def host(self, task: str) -> str | None:
         """The node a task (or `home`) is assigned to, as far as known here."""

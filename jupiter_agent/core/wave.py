@@ -98,14 +98,14 @@ class Wave(Spreading):
         lost = [task for task, r in registers if r.node in gone and self._grace.get(task, 0.0) <= now] if gone else []
         mine = {task for task in lost if self._repairer(task) == self._around.me}
         written, mapping, holds_auctions = [], [], self._job.spec.mapper == AUCTION
-        for task in self._job.dag.order:
-            register = self._job.registers.get(task)
-            if register is None:
-                if self._may_decide(task, now):
+        known, me = self._job.registers, self._around.me
+        for task in self._job.dag.order if mine or not self._job.mapped else ():
+            if task not in known:
+                if self._job.controller_host(task) == me and self._may_decide(task, now):
                     mapping.append(task)
                     written += [] if holds_auctions or self.rules.name else self._decide(task)
             elif task in mine:
-                written += self._decide(task, again=f"{self._around.name(register.node)} is gone; ")
+                written += self._decide(task, again=f"{self._around.name(known[task].node)} is gone; ")
         if self._job.home.writer == self._around.me:
             written += self._place_beside()
         effects = self.announce(written, now)
@@ -230,7 +230,7 @@ class Wave(Spreading):
         return self.announce([self._job.write(task, node, me, why) for task, node in mapping.items()], now)
 
     def _may_decide(self, task: str, now: float) -> bool:
-        if not self._job.spec.mapper.startswith("wave-") or self._job.controller_host(task) != self._around.me:
+        if not self._job.spec.mapper.startswith("wave-"):
             return False
         if all(self._job.host(parent) for parent in self._job.dag.parents(task)):
             return True

@@ -22,7 +22,7 @@ from jupiter_agent.core.bidding import to_bid, to_link
 from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.auction import AT_ONCE, INPUTS, Bids, BidsWanted, Called, Offered, Wanted
-from jupiter_agent.core.surroundings import Surroundings
+from jupiter_agent.core.surroundings import LinkEstimate, Surroundings
 from schedulers import bidding
 from schedulers.bidding import Bid, Input, Outlook
 
@@ -64,6 +64,9 @@ class Auctions:
         self._hoped: dict[str, tuple[str, float]] = {}
         """open task -> which node looked best, and until when it would then be busy"""
 
+        self._links: dict[str, LinkEstimate] = {}
+        """from here, as they are while one round of calls is made"""
+
     def __contains__(self, task: str) -> bool:
         return task in self._open
 
@@ -73,6 +76,7 @@ class Auctions:
     def call(self, tasks: Iterable[str], candidates: Callable[[str], list[str]], now: float) -> list[Effect]:
         """Ask for bids, in this order. A task without candidates stays as it is."""
         free = self._free()
+        self._links = {}
         letters: list[tuple[str, Letter]] = []
         for task in tasks:
             nodes = candidates(task)
@@ -161,8 +165,11 @@ class Auctions:
         able = [node for node in nodes if node not in self._deaf] or nodes
         exec_s = {node: self._around.task_time(self._job, task, node).seconds for node in able}
         before = dict(free)
-        links = {node: self._around.link(node) for node in able}
-        near = [node for node, link in links.items() if link.source != "estimated"]
+        for node in able:
+            if node not in self._links:
+                self._links[node] = self._around.link(node)
+        links = self._links
+        near = [node for node in able if links[node].source != "estimated"]
         sizes = [i.data for i in inputs if i.data]
         view = Outlook(exec_s, lambda node: to_link(links[node], sizes), free, near if len(near) >= NEAR else [])
         asked = bidding.shortlist(view, inputs, self._around.rng)
@@ -172,7 +179,7 @@ class Auctions:
         return [node for node in asked if node not in crowd]
 
     def _wait_s(self, asked: list[str]) -> float:
-        far = max((self._around.link(node).latency_s for node in asked if node != self._around.me), default=0.0)
+        far = max((self._links[node].latency_s for node in asked if node != self._around.me), default=0.0)
         return min(max(OFFERS_S, TRIPS * far), WAIT_MOST_S)
 
     # --- letters -------------------------------------------------------------------------------------------------
