@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
+from jupiter_agent.cli import comparing
 from jupiter_agent.cli.guard import say
+from jupiter_agent.cli.output import Format
 from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, UsageError
 
 BENCHES = {
@@ -39,7 +42,7 @@ NO_MEASUREMENT = ("stress",)
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCHES)}.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCHES)}, compare.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Every bench, one JSON table.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when a figure misses its bound.")] = False,
     slack: Annotated[float, typer.Option(metavar="X", min=1, help="... by more than this factor.")] = 1.0,
@@ -67,8 +70,20 @@ def bench(
     for_s: Annotated[float | None, typer.Option("--for", metavar="S", min=1, help="stress: for so long.")] = None,
     folder: Annotated[str | None, typer.Option("--dir", metavar="DIR", help="stress: the local cluster.")] = None,
     virtual: Annotated[bool, typer.Option("--virtual", help="chaos: simulated clusters only.")] = False,
+    app: Annotated[list[Path] | None, typer.Option(metavar="APP", help="compare: an app's folder.")] = None,
+    mappers: Annotated[str | None, typer.Option(metavar="M,...", help="compare: these, to the first one.")] = None,
+    repeat: Annotated[int | None, typer.Option(metavar="N", min=1, help="compare: how often; 10.")] = None,
+    inputs: Annotated[list[Path] | None, typer.Option("--input", metavar="PATH", help="compare: not samples.")] = None,
+    remap: Annotated[str | None, typer.Option(metavar="MODE", help="compare: active, lazy, off.")] = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="compare: table, csv, json, yaml.")] = Format.TABLE,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
+    if name == "compare":
+        wished = {"net": net, "nodes": nodes, "repeat": repeat, "seed": seed, "inputs": inputs, "remap": remap}
+        return comparing.run(comparing.settings(app or [], mappers or "", **wished), output)
+    foreign = {"app": app, "mappers": mappers, "repeat": repeat, "input": inputs, "remap": remap}
+    if said := [key for key, value in foreign.items() if value]:
+        raise UsageError(f"only `bench compare` has --{said[0]}", "see `jupiter bench --help`")
     wanted = [each for each in BENCHES if each not in NO_MEASUREMENT] if every else [name]
     if not every and name not in BENCHES:
         raise UsageError(

@@ -273,16 +273,15 @@ class Supervisor:
 
     def transfers_s(self, task: str, node: str) -> float:
         """Seconds that an item's inputs and outputs travel when the task runs on this node: the slowest of each."""
-        job, sizes = self._job, self._job.spec.edge_bytes
+        job = self._job
         outputs = [
-            self._link_s(node, job.host(child) or node, sizes.get(f"{task}>{child}", 0))
-            for child in job.dag.out_edges(task)
+            self._link_s(node, job.host(child) or node, job.bytes_on(task, child)) for child in job.dag.out_edges(task)
         ]
         return self._inputs_s(task, node) + max(outputs, default=0.0)
 
     def _inputs_s(self, task: str, node: str) -> float:
-        job, sizes = self._job, self._job.spec.edge_bytes
-        ends = [(job.host(parent) or node, sizes.get(f"{parent}>{task}", 0)) for parent in job.dag.parents(task)]
+        job = self._job
+        ends = [(job.host(parent) or node, job.bytes_on(parent, task)) for parent in job.dag.parents(task)]
         if task in job.dag.entries or not ends:
             ends.append(job.input_from(task))
         return max(self._link_s(host, node, size) for host, size in ends)
@@ -296,5 +295,4 @@ class Supervisor:
             found = self._around.links(a).get(b) or self._around.links(b).get(a)
             if found is not None:
                 return found[0] + size / (found[1] if found[1] >= 1 else PRIOR_BANDWIDTH_BPS)
-        link = self._around.link(a if a != me else b)
-        return link.latency_s + size / max(1.0, link.bytes_per_s)
+        return (self._around.link_from(a) if b == me else self._around.link(b)).seconds(size)
