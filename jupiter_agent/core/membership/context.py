@@ -75,6 +75,8 @@ class Context:
         self.joined = False
         self.recall_until = NEVER
         """members of an earlier life are being spoken to: a door that refuses us may have been changed"""
+        self.crowded_at = NEVER
+        """when many members last came at a time"""
         self.grace_until = NEVER
         """after a pause of ours: nobody is accused before"""
         self.health = 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
-from jupiter_agent.core.messages.membership import Claim, News, Record
+from jupiter_agent.core.messages.membership import ALIVE, DEAD, Claim, News, Record
 
 PER_MESSAGE = 40
 
@@ -22,12 +22,16 @@ class Flood:
         self._record_at = NEVER
         """when there was last a record to spread"""
 
-    def record(self, record: Record, src: str, now: float) -> None:
-        """News. A record that contradicts a suspicion (its incarnation was raised) is not kept waiting."""
+    def record(self, record: Record, src: str, now: float, was: int = ALIVE) -> None:
+        """News. A record that may contradict a suspicion (its incarnation was raised) is not kept waiting, but one of
+        a member that `was` dead here."""
         self._records[record.id] = (record, src)
         settings = self._context.settings
-        crowded = now - self._record_at < settings.crowded_s and not record.incarnation and not record.left
+        urgent = record.left or (record.incarnation > 0 and was < DEAD)
+        crowded = now - self._record_at < settings.crowded_s and not urgent
         self._record_at = now
+        if crowded:
+            self._context.crowded_at = now
         self._wake(now + (settings.gather_s if crowded else settings.coalesce_s))
 
     def claim(self, claim: Claim, src: str, now: float) -> None:

@@ -51,7 +51,9 @@ class Overlay:
     def compute(self, now: float) -> None:
         context = self._context
         context.view.dirty = False
-        self.due = now + context.settings.topology_s
+        settings = context.settings
+        crowded = now - context.crowded_at < settings.crowded_s
+        self.due = now + (settings.crowded_s if crowded else settings.topology_s)
         targets = self._targets(now)
         for peer in sorted(targets):  # sets have no order that a replay could repeat
             self.want(peer, now)

@@ -56,6 +56,7 @@ class Roster:
         if member is not None and _order(record) <= _order(member.record):
             return False
         context.trust.verify(record)
+        was = ALIVE if member is None else member.rank
         if member is None:
             found_by = self.found_by(record.address)
             member = Member(record, ALIVE, now, context.view.clock, found_by, session=record.id in context.sessions)
@@ -63,7 +64,7 @@ class Roster:
         else:
             self._renew(member, record, src, now)
         if member.rank != DEAD:
-            self._flood.record(record, src, now)
+            self._flood.record(record, src, now, was)
         return True
 
     def _install(self, member: Member, rank: int, now: float) -> None:

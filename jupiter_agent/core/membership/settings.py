@@ -70,8 +70,9 @@ class MembershipSettings:
 
     coalesce_s: float = 0.02
     crowded_s: float = 1.0
-    """after a record, those of the next second are gathered for longer: a cluster is starting, or healing"""
-    gather_s: float = 0.1
+    """after a record, those of the next second are gathered for longer, and the overlay follows only this often: a
+    cluster is starting, or healing"""
+    gather_s: float = 0.3
     pull_s: float = 1.0
     audit_s: float = 10.0
     heal_s: float = 3.0

@@ -256,7 +256,7 @@ def test_records_that_follow_each_other_are_gathered():
     for peer in news:
         rig.receive(peer, News([peer.record], []))
         rig.run_to(rig.now + 0.03)
-    rig.run_to(rig.now + 0.2)
+    rig.run_to(rig.now + 0.4)
     told = [[record.id for record in each.records] for each in rig.sent(News, one)]
     assert told == [[news[0].id], [news[1].id, news[2].id]]
 
