@@ -37,6 +37,7 @@ def metrics_text(machine: Peer, counters: Mapping[str, int], backlog: int) -> st
     drops = {name: count for name, count in counters.items() if name.startswith("dropped")}
     drops |= {f"membership: {reason}": count for reason, count in machine.membership.counters.items()}
     drops["job message refused"] = machine.refused
+    drops["execution profile or run without sense"] = machine.profiler.book.dropped
     drops["published value without sense"] = machine.published.senseless
     samples = [(f'{{reason="{_label(reason)}"}}', float(count)) for reason, count in sorted(drops.items())]
     family("drops_total", "counter", "Dropped or refused, by reason.", samples)

@@ -30,6 +30,8 @@ MAX_NODES = 256
 """whose profiles of one task are kept"""
 SCALED_SPREAD, PRIOR_SPREAD = 0.4, 1.2
 """log: half of the interval of what was scaled, or but assumed"""
+ENOUGH = 8
+"""runs that say more than what an earlier life of this node left"""
 LOOKED_AT = 8
 """nodes whose runs are scaled"""
 MEAN_WEIGHT = 0.1
@@ -121,12 +123,13 @@ class ExecBook:
     def own(self, bundle: bytes, now: float) -> list[TaskProfile]:
         """What this node can tell of its own runs."""
         kept = {task: nodes[self.me] for task, nodes in self._told.get(bundle, {}).items() if self.me in nodes}
-        live = {task: self._profile(task, *of, now) for task, of in self._own.get(bundle, {}).items()}
+        mine = self._own.get(bundle, {})
+        live = {task: self._profile(task, *of, now) for task, of in mine.items() if self._has_own(bundle, task)}
         return list({**kept, **live}.values())
 
     def estimate(self, bundle: bytes, task: str, node: Node, size: float | None, now: float) -> Estimate | None:
         """Of a run on a node as it is now; None where nobody ran it. `size`: bytes in, None: as usual."""
-        if node.id == self.me and task in self._own.get(bundle, {}):
+        if node.id == self.me and self._has_own(bundle, task):
             model, sizes = self._own[bundle][task]
             guess = model.predict(sizes.size if size is None else size, node.load, now)
             return Estimate(*guess, model.count, "sampled" if model.sampled else "measured")
@@ -187,9 +190,17 @@ class ExecBook:
         self._fresh = {key: None for key in self._fresh if key[0] not in known}
         return len(known)
 
+    def _has_own(self, bundle: bytes, task: str) -> bool:
+        """Runs of this life, enough of them to take the place of what was kept of an earlier one."""
+        if task not in self._own.get(bundle, {}):
+            return False
+        kept = self._told.get(bundle, {}).get(task, {}).get(self.me)
+        model = self._own[bundle][task][0]
+        return kept is None or model.count >= min(kept.samples, ENOUGH) or (kept.sampled and not model.sampled)
+
     def _profiles(self, bundle: bytes, task: str, now: float) -> dict[str, TaskProfile]:
         found = dict(self._told.get(bundle, {}).get(task, {}))
-        if task in self._own.get(bundle, {}):
+        if self._has_own(bundle, task):
             found[self.me] = self._profile(task, *self._own[bundle][task], now)
         return found
 

@@ -31,6 +31,7 @@ from jupiter_agent.core.messages.profiling import (
     ProfilesWanted,
     SampleDone,
     SampleWanted,
+    TaskProfile,
 )
 from jupiter_agent.core.profiling.exec_book import ExecBook, Node
 from jupiter_agent.core.profiling.run_log import RunLog
@@ -42,6 +43,8 @@ ALL_OF_FIRST, LEARN_AGAIN_S = 40, 0.25
 """Every run is learned from until there were so many of its task; from then on one in so long"""
 MAX_LEARNED = 10_000
 TELL_S = 2.0
+NEWS, TELL_ANYWAY_S = 1.5, 30.0
+"""Homes hear again of a task that ran so many times as often, or after so long"""
 SAVE_S = 10.0
 AGAIN_S = 5.0
 """A question is repeated"""
@@ -102,6 +105,8 @@ class ExecProfiler:
         """bundle -> homes that are to hear what is new of it"""
         self._learned: OrderedDict[tuple[bytes, str], tuple[int, float]] = OrderedDict()
         """(bundle, task) -> runs learned from here, and when the last one was"""
+        self._told: OrderedDict[tuple[bytes, str], tuple[int, float]] = OrderedDict()
+        """(bundle, task) -> runs that homes were last told of, and when"""
         self._tell_at = self._save_at = inf
         self._now = 0.0
 
@@ -349,9 +354,18 @@ class ExecProfiler:
         self._tell_at, owed, self._owed = inf, self._owed, {}
         effects: list[Effect] = []
         for bundle, homes in owed.items():
-            own = self.book.own(bundle, now)[:A_MESSAGE]
-            effects += [Send(home, Profiles(0, bundle, own)) for home in sorted(homes) if own]
+            news = [p for p in self.book.own(bundle, now) if self._is_news(bundle, p, now)][:A_MESSAGE]
+            effects += [Send(home, Profiles(0, bundle, news)) for home in sorted(homes) if news]
         return effects
+
+    def _is_news(self, bundle: bytes, profile: TaskProfile, now: float) -> bool:
+        """A few more runs of many say nothing new, for a while."""
+        count, at = self._told.pop((bundle, profile.task), (0, -inf))
+        is_news = profile.samples > NEWS * count or now - at >= TELL_ANYWAY_S or profile.samples < count
+        self._told[bundle, profile.task] = (profile.samples, now) if is_news else (count, at)
+        if len(self._told) > MAX_LEARNED:
+            self._told.popitem(last=False)
+        return is_news
 
 
 def sample_wanted(job: str, bundle: bytes, size: int, sample: Obj | None) -> SampleWanted:

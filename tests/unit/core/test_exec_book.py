@@ -122,3 +122,25 @@ def test_a_run_that_cannot_have_been_is_counted() -> None:
     book.learn(APP, run(float("nan")), 1.0)
     assert book.dropped == 1
     assert not book.knows(APP)
+
+
+def test_a_few_runs_after_a_restart_do_not_replace_what_many_before_it_said() -> None:
+    book = ExecBook("me")
+    book.recall([(APP, "t", "me", replace(TOLD, samples=500))])
+    for number in range(8):
+        found = book.estimate(APP, "t", Node("me"), None, float(number))
+        assert found is not None
+        assert (found.seconds, found.samples) == (2.0, 500)
+        book.learn(APP, run(6.0), float(number))
+    found = book.estimate(APP, "t", Node("me"), None, 9.0)
+    assert found is not None
+    assert found.seconds == pytest.approx(6.0, rel=0.1)
+
+
+def test_what_runs_of_items_say_replaces_an_earlier_sample_run_at_once() -> None:
+    book = ExecBook("me")
+    book.recall([(APP, "t", "me", replace(TOLD, samples=1, sampled=True))])
+    book.learn(APP, run(6.0), 1.0)
+    found = book.estimate(APP, "t", Node("me"), None, 1.0)
+    assert found is not None
+    assert (round(found.seconds, 3), found.source) == (6.0, "measured")

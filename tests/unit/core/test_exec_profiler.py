@@ -107,9 +107,14 @@ def test_homes_hear_every_few_seconds_what_ran_here_and_whoever_asks_at_once() -
     assert isinstance(told.message, Profiles)
     [profile] = told.message.profiles
     assert (profile.task, profile.samples) == ("a", 2)
+    rig.ran(2.0, 13.0)
+    assert of_type(rig.profiler.on_deadline(15.0), Send) == [], "one more of three is no news"
+    for second in range(3):
+        rig.ran(2.0, 16.0 + second)
+    assert of_type(rig.profiler.on_deadline(20.0), Send)
     [answer] = of_type(rig.profiler.on_message("n3", ProfilesWanted(7, BUNDLE), 13.0), Send)
     assert isinstance(answer.message, Profiles)
-    assert (answer.dst, answer.message.seq, answer.message.profiles) == ("n3", 7, [profile])
+    assert (answer.dst, answer.message.seq, len(answer.message.profiles)) == ("n3", 7, 1)
     assert rig.profiler.on_message("n3", ProfilesWanted(8, b"other"), 13.0) == []
 
 
