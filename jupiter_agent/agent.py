@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from jupiter_agent import __version__
-from jupiter_agent.adapters.bulk import BulkChannel
+from jupiter_agent.adapters import network_profilers, transports
 from jupiter_agent.adapters.discovery import Discovery
 from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
@@ -52,7 +52,7 @@ from jupiter_agent.core.ledger import Issued
 from jupiter_agent.core.membership import PROFILES, Joined, Membership, Recorded, Rekeyed
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.peer import Peer, PeerSettings
-from jupiter_agent.core.profiling.probing import PROBES
+from jupiter_agent.core.profiling.probing import PROBES, ProbeSettings
 from jupiter_agent.core.trust import Trust
 from jupiter_agent.errors import EXIT_OK, JupiterError
 from jupiter_agent.whereabouts import advertised, host_node, joins, sources
@@ -83,6 +83,8 @@ class Agent:
     def _build(self) -> None:
         config, state = self._config, self._state
         self._profiler = find_profiler(config.resource_profiler)
+        self._network_profiler = network_profilers.find(config.network_profiler)
+        transport = transports.find(config.transport)
         token, addresses = joins(config)
         keys = state.node_keys()
         keyring = self._keyring = Keyring(state, token)
@@ -95,7 +97,7 @@ class Agent:
         self._performer.network = self._network
         host = config.bind.rpartition(":")[0].strip("[]")
         post = self._performer.on_bulk
-        self._bulk = BulkChannel(keys.curve, self._performer.objects, post, self._network.admits, host)
+        self._bulk = transport(keys.curve, self._performer.objects, post, self._network.admits, host)
         self._performer.bulk = self._bulk
         self._remembered = Remembered(state.path / "peers.json")
         record = Record(
@@ -125,7 +127,7 @@ class Agent:
             slots=max(8, 4 * cpus()),
             wall_offset_s=self._started_at - now,
             drain_s=config.drain_s,
-            probes=PROBES[config.profile],
+            probes=ProbeSettings() if self._network_profiler else PROBES[config.profile],
         )
         self.machine = Peer(membership, identity, rng, self.token, settings)
         self.machine.transfers.bulk = True
@@ -158,6 +160,9 @@ class Agent:
         self._spawn(self._sample())
         self._spawn(self._remember())
         self._spawn(self._calibrate())
+        if self._network_profiler:
+            profiler = self._network_profiler(str(self._state.path))
+            self._spawn(network_profilers.measure(profiler, self.machine, self._post))
         if self._config.http:
             await self._serve_http()
         promises.on_crash, promises.on_full = self._on_crash, self._on_full

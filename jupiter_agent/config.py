@@ -206,6 +206,12 @@ class Config:
     resource_profiler: str = _setting(
         _text, "NAME", "who reads this node's resources, an entry point of jupiter.resource_profilers", "builtin"
     )
+    network_profiler: str = _setting(
+        _text, "NAME", "who measures links, an entry point of jupiter.network_profilers", "builtin"
+    )
+    transport: str = _setting(
+        _text, "NAME", "what moves large objects, an entry point of jupiter.transports", "builtin"
+    )
     log_level: str = _setting(_one_of(LOG_LEVELS), "|".join(LOG_LEVELS), "least level to log", "info")
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
-from jupiter_agent.adapters.bulk import BulkChannel, Wanted
+from jupiter_agent.adapters.bulk import Wanted
 from jupiter_agent.adapters.bundle import open_bundle
 from jupiter_agent.adapters.foreign import CHOOSE_S, Foreign
 from jupiter_agent.adapters.forwards import Forwards
@@ -34,6 +34,7 @@ from jupiter_agent.adapters.runner import Runner
 from jupiter_agent.adapters.sandbox import Sandbox
 from jupiter_agent.adapters.solver import solve_off_loop
 from jupiter_agent.adapters.stamps import PROBES, Stamps
+from jupiter_agent.adapters.transports import DataTransport
 from jupiter_agent.core import effects as ef
 from jupiter_agent.core import events as ev
 from jupiter_agent.core.app import AppSpec
@@ -88,7 +89,7 @@ class Performer:
         self.network: Network
         """set by the composition before the first effect"""
         self.mail = Mailbag(lambda dst, frame: self.network.send(dst, frame))  # noqa: PLW0108 - it is set later
-        self.bulk: BulkChannel | None = None
+        self.bulk: DataTransport | None = None
         """set by the composition where there is one"""
         self.stamps = Stamps()
         self._durable: set[bytes] = set()

@@ -20,6 +20,7 @@ BENCHES = {
     "basics": "jupiter_agent.bench.basics",
     "chaos": "jupiter_agent.bench.chaos",
     "contracts": "jupiter_agent.bench.contracts",
+    "drupe": "jupiter_agent.bench.drupe",
     "ep": "jupiter_agent.bench.ep",
     "objects": "jupiter_agent.bench.objects",
     "k8s": "jupiter_agent.bench.k8s",

@@ -213,5 +213,14 @@ class Sampled(Event, frozen=True):
     wall_offset_s: float
 
 
+class LinkMeasured(Event, frozen=True):
+    """A network profiler of a third party measured the link from the node called `peer`: `size` bytes came in
+    `seconds`, a round trip to ask for them included; with `size` 0 the round trip took so long, with 0 s none came."""
+
+    peer: str
+    size: int
+    seconds: float
+
+
 class Stopping(Event, frozen=True):
     """SIGTERM or Ctrl-C: drain, leave, then Halt."""

@@ -240,6 +240,14 @@ class Peer(Standpoint):
             return self.probing.on_probe(src, message, now)
         return self.probing.on_echo(src, message, now)
 
+    def _on_link_measured(self, event: ev.LinkMeasured, now: float) -> list[Effect]:
+        if (peer := self.find(event.peer)) is not None and peer != self.me:
+            if event.size:
+                self.links_known.on_transfer(peer, event.size, event.seconds, now)
+            else:
+                self._on_probed(peer, event.seconds or None, now)
+        return []
+
     def _on_probed(self, peer: str, rtt_s: float | None, now: float) -> None:
         """A ping of membership is a probe, too."""
         if rtt_s is None:
@@ -329,6 +337,7 @@ _EVENTS: dict[type[ev.Event], Callable[[Peer, Any, float], list[Effect]]] = {
     ev.Profiled: Peer._on_profiled,
     ev.Sampled: Peer._on_sampled,
     ev.Stopping: Peer._on_stopping,
+    ev.LinkMeasured: Peer._on_link_measured,
     ev.Solved: Peer._on_solved,
 }
 

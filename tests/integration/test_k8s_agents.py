@@ -143,3 +143,20 @@ def test_what_agents_ask_of_the_api_server_starts_anew_when_their_version_is_for
     rig.store.forget()
     rig.wait(lambda: lists() >= before + 3)
     assert set(nodes(rig)) == {"n1", "n2", "n3"}
+
+
+@pytest.mark.slow
+def test_agents_at_the_edge_run_on_tainted_nodes_and_publish_what_the_cluster_says_of_theirs(rig):
+    taint = {"key": "edge", "value": "far", "effect": "NoSchedule"}
+    rig.cluster.add_node("camera", [taint], {"gpu.example/kind": "jetson", "topology.kubernetes.io/zone": "field"})
+    code, _, said = rig.run("k8s", "up", "--overlay", "edge", "--timeout", "60")
+    assert code == 0, said
+    rig.wait(lambda: nodes(rig).get("camera", {}).get("taints"))
+    camera = nodes(rig)["camera"]
+    assert (camera["k8s_host"], camera["taints"], camera["cpus"]) == ("camera", ["edge=far:NoSchedule"], 1.9)
+    assert camera["memory_bytes"] <= 4037040 * 1024
+    assert camera["labels"] == {
+        "kubernetes.io/hostname": "camera", "gpu.example/kind": "jetson", "topology.kubernetes.io/zone": "field",
+    }  # fmt: skip
+    assert rig.run("k8s", "down")[0] == 0
+    assert rig.cluster.left() == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jupiter_agent.adapters.keys import decode_token
+from jupiter_agent.adapters.keys import Token, decode_token, encode_token
 from jupiter_agent.k8s.manifests import ORDER
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -301,6 +301,27 @@ def test_the_token_that_is_printed_holds_no_issuers_key_and_a_new_one_needs_no_c
     assert decode_token(out).fingerprint != inside.fingerprint
     code, _, said = rig.run("k8s", "token", "--namespace", "empty")
     assert (code, "k8s up --namespace empty" in said) == (4, True)
+
+
+def test_after_a_rotation_the_secret_takes_the_newer_token_and_keeps_the_issuers_key(make, tmp_path):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+
+    def inside() -> Token:
+        secret = rig.store.get("secrets", "jupiter", "jupiter-token")["data"]["token"]
+        return decode_token(base64.b64decode(secret).decode())
+
+    old = inside()
+    newer = tmp_path / "newer"
+    newer.write_text(encode_token(Token(old.fingerprint, b"n" * 32, ("10.0.0.1:7421",))))
+    code, _, said = rig.run("k8s", "token", "--replace", str(newer))
+    assert (code, "new pods start with it" in said) == (0, True)
+    assert inside() == Token(old.fingerprint, b"n" * 32, issuer_secret=old.issuer_secret)
+    rig.run("k8s", "up", "--timeout", "0")
+    assert inside().join_secret == b"n" * 32
+    newer.write_text(encode_token(Token(b"f" * 16, b"n" * 32)))
+    code, _, said = rig.run("k8s", "token", "--replace", str(newer))
+    assert (code, "no token of this cluster's own" in said) == (2, True)
 
 
 def test_who_may_not_read_the_secret_is_told_how_to_go_on(make):

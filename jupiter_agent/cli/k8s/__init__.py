@@ -237,6 +237,9 @@ def token(
     namespace: Namespace = None,
     folder: App = None,
     new: Annotated[bool, typer.Option("--new", help="Of a new cluster: for `daemonset/base/token`.")] = False,
+    replace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Put this one into the Secret, after `ctl token rotate`.")
+    ] = None,
 ) -> None:
     """Print the cluster's token, for machines outside of it; with --new the one that a new cluster starts from."""
     from jupiter_agent.adapters.keys import ClusterKeys, decode_token, encode_token, founding_token, plain_token
@@ -246,9 +249,16 @@ def token(
         print(encode_token(founding_token(ClusterKeys.found())))
         return
     where = place(namespace, folder)
-    found = read_token(_objects(context, where)[1])
+    _, objects = _objects(context, where)
+    found = read_token(objects)
     if not found:
         raise UnreachableError(
             f"there is no Secret with a {TOKEN_KEY} in namespace {where}", f"`jupiter k8s up --namespace {where}`"
         )
+    if replace is not None:
+        from jupiter_agent.cli.k8s.reaching import replace_token
+
+        replace_token(objects, found, replace)
+        say("new pods start with it; running agents know it already")
+        return
     print(encode_token(plain_token(decode_token(found))))

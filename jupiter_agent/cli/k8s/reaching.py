@@ -13,7 +13,7 @@ from jupiter_agent.cli.k8s.access import Access, RefusedError, open_access
 from jupiter_agent.cli.k8s.forward import Forward
 from jupiter_agent.cli.k8s.objects import Objects, metadata
 from jupiter_agent.cli.k8s.pods import Pod, has_no_agent, to_pod
-from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError
+from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
 from jupiter_agent.k8s.manifests import NAMESPACE, SELECTOR, TOKEN_KEY, TOKEN_SECRET
 
 MOST_TRIED = 8
@@ -31,6 +31,31 @@ def read_token(objects: Objects) -> str:
         raise UnauthorisedError(f"the token may not be read: {error.message}", hint) from error
     raw = ((found or {}).get("data") or {}).get(TOKEN_KEY) or ""
     return base64.b64decode(raw).decode("utf-8", "replace").strip()
+
+
+def replace_token(objects: Objects, known: str, file: Path) -> None:
+    """Put a newer token of the same cluster into the Secret, with the issuer's key from the one that is there."""
+    from dataclasses import replace
+
+    from jupiter_agent.adapters.keys import decode_token, encode_token
+
+    try:
+        given = decode_token(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {error}") from error
+    old = decode_token(known)
+    if given.fingerprint != old.fingerprint or not given.join_secret:
+        raise UsageError(f"{file} holds no token of this cluster's own", "`jupiter ctl token rotate` prints it")
+    text = encode_token(replace(given, seeds=(), issuer_secret=old.issuer_secret))
+    found = objects.get("Secret", TOKEN_SECRET) or {}
+    labels = metadata(found).get("labels") or {}
+    objects.ensure(
+        {
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": TOKEN_SECRET, "namespace": objects.namespace, "labels": labels},
+            "data": {TOKEN_KEY: base64.b64encode(text.encode()).decode()},
+        }
+    )  # fmt: skip
 
 
 def agent_pods(objects: Objects) -> list[Pod]:

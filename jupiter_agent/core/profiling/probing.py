@@ -276,17 +276,19 @@ class Probing:
             if larger > 1.5 * look.size and self._affords(peer, larger, now):
                 look.size, look.long = larger, []
                 return self._ask(peer, look, larger, now)
-        if self._is_doubtful(peer, look, took, noise_s) and self._affords(peer, look.size, now):
+        if self._is_doubtful(peer, look, (took, noise_s), now) and self._affords(peer, look.size, now):
             look.repeats += 1
             return self._ask(peer, look, 0, now)
         return self._judged(peer, look, look.size, now)
 
-    def _is_doubtful(self, peer: str, look: _Look, took: float, noise_s: float) -> bool:
+    def _is_doubtful(self, peer: str, look: _Look, found: tuple[float, float], now: float) -> bool:
         """One more long probe may say more: it took longer than it should, or nothing is known and noise is all."""
+        took, noise_s = found
         if look.repeats >= MOST:
             return False
         if not self._links.knows_rate(peer):
-            return took < 3 * noise_s or took > 5 * USUAL_Q * look.size + 3 * noise_s
+            off = took < 3 * noise_s or took > 5 * USUAL_Q * look.size + 3 * noise_s
+            return off and self._plenty(now)  # all links once, before some twice
         return took > 1.4 * self._links.shape(peer).q * look.size + noise_s / 2
 
     def _judged(self, peer: str, look: _Look, size: int, now: float) -> list[Effect]:
