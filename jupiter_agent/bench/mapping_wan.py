@@ -1,6 +1,7 @@
 """`jupiter bench mapping --live --net wan8`: realised makespans over an emulated WAN, by mapper. Needs root.
 
-Eight cities with an agent each; generated apps of 30 to 100 tasks whose transfers take as long as their work. Every app
+Eight cities with an agent each; generated apps of 30 to 100 tasks, at 100 Mbit/s half a second of transfer per
+second of work. Every app
 is mapped by each mapper in turn, and again with other seeds; once a job is mapped and its processes are up, items are
 put one after another at home. An item's makespan is from its acceptance to its last result, as home tells it.
 """
@@ -14,7 +15,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jupiter_agent.apps.generate import Shape, generated
 from jupiter_agent.bench import Figure
 from jupiter_agent.bench.cluster import JUPITER
 from jupiter_agent.bench.fleet import ended_politely, full_view, told
@@ -25,7 +25,7 @@ from jupiter_agent.netlab import Lab, load
 
 MAPPERS = ("wave-auction", "wave-random")
 SIZES = (30, 60, 100)
-WORK_S, RATE, CCR = 0.1, 12.5e6, 1.0
+WORK_S, RATE, CCR = 0.1, 12.5e6, 0.5
 ITEMS, REPEATS = 2, 2
 SEEN_S, SETTLE_S, LIMIT_S = 60.0, 15.0, 300.0
 
@@ -66,11 +66,9 @@ def run(repeats: int = REPEATS) -> list[Figure]:
 
 
 def _app(folder: Path, tasks: int, seed: int) -> Path:
-    shape = Shape(total_num=tasks, comp_mu=WORK_S, comp_sigma=WORK_S / 4, ccr=CCR, rate=RATE, seed=seed, items=ITEMS)
-    for path, data in generated(shape, folder.name).files.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+    shape = {"total-num": tasks, "comp-mu": WORK_S, "comp-sigma": WORK_S / 4, "ccr": CCR, "rate": RATE, "items": ITEMS}
+    options = [word for key, value in {**shape, "seed": seed}.items() for word in (f"--{key}", str(value))]
+    subprocess.run([str(JUPITER), "app", "generate", *options, "--out", str(folder)], check=True, capture_output=True)
     return folder
 
 

@@ -1,8 +1,10 @@
-"""`limits:` of a task in `app_config.yaml`: what its processes may use, together, on whatever node they run."""
+"""`limits:` of a task in `app_config.yaml`: what its processes may use, together, on whatever node they run; and
+`needs:`, what a node must have to run it."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from yaml.nodes import Node
 
@@ -21,6 +23,22 @@ def limits(yaml: YamlFile, node: Node | None) -> dict[str, int]:
     keys = yaml.mapping(node, "limits", (*SIZES, *COUNTS))
     found = {name: size(yaml, keys[name], name) for name in SIZES if name in keys}
     return found | {name: yaml.integer(keys[name], name, 1, most) for name, most in COUNTS.items() if name in keys}
+
+
+def needs(yaml: YamlFile, node: Node | None) -> dict[str, Any]:
+    """As `needs.Needs`; only what is written. UsageError for what no node can say of itself."""
+    keys = yaml.mapping(node, "needs", ("cpus", "memory", "gpus", "labels"))
+    found: dict[str, Any] = {}
+    if "cpus" in keys:
+        found["cpus"] = yaml.number(keys["cpus"], "cpus", 0, 4096)
+    if "memory" in keys:
+        found["memory"] = size(yaml, keys["memory"], "memory")
+    if "gpus" in keys:
+        found["gpus"] = yaml.integer(keys["gpus"], "gpus", 0, 1024)
+    if "labels" in keys:
+        labels = yaml.mapping(keys["labels"], "labels")
+        found["labels"] = {key: yaml.text(value, f"label {key}") for key, value in labels.items()}
+    return found
 
 
 def size(yaml: YamlFile, node: Node, name: str) -> int:

@@ -9,15 +9,16 @@ from typing import Any
 
 from yaml.nodes import Node, ScalarNode
 
-from jupiter_agent.core.app_limits import limits
+from jupiter_agent.core.app_limits import limits, needs
 from jupiter_agent.core.app_script import contract
 from jupiter_agent.core.app_text import did_you_mean, name_hint
 from jupiter_agent.core.app_yaml import YamlFile
 from jupiter_agent.core.ids import HOME, is_node_name, is_task_name
 from jupiter_agent.core.messages.jobs import TaskSpec
+from jupiter_agent.core.needs import NEEDS
 from jupiter_agent.errors import UsageError
 
-_OPTIONAL = ("children", "timeout_s", "parallel", "retries", "replay", "node", "k8s_host", "params", "limits")
+_OPTIONAL = ("children", "timeout_s", "parallel", "retries", "replay", "node", "k8s_host", "params", "limits", "needs")
 DAG_KEYS = ("name", "base_script", "command", *_OPTIONAL)
 HOME_KEYS = ("base_script", "children", "k8s_host", "params", "limits")
 MAX_COMMAND = 1000
@@ -182,8 +183,8 @@ class TaskReader:
 
     def limits(self, keys: dict[str, Node]) -> dict[str, Any]:
         """As a part of `extra`."""
-        found = limits(self.yaml, keys.get("limits"))
-        return {"limits": found} if found else {}
+        found = {"limits": limits(self.yaml, keys.get("limits")), NEEDS: needs(self.yaml, keys.get("needs"))}
+        return {name: values for name, values in found.items() if values}
 
     def pin(self, node: Node | None) -> str:
         name = self.yaml.text(node, "node") if node else ""

@@ -18,6 +18,7 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import TaskSpec
 from jupiter_agent.core.messages.links import Links, LinksWanted, Shape
+from jupiter_agent.core.needs import candidates
 from jupiter_agent.core.profiling.matrix import LinkMatrix
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave import EXPLAINED, Considered
@@ -108,7 +109,7 @@ class Placement:
                 edges.append((index[name], sink if child == HOME else index[child], self.job.bytes_on(name, child)))
         links = LinkMatrix(self._rows, self._inbound, self._nets, list(spec.edge_bytes.values()))
         latency, inv_rate, quadratic = links.between(nodes)
-        allowed = [[self._may_run(task, node) for node in nodes] for task in spec.tasks]
+        allowed = [self._allowed(task) for task in spec.tasks]
         ends = dict(enumerate([*sources, me], len(names)))
         return {
             "times": times + [[0.0] * len(nodes)] * len(ends), "edges": edges, "latency": latency,
@@ -127,14 +128,13 @@ class Placement:
             ]
         return rows
 
-    def _may_run(self, task: TaskSpec, node: str) -> bool:
-        """A pinned task may run on its node only; a softly pinned one anywhere when that node is not here."""
-        if not task.node:
-            return node != self._around.me or not self._away_from_home(task.name)
-        if task.node in (node, self._around.name(node)):
-            return True
-        here = any(task.node in (other, self._around.name(other)) for other in self.nodes)
-        return not here and bool(task.extra.get("soft"))
+    def _allowed(self, task: TaskSpec) -> list[bool]:
+        """By node. In a WAVE home stays free of tasks that it must not host, unless it is the only one that can."""
+        able = set(candidates(task, self._around, self.nodes))
+        others = able - {self._around.me}
+        if others and not task.node and self._away_from_home(task.name):
+            able = others
+        return [node in able for node in self.nodes]
 
     def _away_from_home(self, task: str) -> bool:
         """In a simulated WAVE, as in the live one, home hosts no entry task and none that controls others."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import SINK
+from jupiter_agent.core.needs import NOTHING, candidates, needs_of
+from jupiter_agent.core.needs import reasons as reasons_against
 from jupiter_agent.core.submit_args import SubmitArgs, entries_of
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
@@ -34,7 +38,19 @@ def check_places(around: Surroundings, args: SubmitArgs, app: AppSpec) -> list[s
         why = "which is not there or takes no tasks"
         reasons = [f"task '{task}' wants node '{node}', {why}" for task, node in absent.items()]
         raise JupiterError(f"not placeable: {'; '.join(reasons)}", f"living nodes: {here}", EXIT_UNPLACEABLE)
+    _check_needs(around, app, mapping or {})
     return warnings
+
+
+def _check_needs(around: Surroundings, app: AppSpec, mapping: dict[str, str]) -> None:
+    """Exit 3, with a reason for each node, for a task whose needs no living node meets, or not the one it is put on."""
+    able = [node for node in around.alive() if around.profile(node).takes_tasks]
+    for task in app.tasks:
+        placed = msgspec.structs.replace(task, node=mapping.get(task.name, task.node))
+        if task.contract == SINK or (needs_of(task) is NOTHING and able) or candidates(placed, around, able):
+            continue
+        hint = "; ".join(reasons_against(placed, around))
+        raise JupiterError(f"not placeable: no node can run task '{task.name}'", hint, EXIT_UNPLACEABLE)
 
 
 def input_at(around: Surroundings, at: dict[str, str], app: AppSpec) -> dict[str, str]:

@@ -27,6 +27,7 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, Plan
 from jupiter_agent.core.messages.auction import Bids
 from jupiter_agent.core.messages.jobs import Register
+from jupiter_agent.core.needs import candidates
 from jupiter_agent.core.spreading import Spreading
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave_auction import Auctions
@@ -255,12 +256,11 @@ class Wave(Spreading):
 
     def candidates(self, task: str) -> list[str]:
         """The nodes that may run a task."""
-        pin = self._job.tasks[task].node
+        spec = self._job.tasks[task]
         nodes = [node for node in self._around.alive() if self._around.profile(node).takes_tasks]
-        if pin:
-            pinned = [node for node in nodes if pin in (node, self._around.name(node))]
-            if pinned or not self._job.tasks[task].extra.get("soft"):
-                return pinned
+        if spec.node and (spec.node in nodes or any(spec.node == self._around.name(node) for node in nodes)):
+            return candidates(spec, self._around, nodes)
+        nodes = candidates(spec, self._around, nodes)
         others = [node for node in nodes if node != self._job.home.writer]
         entry = self._job.controllers[task] is None
         if others and self._job.spec.mapper.startswith("wave-") and (entry or self._controls[task]):

@@ -222,3 +222,23 @@ def test_scripts_of_several_homes_learn_their_children_from_jupiter_utils(tmp_pa
     app = AppConfig(str(tmp_path))
     assert (app.child_tasks("home"), app.child_tasks("home2"), app.child_tasks("home2-script")) == (["a"], ["b"], ["b"])
     assert (app.child_tasks("b"), app.base_script("home2")) == (["home", "home2"], "h.py")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("{cpus: 4, gpus: 1}", {"cpus": 4.0, "gpus": 1}),
+        ("{memory: 2 GiB}", {"memory": 2 << 30}),
+        ("{labels: {zone: a, rack: 7}}", {"labels": {"zone": "a", "rack": "7"}}),
+        ("{}", None),
+    ],
+)
+def test_needs_are_what_a_node_must_have(written: str, meant: dict[str, object] | None) -> None:
+    spec = app("", f"{{name: a, base_script: task.py, needs: {written}}}")
+    assert spec.tasks[0].extra.get("needs") == meant
+
+
+@pytest.mark.parametrize("written", ["3", "{cpus: -1}", "{memory: lots}", "{gpus: 1.5}", "{labels: [a]}"])
+def test_needs_that_no_node_can_meet_are_refused(written: str) -> None:
+    with pytest.raises(UsageError):
+        app("", f"{{name: a, base_script: task.py, needs: {written}}}")
