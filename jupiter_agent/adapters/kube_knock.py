@@ -67,19 +67,22 @@ class Knocker:
             if found:
                 self.counters["kube_found"] += len(found)
                 self._post(SeedsFound(tuple(Hint(address, SOURCE) for address in found)))
-            company = len(self._open) >= min(ENOUGH, len(self._known()))
+            company = self._has_company()
             pause = AGAIN_S[0] if found else min(2.0 * pause, AGAIN_S[1])
             with suppress(TimeoutError):
                 async with asyncio.timeout((REPEAT_S if company else pause) * self.rng.uniform(0.7, 1.0)):
                     await self.news.wait()
                     pause = AGAIN_S[0]
 
+    def _has_company(self) -> bool:
+        return len(self._open) >= min(ENOUGH, len(self._known()))
+
     async def _round(self) -> list[str]:
         """The open ones among some of those known."""
         order = self._known()
         self.rng.shuffle(order)
         order.sort(key=lambda address: self._tried.get(address, -1.0))
-        tried = order[:KNOCKS]
+        tried = order[: ENOUGH if self._has_company() else KNOCKS]
         outcomes = await asyncio.gather(*map(self._knock, tried))
         known, now = set(self._known()), asyncio.get_running_loop().time()
         opened = {address for address, is_there in zip(tried, outcomes, strict=True) if is_there} & known

@@ -315,7 +315,7 @@ def test_after_a_rotation_the_secret_takes_the_newer_token_and_keeps_the_issuers
     newer = tmp_path / "newer"
     newer.write_text(encode_token(Token(old.fingerprint, b"n" * 32, ("10.0.0.1:7421",))))
     code, _, said = rig.run("k8s", "token", "--replace", str(newer))
-    assert (code, "new pods start with it" in said) == (0, True)
+    assert (code, "new pods start with it" in said) == (0, True), said
     assert inside() == Token(old.fingerprint, b"n" * 32, issuer_secret=old.issuer_secret)
     rig.run("k8s", "up", "--timeout", "0")
     assert inside().join_secret == b"n" * 32
@@ -329,3 +329,5 @@ def test_who_may_not_read_the_secret_is_told_how_to_go_on(make):
     rig.cluster.rights.forbidden.add(("get", "secrets"))
     code, _, said = rig.run("ctl", "--namespace", "jupiter", "get", "nodes")
     assert (code, "then use --token-file" in said) == (5, True)
+    code, _, said = rig.run("k8s", "status")
+    assert (code, "whom the agents see is not known" in said) == (0, True)

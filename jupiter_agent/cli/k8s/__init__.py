@@ -17,7 +17,7 @@ from jupiter_agent.cli.groups import Group
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.output import Format, Output, refuse_exports
 from jupiter_agent.config import did_you_mean
-from jupiter_agent.errors import EXIT_OK, JupiterError, UnreachableError, UsageError
+from jupiter_agent.errors import EXIT_OK, JupiterError, UnauthorisedError, UnreachableError, UsageError
 from jupiter_agent.k8s.manifests import NAMESPACE, OVERLAYS, TOKEN_KEY
 
 if TYPE_CHECKING:
@@ -168,7 +168,11 @@ def status(context: Context = "", namespace: Namespace = None, folder: App = Non
     refuse_exports(output, "k8s status")
     where = place(namespace, folder)
     access, objects = _objects(context, where)
-    pods, token = agent_pods(objects), read_token(objects)
+    pods, token = agent_pods(objects), ""
+    try:
+        token = read_token(objects)
+    except UnauthorisedError as error:
+        say(f"whom the agents see is not known: {error.message}")
     if not pods:
         say(f"there are no agents in namespace {where}: `jupiter k8s up --namespace {where}`")
     alive, without = None, nodes_without(objects)

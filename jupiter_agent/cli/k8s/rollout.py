@@ -17,6 +17,8 @@ STUCK_S = 10.0
 SILENT_S = 6.0
 """So long a pod is ready and no member before it is asked itself"""
 NO_NODES_S = 5.0
+SLOW_S = 8.0
+"""After so long it is said what each pod is at"""
 FATAL = frozenset(HINTS) - {"Unschedulable"}
 GOING, DONE, FAILED = "going", "done", "failed"
 
@@ -107,6 +109,8 @@ class Rollout:
                 self._tell(pod.node, f"joined after {self.joined[pod.node]:.1f} s")
         elif pod.is_stuck:
             self._tell(pod.node or pod.name, str(pod))
+        elif now - self._began >= SLOW_S and pod.phase != "ready":
+            self._tell(pod.node or pod.name, f"its pod is {pod.phase}")
         if pod.reason in FATAL and pod.ip not in members:
             self._stuck_since.setdefault(pod.uid, now)
         else:

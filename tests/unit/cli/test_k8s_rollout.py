@@ -47,6 +47,13 @@ def test_pods_that_are_to_come_are_waited_for(seen):
     assert rollout()[0].look(seen, 101.0) == GOING
 
 
+def test_what_a_slow_pod_is_at_is_said_when_it_changes():
+    it, said = rollout()
+    for when, phase in ((101.0, "pending"), (109.0, "starting"), (120.0, "starting"), (130.0, "running")):
+        it.look(look(pod("n1", phase)), when)
+    assert said == ["n1: its pod is starting", "n1: its pod is running"]
+
+
 def test_how_far_pods_are_replaced_by_new_ones_is_said():
     it, said = rollout()
     pods = [pod("n1"), pod("n2")]
