@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from jupiter_agent.cli import reach
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from k8s_standin import Rig
@@ -32,7 +35,26 @@ def nodes(rig: Rig) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in json.loads(out)["items"] if each["state"] == "alive"}
 
 
-def test_agents_come_find_each_other_through_the_api_server_and_go(rig):
+def from_inside_a_pod(rig: Rig, monkeypatch: Any, tmp_path: Path, service: str) -> set[str]:
+    """Names of the nodes as `ctl` shows them to somebody in a pod of the namespace who has the Secret mounted."""
+    secret = rig.store.get("secrets", "jupiter", "jupiter-token")["data"]["token"]
+    mounted = tmp_path / "mounted"
+    mounted.write_bytes(base64.b64decode(secret))
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setattr(reach, "IN_POD", mounted)
+        patch.setattr(reach, "SYSTEM_DIR", tmp_path / "none")
+        patch.setenv("HOME", str(tmp_path))
+        patch.setenv("JUPITER_STATE_DIR", str(tmp_path / "none"))
+        patch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        patch.setenv("JUPITER_SERVICE_HOST", service)
+        patch.setenv("JUPITER_SERVICE_PORT", "7421")
+        code, out, said = rig.run("ctl", "get", "nodes", "-o", "json")
+    assert code == 0, said
+    return {each["name"] for each in json.loads(out)["items"]}
+
+
+def test_agents_come_find_each_other_through_the_api_server_and_go(rig, monkeypatch, tmp_path):
     code, out, said = rig.run("k8s", "up", "-o", "json", "--timeout", "60")
     assert code == 0, said
     answer = json.loads(out)
@@ -50,6 +72,7 @@ def test_agents_come_find_each_other_through_the_api_server_and_go(rig):
     }  # fmt: skip
     code, out, _ = rig.run("k8s", "logs", "n2")
     assert (code, "agent n2" in out) == (0, True)
+    assert from_inside_a_pod(rig, monkeypatch, tmp_path, rows["n1"]["address"]) == {"n1", "n2", "n3"}
 
     asked = {
         (ask.verb, ask.group, ask.resource, ask.namespace)
