@@ -105,7 +105,7 @@ class _Bench:
             data = bundle.file.read()
         digest = self._client.write_blob(data)
         fields = {"bundle": digest.hex(), "size": len(data), "app": app.name, "mapper": mapper, "keep_open": True}
-        job = str(self._client.call("submit", fields)["id"])
+        job = str(self._client.call("submit", fields, timeout_s=MAPPED_S)["id"])
         row = self._row(job)
         deadline = time.monotonic() + MAPPED_S
         while row["mapping_s"] is None:
