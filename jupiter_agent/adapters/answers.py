@@ -22,6 +22,10 @@ NO_RUN = 0
 """stands for the run in the file names of outputs that belong to none"""
 
 
+Spent = Annotated[float, Meta(ge=0, le=1e9)]
+"""seconds; the process may say anything"""
+
+
 class Paths(Protocol):
     """Where objects are."""
 
@@ -54,9 +58,9 @@ class Done(Struct, array_like=True, tag="done"):
     """A run gave outputs: (children, name, data or None, file number, size)."""
 
     run: int
-    seconds: float
+    seconds: Spent
     outputs: list[tuple[list[str], str, bytes | None, int, int]]
-    cpu_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    cpu_s: Spent = 0.0
     peak_bytes: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
 
 

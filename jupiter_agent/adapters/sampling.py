@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from jupiter_agent.adapters.answers import FOREIGN, GARBAGE
+from jupiter_agent.adapters.answers import FOREIGN, GARBAGE, Spent
 from jupiter_agent.adapters.inputs import Shown
 from jupiter_agent.adapters.limits import environment
 from jupiter_agent.adapters.logs import LogPipe, TaskLog
@@ -21,6 +21,7 @@ from jupiter_agent.adapters.watch import Watched
 from jupiter_agent.core.effects import ProfileApp
 from jupiter_agent.core.events import Profiled
 from jupiter_agent.core.ids import HOME, is_item_name
+from jupiter_agent.core.messages import Size
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, TaskSpec, clipped
 
 TITLE = "-profile"
@@ -31,11 +32,11 @@ class Measured(Struct, array_like=True, tag="measured"):
     """A task ran; `home` stands for the injection of the sample."""
 
     task: str
-    seconds: float
-    sizes: dict[str, int]
+    seconds: Spent
+    sizes: dict[str, Size]
     """child -> bytes"""
-    cpu_s: float = 0.0
-    bytes_in: int = 0
+    cpu_s: Spent = 0.0
+    bytes_in: Size = 0
 
 
 class Spoilt(Struct, array_like=True, tag="spoilt"):
@@ -48,7 +49,7 @@ class Spoilt(Struct, array_like=True, tag="spoilt"):
 class Finished(Struct, array_like=True, tag="finished"):
     """The DAG ran to its end."""
 
-    makespan_s: float = 0.0
+    makespan_s: Spent = 0.0
 
 
 _decode = msgspec.msgpack.Decoder(Measured | Spoilt | Finished).decode
@@ -72,7 +73,7 @@ class SampleRun:
         self._spoilt: dict[str, str] = {}
         self._used: dict[str, tuple[float, int]] = {}
         self._makespan_s = 0.0
-        self._finished = self._stopped = False
+        self._finished = self._stopped = self._disturbed = False
         self._child: Child | None = None
         self.life = asyncio.get_running_loop().create_task(self._live())
 
@@ -198,18 +199,22 @@ class SampleRun:
         self._kill()
 
     def _on_frame(self, frame: bytes) -> None:
+        if self._disturbed:  # more of it may have come before it ended
+            return
         try:
             report = _decode(frame)
         except GARBAGE:
+            self._disturbed = True
+            self._errors.append("it disturbed its pipe to the agent")
             self._kill()
             return
         if isinstance(report, Finished):
-            self._finished, self._makespan_s = True, max(0.0, report.makespan_s)
+            self._finished, self._makespan_s = True, report.makespan_s
         elif isinstance(report, Spoilt):
             self._spoilt[report.task] = clipped(report.error)
         elif report.task in self._tasks or report.task == HOME:
             if report.task != HOME:
                 self._seconds[report.task] = report.seconds
-                self._used[report.task] = (report.cpu_s, max(0, report.bytes_in))
+                self._used[report.task] = (report.cpu_s, report.bytes_in)
             for child, size in report.sizes.items():
                 self._edge_bytes[f"{report.task}>{child}"] = size

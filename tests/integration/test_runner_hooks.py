@@ -195,7 +195,36 @@ def test_what_there_is_after_a_while_is_told_before_the_end(tmp_path: Path) -> N
         last = await bench.event(lambda e: isinstance(e, Profiled) and not e.goes_on)
         assert isinstance(first, Profiled)
         assert isinstance(last, Profiled)
-        assert (first.goes_on, sorted(first.seconds), first.complete) == (True, ["a"], False)
+        assert (first.goes_on, first.complete) == (True, False)
+        assert "b" not in first.seconds, "a may be in it, as fast as this machine starts a process"
         assert (sorted(last.seconds), last.complete) == (["a", "b"], True)
 
     on_bench(tmp_path, test)
+
+
+def test_a_sample_run_that_says_absurd_numbers_of_itself_is_ended_and_believed_nothing(tmp_path: Path) -> None:
+    """Its script finds the socket to the agent, and writes frames of its own."""
+    code = """
+import os, stat, struct
+from jupiter_agent.task.frames import Pipe
+def process(inputs, ctx):
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                Pipe(fd).write(["measured", "t", SECONDS, {"home": SIZE}, 0.0, 0])
+        except OSError:
+            pass
+    return b""
+"""
+    for seconds, size in (("float('nan')", "1"), ("-5.0", "1"), ("1e300", "1"), ("1.0", "-1"), ("1.0", "10**18")):
+
+        async def test(bench: Bench, seconds: str = seconds, size: str = size) -> None:
+            bench.file("t.py", code.replace("SECONDS", seconds).replace("SIZE", size))
+            answer = await profiled(bench, [TaskSpec("t", "t.py", children=["home"])])
+            assert not answer.complete
+            assert answer.seconds == {}
+            assert answer.edge_bytes == {"home>t": 100}
+
+        folder = tmp_path / f"{seconds}{size}"
+        folder.mkdir()
+        on_bench(folder, test)
