@@ -2,10 +2,10 @@
 
 A *look* at a peer is a handful of probes, one at a time: short ones for the round trip, long ones for the rate from
 there to here. The least of each counts, since noise only adds; the difference is what the bytes took. A look at a link
-that is not known begins with `FIRST` bytes and goes on with four times as many while the difference drowns in noise, up
-to what TCP sends in one go where the path is long. Looked at are, in this order: neighbours whose round trip nobody
-knows; links that a mapping asked about, again every `WANTED_S` for a while; round trips that got old; and, slowly, the
-rates of all other neighbours. What surprises is looked at once more at once.
+that is not known begins with `FIRST` bytes and goes on with as many as should take `TELLING_S`, at most what TCP sends in
+one go where the path is long. Looked at are, in this order: neighbours whose round trip nobody knows; links that a
+mapping asked about, again every `WANTED_S` for a while; round trips that got old; and, slowly, the rates of all other
+neighbours. What surprises is looked at once more at once.
 
 Every node keeps to a budget, for what it asks for and, apart from it, for what it answers: at most the profile's bits
 per second over any minute (three quarters of it, and a quarter of a minute saved up), and one hundredth of the time of
@@ -28,7 +28,8 @@ from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.messages.links import PROBE_BYTES, USUAL_Q, LinkEcho, LinkProbe
 
 TICK_S = 1.0
-AT_ONCE = 4
+AT_ONCE, SHORT_AT_ONCE = 4, 16
+"""Looks with long probes, and all together"""
 FIRST = 2048
 LEAST = 1024
 ONE_GO = 12_000
@@ -209,7 +210,7 @@ class Probing:
 
     def check(self) -> None:
         """Raise when more is being looked at than may be."""
-        assert sum(look.due < inf for look in self._looks.values()) <= AT_ONCE + len(self._wanted) + 1
+        assert sum(look.due < inf for look in self._looks.values()) <= SHORT_AT_ONCE + len(self._wanted) + 1
 
     def _on_lost(self, peer: str, look: _Look, now: float) -> list[Effect]:
         self._links.on_lost(peer, now)
@@ -231,8 +232,10 @@ class Probing:
                 self.forget(peer)
         due = [(rank, peer, size) for peer in self._known() for rank, size in [self._due(peer, now)] if rank < inf]
         for _, peer, size in sorted(due):
-            if len(self._looks) >= AT_ONCE or self._asking.held(now) < HEAD_BYTES:
+            if len(self._looks) >= SHORT_AT_ONCE or self._asking.held(now) < HEAD_BYTES:
                 break
+            if size and sum(look.size > 0 for look in self._looks.values()) >= AT_ONCE:
+                continue
             look = self._looks[peer] = _Look(size, 1)
             effects += self._go_on(peer, look, now)
         return effects
