@@ -2,8 +2,8 @@
 
 A *look* at a peer is a handful of probes, one at a time: short ones for the round trip, long ones for the rate from
 there to here. The least of each counts, since noise only adds; the difference is what the bytes took. A look at a link
-that is not known begins with `FIRST` bytes and goes on with as many as should take `TELLING_S`, at most what TCP sends in
-one go where the path is long. Looked at are, in this order: neighbours whose round trip nobody knows; links that a
+that is not known begins with `FIRST` bytes and goes on with as many as should take `TELLING_S`, at most what TCP sends
+in one go where the path is long. Looked at are, in this order: neighbours whose round trip nobody knows; links that a
 mapping asked about, again every `WANTED_S` for a while; round trips that got old; and, slowly, the rates of all other
 neighbours. What surprises is looked at once more at once.
 
