@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from jupiter_agent.core.auction import Bidder, Call, Grant, Key
-from jupiter_agent.core.effects import Effect, Send
+from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.auction import Bids, BidsWanted, Called, Offered, Price
 from jupiter_agent.core.surroundings import LinkEstimate, Surroundings
@@ -45,6 +45,7 @@ class Bidding:
         self.dropped = 0
         self._seen: list[tuple[str, int, str]] = []
         self._look_at = 0.0
+        self._flooding: set[str] = set()
         self._buckets: dict[str, tuple[float, float]] = {}
         """sender -> (tokens left, when)"""
 
@@ -53,8 +54,10 @@ class Bidding:
         for task, epoch in message.over:
             self.bidder.release((message.job, task, epoch))
         asked = len(message.calls) + len(message.grants)
-        if not asked or not self._may_ask(src, asked, now):
+        if not asked:
             return []
+        if not self._may_ask(src, asked, now):
+            return self._dropped(src, asked)
         self._settle(now)
         offers, replies = [], []
         for called in message.calls:
@@ -73,12 +76,20 @@ class Bidding:
         left, since = self._buckets.get(src, (BURST, now))
         left = min(BURST, left + (now - since) * PER_S)
         if left < count:
-            self.dropped += count
             return False
+        self._flooding.discard(src)
         self._buckets[src] = (left - count, now)
         if len(self._buckets) > len(self._around.alive()) + 1:
             self._buckets = {node: self._buckets[node] for node in self._around.alive() if node in self._buckets}
         return True
+
+    def _dropped(self, src: str, count: int) -> list[Effect]:
+        """Counted; said once until the sender has kept quiet for a while."""
+        self.dropped += count
+        if src in self._flooding:
+            return []
+        self._flooding.add(src)
+        return [Notice("warning", "calls for bids dropped: too many", {"from": self._around.name(src)})]
 
     def _exec_s(self, job: str, called: Called) -> float | None:
         """Our own estimate where we know the job, else the caller's by our speed."""
