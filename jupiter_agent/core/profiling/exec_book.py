@@ -32,8 +32,8 @@ SCALED_SPREAD, PRIOR_SPREAD = 0.4, 1.2
 """log: half of the interval of what was scaled, or but assumed"""
 ENOUGH = 8
 """runs that say more than what an earlier life of this node left"""
-LOOKED_AT = 8
-"""nodes whose runs are scaled"""
+LOOKED_AT, MAX_BEST = 5, 20_000
+"""nodes whose runs are scaled, and tasks of which that is remembered"""
 MEAN_WEIGHT = 0.1
 """least weight of a new run in means of bytes"""
 
@@ -73,6 +73,7 @@ class ExecBook:
         self._own: OrderedDict[bytes, dict[str, tuple[TaskModel, _Bytes]]] = OrderedDict()
         self._told: OrderedDict[bytes, dict[str, dict[str, TaskProfile]]] = OrderedDict()
         """bundle -> task -> node -> profile; of this node: as it was kept before it started"""
+        self._best: dict[tuple[bytes, str], list[TaskProfile]] = {}
         self._fresh: dict[tuple[bytes, str, str], None] = {}
         """(bundle, task, node) of what is not saved yet"""
 
@@ -92,6 +93,7 @@ class ExecBook:
                 del tasks[run.task]
             return
         sizes.learn(run.bytes_in, run.edges_out)
+        self._best.pop((bundle, run.task), None)
         self._fresh[bundle, run.task, self.me] = None
 
     def take(self, src: str, bundle: bytes, profiles: Iterable[TaskProfile]) -> None:
@@ -103,6 +105,7 @@ class ExecBook:
                 self.dropped += 1
             elif nodes.get(src) != profile:
                 nodes[src] = profile
+                self._best.pop((bundle, profile.task), None)
                 self._fresh[bundle, profile.task, src] = None
 
     # --- asking --------------------------------------------------------------------------------------------------
@@ -133,17 +136,28 @@ class ExecBook:
             model, sizes = self._own[bundle][task]
             guess = model.predict(sizes.size if size is None else size, node.load, now)
             return Estimate(*guess, model.count, "sampled" if model.sampled else "measured")
-        profiles = self._profiles(bundle, task, now)
-        if node.id in profiles:
-            p = profiles[node.id]
+        if (p := self._told.get(bundle, {}).get(task, {}).get(node.id)) is not None:
             seconds = _seconds(p, node, p.size if size is None else size)
             return Estimate(seconds, p.low * seconds, p.high * seconds, p.samples, _source(p))
-        if not profiles:
+        best = self._best_of(bundle, task, now)
+        if not best:
             return None
-        best = sorted(profiles.values(), key=lambda p: (p.sampled, -p.samples))[:LOOKED_AT]
         seconds = median(_seconds(p, node, p.size if size is None else size) for p in best)
         low, high = min(p.low for p in best) * exp(-SCALED_SPREAD), max(p.high for p in best) * exp(SCALED_SPREAD)
         return Estimate(seconds, seconds * low, seconds * high, sum(p.samples for p in best), "scaled")
+
+    def _best_of(self, bundle: bytes, task: str, now: float) -> list[TaskProfile]:
+        """Whose runs are scaled: items before samples, many before few. A mapping asks for every task and node, so the
+        choice is kept until something is learned of the task."""
+        found = self._best.get((bundle, task))
+        if found is None:
+            profiles = self._profiles(bundle, task, now).values()
+            found = sorted(profiles, key=lambda p: (p.sampled, -p.samples))[:LOOKED_AT]
+            if len(self._best) >= MAX_BEST:
+                self._best.clear()
+            if found:
+                self._best[bundle, task] = found
+        return found
 
     def prior(self, seconds: float, node: Node) -> Estimate:
         """Of a task of which is assumed that it takes so long on a node of speed 1 that does nothing else."""
@@ -179,11 +193,13 @@ class ExecBook:
         """What was saved before this agent started."""
         for bundle, task, node, profile in rows:
             if _makes_sense(profile) and profile.task == task:
+                self._best.pop((bundle, task), None)
                 _touched(self._told, bundle).setdefault(task, {}).setdefault(node, profile)
 
     def forget(self, bundle: bytes | None = None) -> int:
         """Forget a bundle, or all; how many there were."""
         known = {*self._own, *self._told} if bundle is None else {bundle} & {*self._own, *self._told}
+        self._best.clear()
         for each in known:
             self._own.pop(each, None)
             self._told.pop(each, None)

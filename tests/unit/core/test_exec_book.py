@@ -144,3 +144,18 @@ def test_what_runs_of_items_say_replaces_an_earlier_sample_run_at_once() -> None
     found = book.estimate(APP, "t", Node("me"), None, 1.0)
     assert found is not None
     assert (round(found.seconds, 3), found.source) == (6.0, "measured")
+
+
+def test_whose_runs_are_scaled_is_chosen_again_when_something_is_learned() -> None:
+    book = ExecBook("me")
+    book.take("slow", APP, [replace(TOLD, work=(8.0, 0.0, 0.0))])
+    first = book.estimate(APP, "t", Node("x"), None, 1.0)
+    assert first is not None
+    assert first.seconds == 8.0
+    for number in range(4):
+        book.take(f"n{number}", APP, [replace(TOLD, samples=20)])
+    then = book.estimate(APP, "t", Node("x"), None, 1.0)
+    assert then is not None
+    assert then.seconds == 2.0
+    book.forget(APP)
+    assert book.estimate(APP, "t", Node("x"), None, 1.0) is None
