@@ -36,13 +36,18 @@ BENCHES = {
     "stress": "jupiter_agent.bench.stress",
 }
 """Name of a bench -> module with `run(**options) -> list[Figure]`; its parameters are the options it takes."""
-FLAGS = {"for_s": "for", "record_to": "record", "folder": "dir"}
+FLAGS = {"for_s": "for", "record_to": "record", "folder": "dir", "inputs": "input"}
 """Names of options that are called otherwise in their bench"""
 NO_MEASUREMENT = ("stress",)
 """Left out of `--all`"""
 
 
+_OURS = ("name", "every", "check", "slack", "output")
+_OF_COMPARE = ("app", "mappers", "repeat", "inputs", "remap")
+
+
 def bench(
+    ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCHES)}, compare.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Every bench, one JSON table.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when a figure misses its bound.")] = False,
@@ -79,27 +84,25 @@ def bench(
     output: Annotated[Format, typer.Option("--output", "-o", help="compare: table, csv, json, yaml.")] = Format.TABLE,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
+    given = {key: value for key, value in ctx.params.items() if key not in _OURS and value not in (None, False, [])}
     if name == "compare":
-        wished = {"net": net, "nodes": nodes, "repeat": repeat, "seed": seed, "inputs": inputs, "remap": remap}
-        return comparing.run(comparing.settings(app or [], mappers or "", **wished), output)
-    foreign = {"app": app, "mappers": mappers, "repeat": repeat, "input": inputs, "remap": remap}
-    if said := [key for key, value in foreign.items() if value]:
-        raise UsageError(f"only `bench compare` has --{said[0]}", "see `jupiter bench --help`")
-    wanted = [each for each in BENCHES if each not in NO_MEASUREMENT] if every else [name]
+        return comparing.run(comparing.settings(given.pop("app", []), given.pop("mappers", ""), **given), output)
+    if said := [key for key in given if key in _OF_COMPARE]:
+        raise UsageError(f"only `bench compare` has --{FLAGS.get(said[0], said[0])}", "see `jupiter bench --help`")
     if not every and name not in BENCHES:
         raise UsageError(
             f"unknown bench '{name}'" if name else "which bench?", f"one of: {', '.join(BENCHES)}; or --all"
         )
-    given: dict[str, Any] = {"nodes": nodes, "net": net, "rows": rows, "seeds": seeds, "seed": seed, "n": n}
-    given |= {"seconds": seconds, "data": data, "record_to": record_to, "cpu": cpu, "for_s": for_s, "folder": folder}
-    options = {key: value for key, value in given.items() if value is not None}
-    options |= {
-        key: True
-        for key, wanted in (("mutations", mutations), ("virtual", virtual), ("short", short), ("live", live))
-        if wanted
-    }
-    tables = {}
-    missed = 0
+    tables, missed = _measured(wanted, every, options, slack)
+    print(json.dumps({"apiVersion": "jupiter/v1", "kind": "Bench", "benches": tables}, indent=1))
+    return EXIT_FAILED if missed and check else EXIT_OK
+
+
+def _measured(
+    wanted: list[str], every: bool, options: dict[str, Any], slack: float
+) -> tuple[dict[str, list[dict[str, object]]], int]:
+    """(rows of each bench, how many figures miss their bound by more than the slack)."""
+    tables, missed = {}, 0
     for each in wanted:
         module = importlib.import_module(BENCHES[each])
         figures = module.run(**(_accepted(module, options) if every else _checked(each, module, options)))
@@ -107,8 +110,7 @@ def bench(
         for figure in figures:
             missed += not figure.within(slack)
             say(f"{'ok  ' if figure.ok else 'MISS'} {figure.name}: {figure.value:.4g} {figure.unit}")
-    print(json.dumps({"apiVersion": "jupiter/v1", "kind": "Bench", "benches": tables}, indent=1))
-    return EXIT_FAILED if missed and check else EXIT_OK
+    return tables, missed
 
 
 def _accepted(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
