@@ -21,15 +21,17 @@ from typing import Any
 
 import psutil
 
+from jupiter_agent.adapters.client import Client
 from jupiter_agent.bench import Figure
 from jupiter_agent.bench.cluster import BenchCluster
+from jupiter_agent.errors import JupiterError
 
 NODES = 8
 LAYERS, WIDTH, PARENTS = 4, 4, 2
-ITEMS = 60
+ITEMS = 80
 RUN_S = 0.3
-UNDER_WAY_S = 6.0
-"""After submit, until the node becomes slow"""
+UNDER_WAY = 0.2
+"""Share of the items that are done when the node becomes slow"""
 STOPPED_S, RUNNING_S = 0.16, 0.045
 """A step of 10 ms may begin just before the stop: so little more than a quarter"""
 JOB_S = 300.0
@@ -73,26 +75,35 @@ def run(repeats: int = 2) -> list[Figure]:
 def _job(cluster: BenchCluster, what: tuple[Path, Path], mode: str, slowed: bool) -> tuple[float, int]:
     """(makespan, moves) of one job."""
     app, inputs = what
-    began = time.monotonic()
+    pids = {str(agent["name"]): int(agent["pid"]) for agent in cluster.agents()}
     job = cluster.ctl("submit", str(app), "--input", str(inputs), "--remap", mode, "--seed", "1")["id"]
-    with contextlib.ExitStack() as stack:
-        if slowed:
-            time.sleep(max(0.0, began + UNDER_WAY_S - time.monotonic()))
-            stack.enter_context(Slowed(_pid(cluster, _busiest(cluster, job))))
-        cluster.ctl("wait", job, "--timeout", str(JOB_S))
-    row = cluster.ctl("describe", "job", job)
-    return float(row["makespan_s"]), sum(register["epoch"] - 1 for register in row["registers"])
+    client = cluster.client()
+    try:
+        with contextlib.ExitStack() as stack:
+            if slowed:
+                row = _until(client, job, ITEMS * UNDER_WAY)
+                stack.enter_context(Slowed(pids[_busiest(row)]))
+            row = _until(client, job, ITEMS)
+    finally:
+        client.close()
+    return float(row["makespan_s"] or 0.0), sum(register["epoch"] - 1 for register in row["registers"])
 
 
-def _busiest(cluster: BenchCluster, job: str) -> str:
+def _until(client: Client, job: str, items: float) -> dict[str, Any]:
+    """The job, once so many items are done; all of them: once it is over."""
+    deadline = time.monotonic() + JOB_S
+    while time.monotonic() < deadline:
+        row: dict[str, Any] = client.call("describe", {"kind": "job", "id": job})
+        if row["items_done"] >= items and (items < ITEMS or row["makespan_s"]):
+            return row
+        time.sleep(0.1)
+    raise JupiterError(f"job {job} does not get on: {row['items_done']} of {ITEMS} items in {JOB_S:g} s")
+
+
+def _busiest(row: dict[str, Any]) -> str:
     """The node with most tasks, but home: it deals items out, and is not what is compared."""
-    row = cluster.ctl("get", "jobs", job)["items"][0]
     counts: Counter[str] = Counter(node for node in row["mapping"].values() if node != row["home"])
     return max(sorted(counts), key=lambda node: counts[node])
-
-
-def _pid(cluster: BenchCluster, name: str) -> int:
-    return next(int(agent["pid"]) for agent in cluster.agents() if agent["name"] == name)
 
 
 class Slowed:

@@ -31,6 +31,8 @@ class Announcer:
         self.resources: dict[str, Any] = {}
         """as the sensors read them last"""
         self.draining = False
+        self.slow: Callable[[], float] = lambda: 1.0
+        """set by the composition: how many times what is usual the runs of jobs take here now"""
         self._membership, self._links, self._queued = membership, links, queued
         self.says_net = False
         """where this node lies is of use to those who measure links only"""
@@ -48,8 +50,9 @@ class Announcer:
         """Publish what changed."""
         self.due = now + PUBLISH_S
         draining = {"draining": True} if self.draining else {}
+        slow = {"slow": factor} if (factor := self.slow()) > 1 else {}
         values = {
-            "resources": {**self.resources, **draining, "queue": self._queued()},
+            "resources": {**self.resources, **draining, **slow, "queue": self._queued()},
             "links": self._best_links(),
             "jobs": {"homed": homed},
             **({"net": self._net()} if self.says_net else {}),

@@ -88,14 +88,16 @@ class Begun:
 
     def on_moved(self, src: str, message: Moved) -> None:
         """The earlier host of a task has begun these runs: what waits here of them need not start."""
-        if message.task not in self._job.tasks or src not in self._job.participants():
+        register = self._job.registers.get(message.task)
+        known = register is not None and (register.left == src or src in self._job.participants())
+        if message.task not in self._job.tasks or not known:
             return
         for run in message.runs:
             if self._count < MOST and run.node != self._around.me:
-                known = self._elsewhere.setdefault((message.task, run.item), {})
-                self._count -= len(known)
-                known[frozenset(run.stamps.items())] = (run.node, run.boot)
-                self._count += len(known)
+                runs = self._elsewhere.setdefault((message.task, run.item), {})
+                self._count -= len(runs)
+                runs[frozenset(run.stamps.items())] = (run.node, run.boot)
+                self._count += len(runs)
         self._lost()
         spared = self._elsewhere
         self._withdraw(message.task, lambda a: a.projection in spared.get((a.task, a.item), ()))

@@ -375,8 +375,7 @@ class Execution:
 
     def under_way(self) -> dict[str, float]:
         """task -> when the oldest of its runs that are under way here began."""
-        mine = [attempt for attempt in self._queue.running.values() if attempt.job == self._job.id]
-        return {attempt.task: attempt.started for attempt in sorted(mine, key=lambda a: -a.started)}
+        return self._queue.under_way(self._job.id)
 
     def queued(self, task: str) -> tuple[int, int]:
         """(attempts that wait, attempts under way)"""

@@ -205,7 +205,8 @@ class Job:
         mine = self.registers.get(task)
         basis = min(max(self.basis(task), mine.basis if mine else 0) + (WISH if wish else 0), EPOCH_MAX)
         epoch = min(mine.epoch + 1, EPOCH_MAX) if mine else 1
-        register = Register(task, node, basis, epoch, writer[0], writer[1], why, plan.done_s, list(plan.sends))
+        left = mine.node if mine and mine.node != node else ""
+        register = Register(task, node, basis, epoch, *writer, why, plan.done_s, list(plan.sends), left)
         self.registers[task] = register
         self.involve([node])
         self.changes += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 
 from msgspec import Struct, field
@@ -70,3 +71,8 @@ class Local(Struct):
         self.execution.check()
         if self.home:
             self.home.check()
+
+
+def slowest(jobs: Iterable[Local]) -> float:
+    """How many times what is usual the runs take here now, of the job that is worst off; 1: as usual."""
+    return max((local.supervisor.slow for local in jobs if local.supervisor and not local.job.over), default=1.0)

@@ -22,6 +22,7 @@ from jupiter_agent.core.effects import Effect, Halt, Notice, Send
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.ledger import Issued
+from jupiter_agent.core.local import slowest
 from jupiter_agent.core.membership import Delivered, MemberChanged, Membership, ProfileChanged
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages import jobs as jm
@@ -99,6 +100,7 @@ class Peer(Standpoint):
         self._settings = settings
         self._wall_offset_s = settings.wall_offset_s
         self._announcer = Announcer(membership, self.links_known, self.queue.committed)
+        self._announcer.slow = lambda: slowest(self.jobs.local.values())
         self._announcer.says_net = self.links_known.probed = settings.probes.bits_per_s > 0
         self._stop_by = inf
         self._stopping = False

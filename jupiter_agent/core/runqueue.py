@@ -152,6 +152,11 @@ class RunQueue:
         lane = self._lanes.get((job, task))
         return (len(lane.waiting), lane.running) if lane else (0, 0)
 
+    def under_way(self, job: str) -> dict[str, float]:
+        """task -> when the oldest of its runs that are under way began."""
+        mine = sorted((attempt for attempt in self.running.values() if attempt.job == job), key=lambda a: -a.started)
+        return {attempt.task: attempt.started for attempt in mine}
+
     def committed(self) -> int:
         """Attempts queued or running here: this node's own load figure."""
         return len(self.running) + sum(len(lane.waiting) for lane in self._lanes.values())

@@ -83,6 +83,8 @@ class Supervisor:
         """set by the composition: tell everybody"""
         self.considered: dict[str, list[Considered]] = {}
         """set by the composition: task -> what was compared, for `explain`"""
+        self.slow = 1.0
+        """how many times what is usual the runs of this job take here now, at least"""
         self.moves = 0
         """that this node decided on"""
         self._job, self._around, self._execution = job, around, execution
@@ -111,6 +113,7 @@ class Supervisor:
         if taken is not None:
             supervisors |= {job.controller_host(task) for task in job.registers if task in job.tasks}
         usual_s, slow = self._pace(hosted, now) if hosted else ({}, 1.0)
+        self.slow = slow
         effects: list[Effect] = []
         for node in sorted(node for node in supervisors if node and not self._around.is_gone(node)):
             rows = [
@@ -263,6 +266,7 @@ class Supervisor:
         """Seconds for all that is left on another node, the move included."""
         here, there = self._around.profile(self._job.host(task) or ""), self._around.profile(node)
         slow = max((h.slow for (_, of), h in self._heard.items() if of == node and now - h.at <= STALE_S), default=1.0)
+        slow = max(slow, there.slow)
         coming = self._coming[node] = [at for at in self._coming.get(node, ()) if at > now - AHEAD_S]
         crowd = max(1.0, (there.load + len(coming) + 1) / there.cpus)
         run_s = host.pace.usual_s * here.speed / there.speed * slow * crowd * UNSEEN

@@ -68,6 +68,8 @@ class Profile(Struct, frozen=True):
     gpus: Annotated[int, Meta(ge=0, le=1024)] = 0
     labels: Annotated[dict[LabelText, LabelText], Meta(max_length=32)] = {}
     """what its operator calls it"""
+    slow: Annotated[float, Meta(ge=1, le=1e3)] = 1.0
+    """its runs take at least so many times what they usually take there"""
 
     @property
     def takes_tasks(self) -> bool:

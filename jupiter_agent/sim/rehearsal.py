@@ -249,7 +249,7 @@ class Rehearsal(Grid):
             if src != dst
         }
         return {
-            "state": home.state if ended else "unfinished",
+            "state": home.job.over if ended else "unfinished",
             "makespan_s": took, "mapping_s": home.mapping_s,
             "items_in": len(states), "items_done": states.count("done"), "items_failed": states.count("failed"),
             "throughput_hz": states.count("done") / took if took > 0 else None,

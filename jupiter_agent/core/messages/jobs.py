@@ -163,6 +163,8 @@ class Register(Struct, frozen=True, array_like=True):
     """plan time at which the task is done there with its first item; 0 where nobody bid"""
     sends: list[tuple[str, Seconds]] = []
     """until when, in the plan, the cards of its parents' hosts are busy with its inputs"""
+    left: str = ""
+    """the host before, if it was another: its word is taken on what it has begun"""
 
     def version(self) -> tuple[int, int, str, int]:
         return (self.basis, self.epoch, self.writer, self.boot)

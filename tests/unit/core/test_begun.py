@@ -1,5 +1,6 @@
 """A task that moves: what has begun at its old host is not begun at the new one, as long as the old one lives."""
 
+import msgspec
 from job_rig import CHAIN, Host, make_job, of_type, parcel, place, reg, sent, small
 
 from jupiter_agent.core.effects import StartRun
@@ -112,6 +113,13 @@ def test_what_others_have_begun_is_told_on_at_the_next_move():
     at.job.merge([reg("a", "n2", epoch=2)])
     [(to, moved)] = sent(at.execution.on_registers(2.0), Moved)
     assert (to, moved.runs) == ("n2", [spared])
+
+
+def test_the_host_that_a_register_leaves_is_believed_though_it_was_never_heard_of():
+    at = host("n3", a="n3", b="n2")
+    at.job.merge([msgspec.structs.replace(reg("a", "n3", epoch=2), left="n1")])
+    at.execution.on_moved("n1", Moved("job1", "a", [Spared("i", {}, "n1", 1)]), 1.0)
+    assert give(at, "i", "j") == ["j"]
 
 
 def test_a_stranger_is_not_believed_and_nothing_is_kept_of_items_that_are_over():

@@ -6,9 +6,11 @@ import pytest
 from job_rig import CHAIN, DIAMOND, Host, make_job, place, reg, sent, task_specs
 
 from jupiter_agent.core.counters import Run
+from jupiter_agent.core.local import Local, slowest
 from jupiter_agent.core.messages.jobs import SINK
 from jupiter_agent.core.messages.supervision import Pace, TaskPace
 from jupiter_agent.core.supervisor import COOL_S, ROUND_S, STALE_S, Supervisor
+from jupiter_agent.core.wave import Wave
 
 NODES = ["home1", "n1", "n2", "n3"]
 
@@ -129,14 +131,16 @@ def test_the_word_of_a_node_that_fell_silent_counts_for_nothing():
 
 def test_a_slow_or_crowded_or_unreachable_place_is_no_better():
     rig = cooled(Rig())
+    rig.around.profiles["n3"]["slow"] = rig.around.profiles["n1"]["slow"] = 3.0
+    assert rig.rounds(3.0, 3.0) == []
+    rig = cooled(Rig())
     rig.around.profiles["n3"] = {"cpus": 1.0, "load": 4.0}
     rig.around.profiles["n1"] = {"cpus": 1.0, "load": 4.0}
     assert rig.rounds(3.0, 3.0) == []
-    rig = cooled(Rig(edge_bytes={"a>b": 20_000_000}))
+    rig = cooled(Rig(edge_bytes={"a>b": 1000}))
     rig.machine.candidates = lambda task: ["n2", "n3"]
-    rig.around.links = lambda node: {"n3": (0.1, 1e6)} if node == "n1" else {}
-    rig.around.link = lambda peer: type("L", (), {"latency_s": 0.1, "bytes_per_s": 1e6 if peer == "n3" else 1e9})()
-    assert rig.rounds(3.0, 3.0) == [], "20 MB an item over 1 MB/s"
+    rig.around.latencies = {"n2": 0.001, "n3": 3.0}
+    assert rig.rounds(3.0, 3.0) == [], "3 s away"
 
 
 def test_a_faster_node_is_a_better_place_only_when_it_is_much_faster():
@@ -184,6 +188,23 @@ def test_hosts_tell_their_supervisors_what_changed_and_nobody_else():
     assert [(to, [row.task for row in word.tasks]) for to, word in first] == [("n1", ["b"]), ("n2", ["d"])]
     assert sent(machine.on_round(None, 10.0 + ROUND_S), Pace) == [], "nothing changed"
     assert len(sent(machine.on_round(None, 16.0), Pace)) == 2, "said again, for who came late"
+
+
+def test_a_node_says_to_all_how_slow_it_is_now():
+    job = place(make_job(CHAIN, remap="active", seconds={"a": 1.0, "b": 1.0}), a="n2", b="n3")
+    at = Host(job, me="n2")
+    machine = Supervisor(job, at.around, at.execution, 0.0)
+    runs = [Run(f"i{n}", "a", 4.0 * n, 4.0 * n, 4.0 * n + (1.0 if n < 20 else 4.0), 1, 1) for n in range(24)]
+    at.execution.counters.runs.extend(runs[:20])
+    machine.on_round(None, 80.0)
+    assert machine.slow == 1.0
+    at.execution.counters.runs.extend(runs[20:])
+    [(_, word)] = sent(machine.on_round(None, 97.0), Pace)
+    assert machine.slow == word.slow > 2.0
+    local = Local(job, at.execution, Wave(job, at.around, 0.0), supervisor=machine)
+    assert slowest([local]) == machine.slow
+    job.over = "completed"
+    assert slowest([local]) == 1.0
 
 
 def test_home_tells_every_supervisor_how_many_items_there_are():
