@@ -40,8 +40,6 @@ FLAGS = {"for_s": "for", "record_to": "record", "folder": "dir", "inputs": "inpu
 """Names of options that are called otherwise in their bench"""
 NO_MEASUREMENT = ("stress",)
 """Left out of `--all`"""
-
-
 _OURS = ("name", "every", "check", "slack", "output")
 _OF_COMPARE = ("app", "mappers", "repeat", "inputs", "remap")
 
@@ -84,8 +82,10 @@ def bench(
     output: Annotated[Format, typer.Option("--output", "-o", help="compare: table, csv, json, yaml.")] = Format.TABLE,
 ) -> int:
     """Measure on this machine: real agents on loopback, encryption on."""
-    given = {key: value for key, value in ctx.params.items() if key not in _OURS and value not in (None, False, [])}
+    given = {key: value for key, value in ctx.params.items() if key not in _OURS and _is_said(value)}
     if name == "compare":
+        if extra := [key for key in given if key not in (*_OF_COMPARE, "net", "nodes", "seed")]:
+            raise UsageError(f"bench compare has no --{FLAGS.get(extra[0], extra[0])}", "see `jupiter bench --help`")
         return comparing.run(comparing.settings(given.pop("app", []), given.pop("mappers", ""), **given), output)
     if said := [key for key in given if key in _OF_COMPARE]:
         raise UsageError(f"only `bench compare` has --{FLAGS.get(said[0], said[0])}", "see `jupiter bench --help`")
@@ -93,9 +93,15 @@ def bench(
         raise UsageError(
             f"unknown bench '{name}'" if name else "which bench?", f"one of: {', '.join(BENCHES)}; or --all"
         )
-    tables, missed = _measured(wanted, every, options, slack)
+    wanted = [each for each in BENCHES if each not in NO_MEASUREMENT] if every else [name]
+    tables, missed = _measured(wanted, every, given, slack)
     print(json.dumps({"apiVersion": "jupiter/v1", "kind": "Bench", "benches": tables}, indent=1))
     return EXIT_FAILED if missed and check else EXIT_OK
+
+
+def _is_said(value: Any) -> bool:
+    """Of an option: 0 is said, too."""
+    return value is not None and value is not False and value not in ([], ())
 
 
 def _measured(
