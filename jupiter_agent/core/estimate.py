@@ -35,7 +35,7 @@ CLOSES_S = 0.2
 TOGETHER = 8
 """Transfers of one peer that are remembered to see which went on at the same time"""
 SURE = 0.6
-"""A place with a larger error says nothing about latency"""
+"""A place with a larger error says nothing about latency, a model nothing about the access"""
 
 
 class Net(Struct, frozen=True):
@@ -188,10 +188,10 @@ class Links:
 
     def net(self) -> Net:
         """What this node says of itself: where it lies, the most that ever came in and went out."""
-        down = [_rate(self.shape(peer).q) for peer, known in self._peers.items() if known.inbound.count > 1]
+        sure = [peer for peer, known in self._peers.items() if known.inbound.count and known.inbound.uncertainty < SURE]
+        down = [_rate(self.shape(peer).q) for peer in sure]
         up = [_rate(known.told) for known in self._peers.values() if known.told]
-        place = self.place if self.place.error < 1 else None
-        self._net = Net(place, max(up, default=0.0), max(down, default=0.0))
+        self._net = Net(self.place, max(up, default=0.0), max(down, default=0.0))
         return self._net
 
     def wide(self, peer: str, now: float) -> dict[str, Any]:

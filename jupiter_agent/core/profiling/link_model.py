@@ -44,6 +44,8 @@ USUAL = 0.15
 LEAST_ERROR = 0.08
 """Its floor as a measure of what is far"""
 PARAMETERS = 4
+LEAST_Q = 1e-10
+"""10 GB/s: what is faster cannot be told from nothing"""
 TRANSFERS, PROBES = 24, 6
 """Samples that are kept"""
 ABOVE = 2
@@ -226,7 +228,7 @@ class LinkModel:
                 for j in range(PARAMETERS):
                     a[i][j] += weighted * x[j]
         p, q, r, s = least(a, b)
-        return [p, q / MB, r / MB**2, s]
+        return [p, max(LEAST_Q, q / MB), r / MB**2, s]
 
     # --- remembering -------------------------------------------------------------------------------------------------
 
