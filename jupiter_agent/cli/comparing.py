@@ -54,11 +54,12 @@ def names(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def settings(app: list[Path], mappers: str, **given: Any) -> Settings:
-    """What was asked for on the command line; `given` without what was not said."""
+def settings(app: list[Path | str], mappers: str, **given: Any) -> Settings:
+    """What was asked for on the command line: only what was said, paths as they were typed."""
     from jupiter_agent.bench.compare import Settings
 
-    return Settings(app, names(mappers), **{key: value for key, value in given.items() if value is not None})
+    given["inputs"] = [Path(each) for each in given.get("inputs") or []]
+    return Settings([Path(each) for each in app], names(mappers), **given)
 
 
 def _between(key: str, show: Any) -> Any:
