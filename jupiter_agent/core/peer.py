@@ -161,6 +161,8 @@ class Peer(Standpoint):
             elif of_task is not None:
                 self._route(of_task(self.jobs, event, now), out, now)
             else:
+                if isinstance(event, ev.SessionUp):
+                    self.probing.soon(now)
                 self._route(self.membership.on_event(event, now), out, now)
         return out
 

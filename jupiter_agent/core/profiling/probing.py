@@ -146,6 +146,11 @@ class Probing:
             self._wanted[peer] = now + WANTED_FOR_S
         self._tick_at = min(self._tick_at, now)
 
+    def soon(self, now: float) -> None:
+        """There is a new session: look at once."""
+        if self._bytes_per_s:
+            self._tick_at = min(self._tick_at, now)
+
     def suspect(self, peer: str, now: float) -> None:
         """Something about this link was not as expected: look again soon."""
         if self._bytes_per_s and self._not_before.get(peer, -inf) <= now and peer not in self._looks:

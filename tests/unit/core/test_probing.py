@@ -150,6 +150,16 @@ def test_probes_that_get_lost_count_as_loss_and_do_not_stop_the_others():
     assert 0.05 < sum(loss) / len(loss) < 0.6
 
 
+def test_a_new_session_is_looked_at_without_waiting_for_the_next_second():
+    near: list[str] = []
+    probing = Probing("n1", Links("n1"), lambda: near, lambda peer: True, PROBES["lan"])
+    assert probing.on_deadline(10.0) == []
+    near.append("n2")
+    probing.soon(10.1)
+    assert probing.next_deadline() == 10.1
+    assert [sent.dst for sent in probing.on_deadline(10.1)] == ["n2"]
+
+
 def test_echoes_that_nobody_asked_for_are_dropped():
     links = Links("n1")
     probing = Probing("n1", links, lambda: ["n2"], lambda peer: True, PROBES["lan"])
