@@ -34,7 +34,7 @@ TOKEN_PREFIX = "jup1."
 MAX_SEEDS = 16
 _TOKEN_VERSION, _GRANT_VERSION, _FOUNDING_VERSION = 1, 2, 3
 DOOR_BYTES = 96
-_CHECK_BYTES = 4
+CHECK_BYTES = 4
 _HINT = "print a whole one with `jupiter ctl token create` on a node of the cluster"
 
 
@@ -240,7 +240,7 @@ def decode_token(text: str) -> Token:
         raw = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise UsageError("the token is damaged", _HINT) from None
-    body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
+    body, check = raw[:-CHECK_BYTES], raw[-CHECK_BYTES:]
     if len(body) < 1 + FINGERPRINT_BYTES + SECRET_BYTES or _check(body) != check:
         raise UsageError("the token is damaged or was cut short", _HINT)
     if body[0] == _GRANT_VERSION:
@@ -286,4 +286,4 @@ def _seeds(raw: bytes) -> tuple[str, ...]:
 
 
 def _check(body: bytes) -> bytes:
-    return hashlib.sha256(b"jupiter token" + body).digest()[:_CHECK_BYTES]
+    return hashlib.sha256(b"jupiter token" + body).digest()[:CHECK_BYTES]

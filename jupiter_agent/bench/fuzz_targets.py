@@ -16,13 +16,13 @@ import types
 import typing
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from jupiter_agent.adapters import answers, beacon, bundle, journal, keys, mdns, processes
+from jupiter_agent.adapters import answers, beacon, bundle, grants, journal, keys, mdns, processes
 from jupiter_agent.bench.fuzz_apps import NAMES, SEPARATOR, apps
 from jupiter_agent.core import (
     app_edges,
@@ -181,7 +181,20 @@ def tokens() -> list[bytes]:
     text = keys.encode_token(good)
     body = bytes([1]) + good.fingerprint + good.join_secret
     texts = [text, text[:-3], "jup2." + text[5:], "no token", "jup1.$$$", text[:20] + "A" + text[21:]]
-    return [*(b"\0" + t.encode() for t in texts), b"\xff" + body + b"h:1,[::1]:70", b"\xff\x07" + body[1:], b"\xff"]
+    secret, issuer = b"o" * keys.SECRET_BYTES, b"i" * keys.SECRET_BYTES
+    grant = grants.to_bytes(grants.issue(issuer, secret, "admin", 2_000_000_000))
+    of_role = replace(good, join_secret=b"", door=b"d" * keys.DOOR_BYTES, secret=secret, grant=grant)
+    founding = replace(good, fingerprint=keys.fingerprint(keys.issuer_of(issuer)), issuer_secret=issuer)
+    bodies = [body + b"h:1,[::1]:70", b"\x07" + body[1:], b"", *(_body(each) for each in (of_role, founding))]
+    bodies += [_body(replace(of_role, grant=b"\xc1" * 8)), _body(replace(founding, fingerprint=good.fingerprint))]
+    bodies += [_body(replace(of_role, secret=issuer))]
+    return [*(b"\0" + t.encode() for t in texts), *(b"\xff" + each for each in bodies)]
+
+
+def _body(token: keys.Token) -> bytes:
+    """What of a token its checksum is of."""
+    payload = keys.encode_token(token).removeprefix(keys.TOKEN_PREFIX)
+    return base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))[: -keys.CHECK_BYTES]
 
 
 def app(data: bytes) -> None:
@@ -378,7 +391,7 @@ TARGETS: dict[str, Target] = {
     ),
     "membership": Target(_Member(), (), lambda: [bytes([b]) + f for b in (0, 255) for f in frames()], (PeerError,)),
     "values": Target(published, (board.from_data,), values, (PeerError,)),
-    "token": Target(token, (keys.decode_token, keys._seeds, keys.is_token), tokens, (UsageError,)),
+    "token": Target(token, (keys.decode_token, keys._decode_granted, keys._decode_founding, keys._seeds, keys.is_token), tokens, (UsageError,)),
     "beacon": Target(datagram, (beacon.decode, beacon._mac), datagrams, (PeerError,)),
     "mdns": Target(announcement, (mdns.to_hint,), announcements),
     "app": Target(app, PARSERS, apps, (UsageError,)),

@@ -340,7 +340,8 @@ def test_a_sample_run_over_its_budget_reports_what_it_has(tmp_path: Path) -> Non
         bench.script("import time\ndef process(i, c): time.sleep(60)", "b.py")
         bench.runner.profile(ProfileApp("j", b"bundle", bench.store.put("s", b""), 0.5), tasks)
         got = await bench.event(lambda e: isinstance(e, Profiled))
-        assert (set(got.seconds), got.complete, got.error) == ({"a"}, False, "stopped after 0.5 s")
+        assert (set(got.seconds), got.complete) == ({"a"}, False)
+        assert got.error.startswith(("stopped after 0.5 s", "b: not done within 0.")), "the whole budget, or b's part"
         bench.events.clear()
         bench.runner.profile(ProfileApp("j", b"bundle", None, 0.5), tasks)
         assert "no sample" in (await bench.event(lambda e: isinstance(e, Profiled))).error

@@ -27,8 +27,8 @@ class Sponsor:
 
     def __init__(self, context: Context, prober: Prober, notary: Notary) -> None:
         self._context, self._prober, self._notary = context, prober, notary
-        self._waiting: dict[str, tuple[Join, str]] = {}
-        """asker -> its request, and the reason to refuse it should its rival be alive"""
+        self._waiting: dict[tuple[str, str], tuple[Join, str]] = {}
+        """(asker, rival) -> its last request, and the reason to refuse it should the rival be alive"""
         self._guests: dict[str, float] = {}
         prober.on_answer["join"] = self._on_rival
 
@@ -83,13 +83,16 @@ class Sponsor:
             same_node = peer == record.id and member.record.address != record.address
             same_name = peer != record.id and member.record.name == record.name
             if member.present and (same_node or same_name):
-                self._waiting[src] = (request, join.ID_IN_USE if same_node else join.NAME_TAKEN)
+                self._waiting[src, peer] = (request, join.ID_IN_USE if same_node else join.NAME_TAKEN)
                 self._prober.ask(peer, ("join", src), now)
                 return
         self._welcome(src, request, now)
 
     def _on_rival(self, src: str, peer: str, alive: bool, now: float) -> None:
-        request, reason = self._waiting.pop(src)
+        waiting = self._waiting.pop((src, peer), None)
+        if waiting is None:  # it asked twice and was answered at the first time
+            return
+        request, reason = waiting
         if alive:
             member = self._context.view.members.get(peer)
             self._refuse(src, request.record, reason, member.record.address if member else "")

@@ -30,6 +30,7 @@ from jupiter_agent.core.messages.jobs import Parcel, ParcelReceived, Register, R
 from jupiter_agent.core.outbox import Outbox, OutKey, Owed
 from jupiter_agent.core.replication import Replication, Then
 from jupiter_agent.core.shelf import Shelf
+from jupiter_agent.core.spreading import Spreading
 from jupiter_agent.core.succession import Succession
 from jupiter_agent.core.wave import Wave
 
@@ -223,23 +224,23 @@ def _older_bases_rejected() -> Patches:
 
 
 def _one_way_digests() -> Patches:
-    on_digest = Wave.on_digest
+    on_digest = Spreading.on_digest
 
-    def mutated(self: Wave, src: str, message: RegisterDigest) -> list[Effect]:
+    def mutated(self: Spreading, src: str, message: RegisterDigest) -> list[Effect]:
         return on_digest(self, src, msgspec.structs.replace(message, answer=True, finished=self.finished.digest()))
 
-    return [(Wave, "on_digest", mutated)]
+    return [(Spreading, "on_digest", mutated)]
 
 
 def _home_asks_nobody() -> Patches:
-    on_digest = Wave.on_digest
+    on_digest = Spreading.on_digest
 
-    def mutated(self: Wave, src: str, message: RegisterDigest) -> list[Effect]:
+    def mutated(self: Spreading, src: str, message: RegisterDigest) -> list[Effect]:
         if message.asker:
             return []
         return on_digest(self, src, message)
 
-    return [(Wave, "on_digest", mutated)]
+    return [(Spreading, "on_digest", mutated)]
 
 
 def _finished_told_once() -> Patches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from jupiter_agent.adapters.bundle import make_bundle
 from jupiter_agent.adapters.journal import Journal
+from jupiter_agent.adapters.packs import PACKED_BYTES
 from jupiter_agent.adapters.performer import Performer
 from jupiter_agent.core.effects import Append, DropObject, Effect, Halt, OpenBundle, Send, StoreInline
 from jupiter_agent.core.events import Event, Garbled, Received
@@ -153,6 +155,7 @@ def test_a_bundle_goes_with_the_folder_it_was_unpacked_to_and_leftovers_at_the_n
     app.mkdir()
     (app / "app_config.yaml").write_text("application: {tasks: {dag_tasks: [{name: a, base_script: a.py}]}}\n")
     (app / "a.py").write_text("def process(inputs, ctx):\n    return b''\n")
+    (app / "model.bin").write_bytes(random.Random(1).randbytes(2 * PACKED_BYTES))  # no small object, kept in a pack
     told = list[Event]()
     with make_bundle(app).file as file:
         archive = file.read()

@@ -174,6 +174,16 @@ def test_a_living_name_is_not_given_away():
     assert refused.hint == one.record.address
 
 
+def test_who_asks_twice_before_the_holder_has_answered_gets_one_answer():
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    rig.clear()
+    ask(rig, Peer("other", name="one"))
+    ask(rig, Peer("other", name="one"))
+    rig.receive(one, Ack(rig.sent(Ping, one)[-1].seq, 0, 0))
+    assert len(rig.sent(Refused, "join:1")) == 1
+
+
 def test_my_own_name_is_not_given_away():
     rig = Rig()
     ask(rig, Peer("other", name="me"))
