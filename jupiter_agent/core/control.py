@@ -42,6 +42,8 @@ ASK_ALL = 32
 SEEK_S = 0.3
 PATIENCE_S = 10.0
 """So long a call about a job waits for somebody to be its home"""
+TAKEN_OVER_S = 5.0
+"""So long after a death a job that nobody knows may be one whose next home is not known yet"""
 LOG_BYTES = 256 * 1024
 
 
@@ -88,6 +90,8 @@ class Control:
         self.now = 0.0
         self.submissions = submissions
         self._seeking: list[_Seeking] = []
+        self._dead: set[str] = set()
+        self._death_at = -inf
         self._parked: list[_Parked] = []
         self.uploads = Uploads(jobs.transfers)
 
@@ -246,7 +250,8 @@ class Control:
                     return self._later(seeking, home_lost(row), at)
                 return self._pass_on(seeking, (home, row["id"], rest), at)
             except JupiterError as error:
-                if self.relay.missing and at < seeking.until:  # its home may be among those that did not answer
+                # its home may be among those that did not answer, or have died before most of its hosts know
+                if (self.relay.missing or at < self._death_at + TAKEN_OVER_S) and at < seeking.until:
                     return self._later(seeking, error, at)
                 return [refusal(seeking.src, seeking.call.seq, error)]
 
@@ -332,6 +337,14 @@ class Control:
     def on_answer(self, src: str, answer: Answer, now: float) -> list[Effect]:
         """PeerError for a body that is not what the verb gives: then it counts as not answered."""
         return self.relay.on_answer(src, answer, now)
+
+    def on_members(self, now: float) -> list[Effect]:
+        """Somebody came, went, or is reached in another way."""
+        dead = set(self.around.dead())
+        if dead - self._dead:
+            self._death_at = now
+        self._dead = dead
+        return self.relay.on_members(now)
 
     def next_deadline(self) -> float:
         again = (each.again_at for each in self._seeking)

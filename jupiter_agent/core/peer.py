@@ -261,7 +261,7 @@ class Peer(Standpoint):
 
     def _on_member(self, now: float) -> list[Effect]:
         self._announcer.soon(now + PUBLISH_S)
-        return self.jobs.on_members(now) + self.control.relay.on_members(now)
+        return self.jobs.on_members(now) + self.control.on_members(now)
 
     def _on_stored(self, event: ev.ObjectStored, now: float) -> list[Effect]:
         effects = self.jobs.on_stored(event, now) + self.profiler.on_here()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -150,12 +151,17 @@ def is_running(pid: int) -> bool:
         return False
 
 
-_ports = iter(range(12000 + os.getpid() % 1000 * 4, 20000, 4))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+"""Runners beside each other have ports of their own"""
+_first = 12000 + 2000 * _WORKER
+_ports = itertools.cycle(range(_first, _first + 2000, 4))
+for _ in range(os.getpid() % 500):
+    next(_ports)
 
 
 def free_port() -> int:
     """A free port below the kernel's own and `local up`'s; the three after it are not given to others."""
-    for port in _ports:
+    for port in itertools.islice(_ports, 500):
         with socket.socket() as one, socket.socket() as two:
             try:
                 one.bind(("127.0.0.1", port))

@@ -5,7 +5,7 @@ import pytest
 from job_rig import CHAIN, Around, make_job, of_type, sent, signed
 
 from jupiter_agent.core.board import Board
-from jupiter_agent.core.control import HERE, Control
+from jupiter_agent.core.control import HERE, TAKEN_OVER_S, Control
 from jupiter_agent.core.effects import Effect, ReadLog
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.events import ObjectStored
@@ -85,6 +85,18 @@ def row(job: str, **more: Any) -> dict[str, Any]:
 def test_what_nobody_knows_is_a_usage_error(verb, args, word):
     told = answer(Rig().call(verb, **args))
     assert (told.exit_code, word in told.error) == (EXIT_USAGE, True), told.error
+
+
+def test_a_job_whose_home_just_died_is_looked_for_until_the_others_know_it():
+    rig = Rig(nodes=("n2", "n3"))
+    rig.around.gone.add("n3")
+    rig.control.on_members(1.0)
+    [(_, question)] = sent(rig.call("get", kind="jobs", id="job1", now=1.1), Call)
+    told = rig.control.on_answer("n2", Answer(question.seq, 0, {"items": []}), 1.2)
+    assert not sent(told, Answer), "n2 does not know of the death yet"
+    [(_, again)] = sent(rig.control.on_deadline(rig.control.next_deadline()), Call)
+    told = rig.control.on_answer("n2", Answer(again.seq, 0, {"items": []}), 1.0 + TAKEN_OVER_S)
+    assert answer(told).exit_code == EXIT_USAGE, "by now somebody would be home"
 
 
 def test_a_call_about_a_job_whose_home_is_here_is_answered_here():
