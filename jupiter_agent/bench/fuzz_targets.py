@@ -176,6 +176,9 @@ def token(data: bytes) -> None:
     assert keys.decode_token(keys.encode_token(found)).join_secret == found.join_secret
 
 
+TOKEN_READERS = (keys.decode_token, keys._decode_granted, keys._decode_founding, keys._seeds, keys.is_token)
+
+
 def tokens() -> list[bytes]:
     good = keys.Token(b"f" * keys.FINGERPRINT_BYTES, b"s" * keys.SECRET_BYTES, ("h:1", "[::1]:7000"))
     text = keys.encode_token(good)
@@ -391,7 +394,7 @@ TARGETS: dict[str, Target] = {
     ),
     "membership": Target(_Member(), (), lambda: [bytes([b]) + f for b in (0, 255) for f in frames()], (PeerError,)),
     "values": Target(published, (board.from_data,), values, (PeerError,)),
-    "token": Target(token, (keys.decode_token, keys._decode_granted, keys._decode_founding, keys._seeds, keys.is_token), tokens, (UsageError,)),
+    "token": Target(token, TOKEN_READERS, tokens, (UsageError,)),
     "beacon": Target(datagram, (beacon.decode, beacon._mac), datagrams, (PeerError,)),
     "mdns": Target(announcement, (mdns.to_hint,), announcements),
     "app": Target(app, PARSERS, apps, (UsageError,)),

@@ -214,10 +214,8 @@ class Home(Remembered):
             self._over_known = True
             return []
 
-        def tell(at: float) -> list[Effect]:
-            return self.telling.end(at)
-
-        return self.copies.when(False, known, now) + self.copies.when(self.job.over != "cancelled", tell, now)
+        when, copied = self.copies.when, self.job.over != "cancelled"
+        return when(False, known, now) + when(copied, self.telling.end, now)
 
     # --- reports, time, journal ----------------------------------------------------------------------------------
 
@@ -355,6 +353,8 @@ class Home(Remembered):
             return self.cancel(now)
         elif kind == "mapped" and self.mapped_at is None and isinstance(value, float):
             self.restore(kind, value)
+        elif kind == "led" and self.copies.name_former(records.to_nodes(value)):
+            return [self._append("register", self.copies.register), *self.copies.tell(now)]
         return []
 
     def _merge(self, theirs: Item, now: float) -> list[Effect]:

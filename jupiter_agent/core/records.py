@@ -1,8 +1,8 @@
 """Records of a job's home as they are journaled, copied to deputies, and merged when two homes meet (DESIGN.md 78, 80).
 
 A record is (kind, value), an upsert: `job` (spec and first home version), `register` (home version and deputies),
-`registers`, `item`, `inside`, `mapped`, `close`, `over`. Any order of them that has the newest of each gives
-the same state. `merged` is commutative, associative and repeatable, so it does not matter who tells whom first.
+`registers`, `item`, `inside`, `mapped`, `close`, `over`; of a former home `led`, who may take it for home yet. Any order
+of them that has the newest of each gives the same state. `merged` is commutative, associative and repeatable, so it does not matter who tells whom first.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def decoded(copy: Copy) -> Copy:
     for kind, value in copy.records:
         if kind == "registers":
             to_registers(value)
+        elif kind == "led":
+            to_nodes(value)
         elif kind == "inside":
             apply_inside({}, value)
         entries.append((kind, to_item(value) if kind == "item" else value))
@@ -118,6 +120,14 @@ def to_registers(value: Any) -> list[Register]:
         return msgspec.convert(value, list[Register])
     except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise PeerError(f"copied registers do not decode: {error}") from None
+
+
+def to_nodes(value: Any) -> list[str]:
+    """PeerError for what is no list of nodes."""
+    try:
+        return msgspec.convert(value, list[str])
+    except msgspec.ValidationError as error:
+        raise PeerError(f"copied names of nodes do not decode: {error}") from None
 
 
 def stored(item: Item) -> tuple[Item, list[StoreInline]]:

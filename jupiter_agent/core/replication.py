@@ -12,7 +12,7 @@ could hold a copy, nothing is withheld: the home's own disk is all there is (DES
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import takewhile
 from math import inf, log2
 
@@ -30,6 +30,8 @@ KNOW_S = 3.0
 """After a start: how long a deputy that nobody has heard of counts as living"""
 STREAMS = 1 << 20
 """More than one home begins: who is home once more must not number its streams as before, or they pass for those"""
+FORMER = 16
+"""Earlier homes and deputies that a register names, the last ones"""
 Told = tuple[HomeVersion, int, bool]
 _NOTHING: Told = (HomeVersion(0, "", 0), 0, False)
 
@@ -188,12 +190,34 @@ class Replication:
         nodes = [*staying, *fresh]
         if not fresh:
             return False
-        unaware = [node for node in self.deputies.former if self._known.get(node, _NOTHING)[0] != self._job.home]
-        self.deputies = Deputies(self.deputies.n + 1, nodes, unaware)
+        self.deputies = self._next(nodes, self.deputies.nodes)
         self._streams = {node: stream for node, stream in self._streams.items() if node in nodes}
         for node in fresh:
             self._begin(node)
         return True
+
+    def _next(self, nodes: list[str], former: Iterable[str]) -> Deputies:
+        """The next register. It names former homes and holders until they know that they may let go."""
+        named = dict.fromkeys([*filter(self._is_unaware, self.deputies.former), *former])
+        others = [node for node in named if node not in (self._around.me, *nodes)]
+        return Deputies(self.deputies.n + 1, nodes, others[-FORMER:])
+
+    def _is_unaware(self, node: str) -> bool:
+        return self._known.get(node, _NOTHING)[1:] != (self.deputies.n, True)
+
+    def name_former(self, nodes: list[str]) -> bool:
+        """These may have copies from another home; True when the register changed."""
+        register = self._next(self.deputies.nodes, filter(self._is_unaware, nodes))
+        if set(register.former) <= set(self.deputies.former):
+            return False
+        self.deputies = register
+        return True
+
+    def led(self) -> list[str]:
+        """Who may take this home for the acting one, and has copies or was home itself."""
+        others = filter(self._is_unaware, [*self.deputies.former, *sorted(self.holders)])
+        nodes = dict.fromkeys([*others, *self.deputies.nodes])
+        return [node for node in nodes if node not in (self._around.me, self._job.home.writer)]
 
     def _candidates(self, taken: list[str]) -> list[str]:
         """Who may become a deputy, the best first."""

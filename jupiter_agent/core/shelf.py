@@ -8,7 +8,7 @@ confirmed all of it, and has said that its deputies hold everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
 
@@ -22,6 +22,7 @@ from jupiter_agent.core.items import Items
 from jupiter_agent.core.job import LEAP, decode_spec
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, JobSpec, Register, SignedSpec
 from jupiter_agent.core.records import Entry
+from jupiter_agent.core.replication import FORMER
 from jupiter_agent.core.transfer import Transfers
 
 _ends = {"completed": 1, "failed": 1, "cancelled": 2}
@@ -55,6 +56,8 @@ class Shelf:
         self.disowned = False
         """it said no: it lost its disk"""
         self.handing: Stream | None = None
+        self.led: list[str] = []
+        """who had copies from this node while it was home, and may not have heard of the acting one"""
         self.offered: dict[str, Item] = {}
         """what the stream under way offers"""
 
@@ -91,6 +94,8 @@ class Shelf:
                     self.registers[register.task] = register
         elif kind == "inside":
             records.apply_inside(self.items, value)
+        elif kind == "led":
+            self.led = records.to_nodes(value)
         elif kind == "close":
             self.closed = True
         elif kind == "mapped" and isinstance(value, float | int):
@@ -98,6 +103,12 @@ class Shelf:
         elif kind == "over" and _ends.get(str(value), 0) > _ends.get(self.over, 0):
             self.over, self.closed = str(value), True
         return None, None, []
+
+    def deputies_under(self, me: str, is_gone: Callable[[str], bool]) -> Deputies:
+        """What the register says when `me` is the next home: living deputies stay; the others may become home, too."""
+        nodes = [node for node in self.deputies.nodes if node != me and not is_gone(node)]
+        others = dict.fromkeys([*self.deputies.former, *self.led, *self.deputies.nodes, self.home.writer])
+        return Deputies(0, nodes, [node for node in others if node not in (me, *nodes)][-FORMER:])
 
     def entries(self) -> Iterator[Entry]:
         """Everything, the job's own record first."""
@@ -108,6 +119,8 @@ class Shelf:
 
     def facts(self) -> Iterator[Entry]:
         yield records.entry("registers", list(self.registers.values()))
+        if self.led:
+            yield records.entry("led", self.led)
         if self.mapped_at is not None:
             yield records.entry("mapped", self.mapped_at)
         if self.closed:

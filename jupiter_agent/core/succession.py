@@ -41,8 +41,6 @@ PROBE_S = 2.0
 """Between questions to a home that has started again: are you still?"""
 HEIRS_AFTER = 2
 """turns that other holders of copies leave to the deputies"""
-FORMER_HOMES = 8
-"""Earlier homes that a register names, so that the next one tells them"""
 
 
 class Succession:
@@ -211,9 +209,7 @@ class Succession:
         """Be home from now on, under the next epoch. `given`: by the home before, which lives."""
         before, me = shelf.home, self._around.me
         version = HomeVersion(before.epoch + 1, me, self._around.boot)
-        others = [node for node in shelf.deputies.nodes if node != me and not self._around.is_gone(node)]
-        former = [node for node in dict.fromkeys([*shelf.deputies.former, before.writer]) if node != me]
-        register = (version, Deputies(0, others, former[-FORMER_HOMES:]))
+        register = (version, shelf.deputies_under(me, self._around.is_gone))
         effects: list[Effect] = [Append(copy_record(job, "promoted", register), sync=True)]
         local = self._become_home(job, shelf, version, now)
         home = local.home
@@ -246,8 +242,9 @@ class Succession:
         """Another one is home: keep what is here as copies, until that one has it."""
         home, job = local.home, local.job
         assert home is not None
-        effects: list[Effect] = [Append(home_record(job.id, "deposed", (job.home, Deputies())), sync=True)]
-        self._to_shelf(local, job.home)
+        register = (job.home, Deputies(0, [], home.copies.led()))
+        effects: list[Effect] = [Append(home_record(job.id, "deposed", register), sync=True)]
+        self._to_shelf(local, *register)
         fields = {"job": job.id, "name": job.spec.name, "to": self._around.name(job.home.writer)}
         return [*effects, Notice("warning", "home given up", fields), *home.retire(now), *self.step(now)]
 
@@ -261,7 +258,7 @@ class Succession:
         assert home is not None
         deputies = home.copies.deputies
         effects: list[Effect] = [Append(home_record(job.id, "deposed", (job.home, deputies)), sync=True)]
-        self._to_shelf(local, job.home)
+        self._to_shelf(local, job.home, deputies)
         shelf = self.shelves[job.id]
         shelf.deputies, shelf.over = deputies, ""
         effects.append(Append(copy_record(job.id, "reopened", None), sync=True))
@@ -274,7 +271,7 @@ class Succession:
         effects += home.hand_back(now) + again.wave.assign(places, "the job goes on", now)
         return self._jobs.settle(again, effects, now)
 
-    def _to_shelf(self, local: Local, home: HomeVersion) -> None:
+    def _to_shelf(self, local: Local, home: HomeVersion, deputies: Deputies) -> None:
         before = local.home
         assert before is not None
         self.receiving.home_left(local.job.id)
@@ -283,6 +280,7 @@ class Succession:
             if each.kind != "job":
                 shelf.apply(each.kind, each.value, from_home=False)
         shelf.learn(home, Deputies(), False)
+        shelf.led = deputies.former
         self._jobs.no_longer_home(local)
 
     def _hand_over(self, shelf: Shelf, now: float) -> list[Effect]:
@@ -349,7 +347,7 @@ class Succession:
                 signed, version = restored(value)
                 jobs.create_home(signed, decode_spec(signed), version, now)
             elif home is not None and kind == "deposed":
-                self._to_shelf(jobs.local[job], _register(value)[0])
+                self._to_shelf(jobs.local[job], *_register(value))
             elif home is not None and kind == "freed":
                 jobs.remove(job)
             elif home is not None:

@@ -74,7 +74,8 @@ class Deputies(Struct, frozen=True, array_like=True, order=True):
     n: Count = 0
     nodes: list[str] = []
     former: list[str] = []
-    """homes of earlier epochs that may not have heard of this one"""
+    """Homes of earlier epochs, and nodes that have copies from one, which may not know that all is here: whoever is
+    home tells them, lest they become home."""
 
 
 StreamId = tuple[Boot, Count]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import os
+import random
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
