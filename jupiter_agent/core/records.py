@@ -1,8 +1,9 @@
 """Records of a job's home as they are journaled, copied to deputies, and merged when two homes meet (DESIGN.md 78, 80).
 
 A record is (kind, value), an upsert: `job` (spec and first home version), `register` (home version and deputies),
-`registers`, `item`, `inside`, `mapped`, `close`, `over`; of a former home `led`, who may take it for home yet. Any order
-of them that has the newest of each gives the same state. `merged` is commutative, associative and repeatable, so it does not matter who tells whom first.
+`registers`, `item`, `inside`, `mapped`, `close`, `over`; of a former home `led`, who may take it for home yet. Any
+order of them that has the newest of each gives the same state. `merged` is commutative, associative and repeatable, so
+it does not matter who tells whom first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ INLINE_RECORD_BYTES = 256 * 1024
 RECORD_BYTES = 300
 """Of an item's record without its objects, about"""
 
+FORMER = 16
+"""Earlier homes and deputies that a register names, the last ones"""
 OVER = ("done", "failed", "cancelled")
 _rank = {"queued": 0, "running": 0, "cancelled": 1, "failed": 2, "done": 3}
 _has_sense = struct_checker(Item) or (lambda item: True)
@@ -125,7 +128,7 @@ def to_registers(value: Any) -> list[Register]:
 def to_nodes(value: Any) -> list[str]:
     """PeerError for what is no list of nodes."""
     try:
-        return msgspec.convert(value, list[str])
+        return msgspec.convert(value, list[str])[-FORMER:]
     except msgspec.ValidationError as error:
         raise PeerError(f"copied names of nodes do not decode: {error}") from None
 

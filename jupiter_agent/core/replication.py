@@ -20,7 +20,7 @@ from jupiter_agent.core.copies import Stream
 from jupiter_agent.core.effects import Effect, Notice, Send
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Copied, Deputies, HomeKnown, HomeNews, HomeVersion
-from jupiter_agent.core.records import Entry
+from jupiter_agent.core.records import FORMER, Entry
 from jupiter_agent.core.surroundings import Surroundings
 
 Then = Callable[[float], list[Effect]]
@@ -30,8 +30,6 @@ KNOW_S = 3.0
 """After a start: how long a deputy that nobody has heard of counts as living"""
 STREAMS = 1 << 20
 """More than one home begins: who is home once more must not number its streams as before, or they pass for those"""
-FORMER = 16
-"""Earlier homes and deputies that a register names, the last ones"""
 Told = tuple[HomeVersion, int, bool]
 _NOTHING: Told = (HomeVersion(0, "", 0), 0, False)
 
@@ -46,6 +44,7 @@ class Replication:
         self.holders: set[str] = set()
         """nodes known to have copies: named first"""
         self._job, self._around, self._records = job, around, records
+        self._version = job.home
         self._wanted = job.spec.replicas
         self._streams: dict[str, Stream] = {}
         self._begun = 0
@@ -203,7 +202,7 @@ class Replication:
         return Deputies(self.deputies.n + 1, nodes, others[-FORMER:])
 
     def _is_unaware(self, node: str) -> bool:
-        return self._known.get(node, _NOTHING)[1:] != (self.deputies.n, True)
+        return self._known.get(node) != (self._version, self.deputies.n, True)
 
     def name_former(self, nodes: list[str]) -> bool:
         """These may have copies from another home; True when the register changed."""
@@ -217,7 +216,7 @@ class Replication:
         """Who may take this home for the acting one, and has copies or was home itself."""
         others = filter(self._is_unaware, [*self.deputies.former, *sorted(self.holders)])
         nodes = dict.fromkeys([*others, *self.deputies.nodes])
-        return [node for node in nodes if node not in (self._around.me, self._job.home.writer)]
+        return [node for node in nodes if node not in (self._around.me, self._job.home.writer)][-FORMER:]
 
     def _candidates(self, taken: list[str]) -> list[str]:
         """Who may become a deputy, the best first."""

@@ -21,8 +21,7 @@ from jupiter_agent.core.intake import Item
 from jupiter_agent.core.items import Items
 from jupiter_agent.core.job import LEAP, decode_spec
 from jupiter_agent.core.messages.jobs import Deputies, HomeVersion, JobSpec, Register, SignedSpec
-from jupiter_agent.core.records import Entry
-from jupiter_agent.core.replication import FORMER
+from jupiter_agent.core.records import FORMER, Entry
 from jupiter_agent.core.transfer import Transfers
 
 _ends = {"completed": 1, "failed": 1, "cancelled": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from job_apps import make
 from job_grid import finish, formed, home_of, left_behind, put, verify
+from test_failover_sim import deputies, undegraded
 
 from jupiter_agent.sim.grid import Grid
 
@@ -39,12 +40,50 @@ def ended_apart(seed: int = 1) -> tuple[Grid, str]:
 def test_the_home_before_last_hears_of_the_last_though_the_one_between_is_gone(seed):
     """Nobody takes part any more who could tell it: the job is over in both halves.
 
-    With seed 19 two heirs take over under the same epoch, and only the home before last hears of both.
+    With seed 19 the deputy of the home before last would take over, too: it hears of none but the one between.
     """
     grid, job = ended_apart(seed)
     grid.run(25.0)
     assert len(homes(grid, job)) == 1
     assert homes(grid, job) != [HOME]
+
+
+@pytest.mark.parametrize("tidy", [False, True])
+def test_a_home_that_gave_up_remembers_after_a_restart_who_had_copies_from_it(tidy):
+    """It gave up, and is restarted before there is a home to tell of its deputy."""
+    grid, job = ended_apart(19)
+    assert grid.run_until(lambda: homes(grid, job) == [], 1.0, 0.001) is not None
+    if tidy:
+        whole = list(grid.nodes[HOME].machine.records())
+        grid.disks[HOME].journal[:] = [(*head, value() if callable(value) else value) for *head, value in whole]
+    grid.crash(HOME)
+    grid.start(HOME)
+    grid.run(0.1)
+    assert grid.id("node3") in grid.nodes[HOME].machine.jobs.succession.shelves[job].led
+    grid.run(25.0)
+    assert len(homes(grid, job)) == 1
+
+
+@pytest.mark.parametrize("seed", [3, 6, 8, 11])
+def test_a_deputy_that_was_replaced_while_it_was_cut_off_is_no_second_home_of_a_job_that_is_over(seed):
+    """The only home that knew of both deputies is lost with its disk when they meet: nobody else takes part."""
+    grid = formed(5, seed)
+    app, recipe = make({"a": []}, seconds=0.1)
+    job = grid.submit(HOME, app, {"i": b"i"}, mapping={"a": HOME})["id"]
+    assert finish(grid, HOME, job) == "completed"
+    undegraded(grid, job)
+    (first,) = deputies(grid, job)
+    grid.partition([first], [name for name in grid.nodes if name != first])
+    assert grid.run_until(lambda: deputies(grid, job) != [first], 30.0) is not None
+    undegraded(grid, job)
+    grid.run(1.0)
+    grid.crash(HOME, "silent")
+    grid.disks[HOME].journal.clear()
+    grid.heal()
+    grid.run(60.0)
+    (home,) = homes(grid, job)
+    assert home_of(grid, home, job).job.over == "completed"
+    verify(grid, home, job, recipe, {"i": b"i"})
 
 
 def test_a_home_that_gives_up_tells_its_deputies_before_it_may_forget():
