@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from e2e_rig import JUPITER_AGENT, Agent, eventually, run
 
 from jupiter_agent.adapters.keys import decode_token, encode_token
@@ -26,7 +25,6 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()}
 
 
-@pytest.mark.slow
 def test_an_agent_shows_its_pages_leaves_when_asked_and_rejoins_as_itself_with_a_higher_boot(make_agent: Make) -> None:
     before = os.umask(0)
     try:
@@ -58,7 +56,6 @@ def test_an_agent_shows_its_pages_leaves_when_asked_and_rejoins_as_itself_with_a
     assert a.nodes()["b"]["boot"] == 3
 
 
-@pytest.mark.slow
 def test_an_agent_is_let_in_by_a_token_on_its_command_line(make_agent: Make) -> None:
     a = make_agent("a")
     b = make_agent("b", "--join", a.token_file.read_text().strip())
@@ -66,7 +63,6 @@ def test_an_agent_is_let_in_by_a_token_on_its_command_line(make_agent: Make) -> 
     assert b.nodes()["a"]["state"] == "alive"
 
 
-@pytest.mark.slow
 def test_an_agent_that_holds_the_secret_joins_by_address_alone(make_agent: Make) -> None:
     a = make_agent("a")
     b = make_agent("b", "--join", a.token_file.read_text().strip())
@@ -80,7 +76,6 @@ def test_an_agent_that_holds_the_secret_joins_by_address_alone(make_agent: Make)
     eventually(lambda: state_of(b, "a") == "alive" and state_of(a, "b") == "alive", "they see each other")
 
 
-@pytest.mark.slow
 def test_remembered_peers_are_enough_when_the_founder_is_gone(make_agent: Make) -> None:
     a = make_agent("a")
     join = ("--join", a.token_file.read_text().strip())
@@ -97,7 +92,6 @@ def test_remembered_peers_are_enough_when_the_founder_is_gone(make_agent: Make) 
     assert state_of(d, "b") == "alive"
 
 
-@pytest.mark.slow
 def test_a_stranger_with_another_secret_is_not_let_in_and_says_why(make_agent: Make, tmp_path: Path) -> None:
     a, other = make_agent("a"), make_agent("other")
     foreign = replace(decode_token(other.token_file.read_text()), seeds=(a.address,))
@@ -110,7 +104,6 @@ def test_a_stranger_with_another_secret_is_not_let_in_and_says_why(make_agent: M
     assert set(a.nodes()) == {"a"}
 
 
-@pytest.mark.slow
 def test_an_agent_that_cannot_start_says_why_and_the_one_in_its_way_lives(make_agent: Make, tmp_path: Path) -> None:
     a = make_agent("a")
     below_a_file = tmp_path / "file"
@@ -137,7 +130,6 @@ def test_an_agent_that_cannot_start_says_why_and_the_one_in_its_way_lives(make_a
     assert set(a.nodes()) == {"a"}
 
 
-@pytest.mark.slow
 def test_keys_that_were_open_to_others_are_closed_and_it_is_said(make_agent: Make) -> None:
     a = make_agent("a")
     a.terminate()

@@ -35,6 +35,7 @@ def process(inputs, ctx):
 """
 
 
+@pytest.mark.smoke
 def test_a_task_that_raises_fails_its_item_names_it_and_leaves_the_others_results(
     sound: Cluster, tmp_path: Path
 ) -> None:
@@ -64,7 +65,6 @@ def test_a_task_that_raises_fails_its_item_names_it_and_leaves_the_others_result
     ],
     ids=["exits", "sys.exit", "crashes", "wrong-type", "unknown-child", "does-not-import"],
 )
-@pytest.mark.slow
 def test_a_task_that_exits_or_breaks_its_contract_is_a_failed_job(
     sound: Cluster, tmp_path: Path, code: str, said: str
 ) -> None:
@@ -75,7 +75,6 @@ def test_a_task_that_exits_or_breaks_its_contract_is_a_failed_job(
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.slow
 def test_a_task_that_prints_a_hundred_megabytes_is_heard_in_part_and_harms_nothing(
     sound: Cluster, tmp_path: Path
 ) -> None:
@@ -89,7 +88,6 @@ def test_a_task_that_prints_a_hundred_megabytes_is_heard_in_part_and_harms_nothi
     assert "the log is cut here" in log.splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_a_task_that_hangs_fails_at_its_timeout(sound: Cluster, tmp_path: Path) -> None:
     hangs = "import time\ndef process(inputs, ctx):\n    time.sleep(1000)\n"
     began = time.monotonic()
@@ -99,7 +97,6 @@ def test_a_task_that_hangs_fails_at_its_timeout(sound: Cluster, tmp_path: Path) 
     assert time.monotonic() - began < 12
 
 
-@pytest.mark.slow
 def test_a_task_that_hangs_without_a_timeout_is_waited_for_as_long_as_told_then_cancelled(
     sound: Cluster, tmp_path: Path
 ) -> None:
@@ -117,7 +114,6 @@ def test_a_task_that_hangs_without_a_timeout_is_waited_for_as_long_as_told_then_
     sound.ctl("cancel", "last").ok()
 
 
-@pytest.mark.slow
 def test_a_task_that_ignores_sigterm_and_forks_is_ended_with_its_children_by_cancel(
     sound: Cluster, tmp_path: Path
 ) -> None:

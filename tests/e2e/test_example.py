@@ -43,6 +43,7 @@ def run_example(cluster: Cluster, out: Path, *args: object) -> dict[str, Any]:
     return dict(cluster.ctl("describe", "job", job["id"], "-o", "json").ok().json())
 
 
+@pytest.mark.smoke
 def test_it_runs_when_submitted_at_a_node_that_is_nobodys_seed(
     cluster: Cluster, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -61,7 +62,6 @@ def test_it_runs_when_submitted_at_a_node_that_is_nobodys_seed(
     assert job["moved_bytes"] > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mapper", ["wave-random", "heft", "static"])
 def test_the_results_are_the_same_bytes_whoever_maps_it(
     cluster: Cluster, expected: dict[str, bytes], tmp_path: Path, mapper: str
@@ -81,7 +81,6 @@ def test_the_results_are_the_same_bytes_whoever_maps_it(
         assert job["seed"] == 11
 
 
-@pytest.mark.slow
 def test_three_jobs_at_once_finish_with_the_right_bytes(
     cluster: Cluster, expected: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -51,7 +51,6 @@ def fill(disk: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_a_node_on_a_full_disk_stands_still_and_every_item_comes_out_once_there_is_room(
     small_disk: Path, tmp_path: Path
 ) -> None:

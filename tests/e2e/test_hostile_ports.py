@@ -58,7 +58,6 @@ def count(agent: Agent, *parts: str) -> float:
     )
 
 
-@pytest.mark.slow
 def test_random_bytes_http_and_half_open_connections_are_counted_and_dropped(victim: Agent) -> None:
     before = count(victim, "handshakes_failed", "dropped")
     sent, silent = 0, []
@@ -97,7 +96,6 @@ def curve_key(agent: Agent) -> str:
     return zmq.curve_public(curve_secret(agent.folder).encode()).decode()
 
 
-@pytest.mark.slow
 def test_a_foreign_key_opens_neither_port_and_the_operators_frames_are_judged_one_by_one(victim: Agent) -> None:
     access = derive_access(decode_token(victim.token_file.read_text()).join_secret)
     public, secret = (key.decode() for key in zmq.curve_keypair())
@@ -161,7 +159,6 @@ def value_of(hint: Any, rng: random.Random, depth: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("sender", ["operator", "member", "impersonator"])
-@pytest.mark.slow
 def test_well_formed_nonsense_of_every_kind_changes_nothing(victim: Agent, make_agent: Make, sender: str) -> None:
     rng = random.Random(8)
     pair = derive_access(decode_token(victim.token_file.read_text()).join_secret).operator
@@ -192,7 +189,6 @@ def test_well_formed_nonsense_of_every_kind_changes_nothing(victim: Agent, make_
     assert victim.ctl("get", "jobs", "-o", "json").ok().json()["items"] == []
 
 
-@pytest.mark.slow
 def test_an_upload_that_lies_is_refused_and_the_store_stays_usable(victim: Agent) -> None:
     client = victim.client()
     token = decode_token(victim.token_file.read_text())

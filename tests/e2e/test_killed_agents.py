@@ -65,7 +65,6 @@ def finished(cluster: Cluster, job: str, inputs: Path, out: Path, at: str = "nod
     return row
 
 
-@pytest.mark.slow
 def test_killing_an_agent_that_hosts_nothing_changes_nothing(
     make_cluster: Make, diamond: Path, inputs: Path, tmp_path: Path
 ) -> None:
@@ -80,7 +79,7 @@ def test_killing_an_agent_that_hosts_nothing_changes_nothing(
     assert {item["attempts"] for item in cluster.call("node1", "get", kind="items", id=job)["items"]} == {1}
 
 
-@pytest.mark.slow
+@pytest.mark.smoke
 def test_a_job_whose_worker_is_killed_completes_on_the_others(
     make_cluster: Make, diamond: Path, inputs: Path, tmp_path: Path
 ) -> None:
@@ -91,7 +90,6 @@ def test_a_job_whose_worker_is_killed_completes_on_the_others(
     assert set(row["mapping"].values()) <= {"node1", "node2"}
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_under_wave_is_replaced_by_whoever_supervises(
     make_cluster: Make, diamond: Path, inputs: Path, tmp_path: Path
 ) -> None:
@@ -104,7 +102,6 @@ def test_a_worker_that_is_killed_under_wave_is_replaced_by_whoever_supervises(
     assert entry not in row["mapping"].values()
 
 
-@pytest.mark.slow
 def test_a_home_that_is_killed_and_started_again_goes_on_from_its_journal(
     make_cluster: Make, diamond: Path, inputs: Path, tmp_path: Path
 ) -> None:
@@ -125,7 +122,6 @@ def test_a_home_that_is_killed_and_started_again_goes_on_from_its_journal(
     assert len(kept["items"]) == ITEMS
 
 
-@pytest.mark.slow
 def test_a_home_killed_right_after_its_entry_awards_still_leaves_a_complete_mapping(
     make_cluster: Make, tmp_path: Path
 ) -> None:
@@ -158,7 +154,6 @@ def test_a_home_killed_right_after_its_entry_awards_still_leaves_a_complete_mapp
     eventually(lambda: set(cluster.job(job)["mapping"]) == set(names), "home knows the mapping again")
 
 
-@pytest.mark.slow
 def test_an_agent_asked_to_stop_in_the_middle_of_a_job_hands_over_and_leaves(
     make_cluster: Make, diamond: Path, inputs: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from e2e_rig import Cluster, eventually, make_app, make_inputs, read_results
 
 Make = Callable[..., Cluster]
@@ -23,7 +22,6 @@ ITEMS = 40
 FLOW_AGAIN_S = 10.0
 
 
-@pytest.mark.slow
 def test_results_flow_again_soon_after_home_was_killed_for_good(make_cluster: Make, tmp_path: Path) -> None:
     tasks = {"a": "b, c", "b": "d", "c": "d", "d": "home"}
     app = make_app(tmp_path / "diamond", tasks, dict.fromkeys(tasks, STEP))

@@ -22,7 +22,6 @@ def status(cluster: Cluster) -> list[dict[str, Any]]:
     return list(body["items"])
 
 
-@pytest.mark.slow
 def test_a_cluster_loses_and_regains_a_node_and_goes_down_twice(make_cluster: Make) -> None:
     cluster = make_cluster(3)
     items = status(cluster)
@@ -49,7 +48,6 @@ def test_a_cluster_loses_and_regains_a_node_and_goes_down_twice(make_cluster: Ma
     cluster.ctl("get", "nodes").refused(4, "no agent answers")
 
 
-@pytest.mark.slow
 def test_a_cluster_that_was_down_comes_up_as_the_same_nodes(make_cluster: Make) -> None:
     cluster = make_cluster(2)
     before = {item["name"]: item["id"] for item in status(cluster)}
@@ -59,7 +57,6 @@ def test_a_cluster_that_was_down_comes_up_as_the_same_nodes(make_cluster: Make) 
     assert cluster.member("node2", "node1")["boot"] == 2
 
 
-@pytest.mark.slow
 def test_up_on_a_running_cluster_is_refused_and_hurts_nobody(cluster: Cluster) -> None:
     before = living(cluster.folder).keys()
     again = jupiter("local", "up", "--nodes", 3, "--dir", cluster.folder)
@@ -68,7 +65,6 @@ def test_up_on_a_running_cluster_is_refused_and_hurts_nobody(cluster: Cluster) -
     assert len(cluster.states("node1")) == 5
 
 
-@pytest.mark.slow
 def test_two_clusters_never_meet_and_the_key_of_one_does_not_open_the_other(
     cluster: Cluster, make_cluster: Make
 ) -> None:
@@ -84,7 +80,7 @@ def test_two_clusters_never_meet_and_the_key_of_one_does_not_open_the_other(
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP))],
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
 )
 def test_interrupted_while_agents_start_up_leaves_no_process(make_cluster: Make, number: signal.Signals) -> None:
     cluster = make_cluster()
@@ -97,7 +93,6 @@ def test_interrupted_while_agents_start_up_leaves_no_process(make_cluster: Make,
     assert living(cluster.folder) == {}
 
 
-@pytest.mark.slow
 def test_agents_whose_up_was_killed_outright_end_with_it(make_cluster: Make) -> None:
     cluster = make_cluster()
     process = start([JUPITER, "local", "up", "--nodes", 3, "--dir", cluster.folder])
@@ -109,7 +104,6 @@ def test_agents_whose_up_was_killed_outright_end_with_it(make_cluster: Make) -> 
     assert living(cluster.folder) == {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_in_the_foreground_a_signal_stops_all(make_cluster: Make, number: signal.Signals) -> None:
     cluster = make_cluster()
@@ -135,7 +129,6 @@ def test_an_agent_that_dies_at_start_is_quoted_and_none_is_left(make_cluster: Ma
     assert living(cluster.folder) == {}
 
 
-@pytest.mark.slow
 def test_a_folder_that_cannot_be_one_is_refused(make_cluster: Make, tmp_path: Path) -> None:
     cluster = make_cluster()
     cluster.folder.mkdir()
@@ -146,7 +139,6 @@ def test_a_folder_that_cannot_be_one_is_refused(make_cluster: Make, tmp_path: Pa
     jupiter("local", "up", "--nodes", 1, "--dir", tmp_path / "file" / "x").refused(2, "--dir")
 
 
-@pytest.mark.slow
 def test_a_port_that_was_taken_meanwhile_fails_the_start_of_one_and_is_replaced_by_up(make_cluster: Make) -> None:
     cluster = make_cluster(2)
     host, _, port = cluster.address("node2").rpartition(":")
@@ -161,7 +153,6 @@ def test_a_port_that_was_taken_meanwhile_fails_the_start_of_one_and_is_replaced_
         assert cluster.address("node2") != f"{host}:{port}"
 
 
-@pytest.mark.slow
 def test_what_reads_the_output_of_up_sees_its_end(make_cluster: Make) -> None:
     cluster = make_cluster()
     command = f"{JUPITER} local up --nodes 2 --dir '{cluster.folder}' 2>&1 | cat"
@@ -172,7 +163,6 @@ def test_what_reads_the_output_of_up_sees_its_end(make_cluster: Make) -> None:
     assert json.loads((cluster.folder / "node1" / "agent.json").read_text())["pid"] in living(cluster.folder)
 
 
-@pytest.mark.slow
 def test_wrong_words_are_refused(make_cluster: Make) -> None:
     cluster = make_cluster()
     for words in (("up", "--nodes", "0"), ("up", "--nodes", "many"), ("kill", "node9"), ("start", "node9"), ("fly",)):

@@ -40,7 +40,6 @@ def profiling(cluster: Cluster) -> Any:
     return cluster.ctl("-o", "json", "explain", "last").ok().json()["profiling"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_full_profiling_runs_everywhere_marks_what_fails_and_is_remembered_by_a_home_that_starts_again(
     make_cluster: Callable[..., Cluster], tmp_path: Path

@@ -62,6 +62,7 @@ def test_a_folder_that_is_not_there_or_has_no_config_is_refused(unharmed: Cluste
     ],
     ids=["yaml-error", "cycle", "unknown-child", "missing-script", "underscore", "slash", "dots"],
 )  # fmt: skip
+@pytest.mark.smoke
 def test_a_config_that_cannot_be_is_refused_with_its_file_and_line(
     unharmed: Cluster, app: Path, config: str, words: tuple[str, ...]
 ) -> None:
@@ -135,7 +136,6 @@ def test_a_hostile_bundle_is_refused_by_the_agent_itself(unharmed: Cluster) -> N
     assert not list(unharmed.folder.rglob("escaped"))
 
 
-@pytest.mark.slow
 def test_more_zeros_than_a_bundle_may_have_are_refused_when_they_did_arrive(unharmed: Cluster, tmp_path: Path) -> None:
     zeros = tmp_path / "zeros"
     with zeros.open("wb") as file:
@@ -213,7 +213,6 @@ def test_nobody_there_is_4_and_a_wrong_key_is_5(unharmed: Cluster, tmp_path: Pat
     jupiter("ctl", *at, "--token-file", tmp_path / "gone", "get", "nodes").refused(2, "cannot read the token file")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -240,7 +239,6 @@ def test_wrong_words_of_verbs_are_refused(unharmed: Cluster, words: list[str], s
     unharmed.ctl("-o", "json", *words).refused(2, said)
 
 
-@pytest.mark.slow
 def test_calls_with_senseless_arguments_are_refused_by_the_agent(unharmed: Cluster) -> None:
     senseless: list[tuple[str, dict[str, object]]] = [
         ("fly", {}), ("get", {}), ("get", {"kind": ["nodes"]}), ("get", {"kind": "items", "id": {"a": 1}}),
@@ -260,7 +258,6 @@ def test_calls_with_senseless_arguments_are_refused_by_the_agent(unharmed: Clust
     assert (outside["data"], outside["end"]) == (b"", 0)
 
 
-@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error_worth_a_traceback(unharmed: Cluster) -> None:
     done = run(["sh", "-c", f"'{JUPITER}' ctl --dir '{unharmed.folder}' get nodes -o json | head -1"])
     assert (done.code, done.out, done.err) == (0, "{\n", "")

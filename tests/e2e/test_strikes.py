@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from e2e_rig import Agent, Cluster, eventually, living, make_app, make_inputs, read_results
 
 Make = Callable[..., Agent]
@@ -36,7 +35,6 @@ NAMES = ["n1", "n2", "n3", "n4", "n5"]
 STRIKES, ITEMS, CLEAN_S = 3, 8, 5.0
 
 
-@pytest.mark.slow
 def test_an_item_that_kills_three_agents_is_a_dead_letter_and_all_others_come_out(
     make_agent: Make, tmp_path: Path
 ) -> None:
@@ -82,7 +80,6 @@ def process(inputs, ctx):
 """
 
 
-@pytest.mark.slow
 def test_cancel_ends_every_process_of_the_job_on_every_node_within_five_seconds(
     make_cluster: MakeCluster, tmp_path: Path
 ) -> None:

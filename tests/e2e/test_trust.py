@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from e2e_rig import EXAMPLE, JUPITER_AGENT, Agent, eventually, jupiter, run
 
 from jupiter_agent.adapters.keys import decode_token, encode_token
@@ -63,7 +62,6 @@ def test_a_worker_runs_tasks_and_neither_it_nor_its_token_can_submit(make_agent:
     assert a.nodes()["w"]["role"] == "worker"
 
 
-@pytest.mark.slow
 def test_an_expired_token_joins_nobody_calls_nothing_and_ends_its_sessions(make_agent: Make, tmp_path: Path) -> None:
     a = make_agent("a")
     token = token_of(a, tmp_path / "short", "--role", "submit", "--expires", "6s")

@@ -41,7 +41,6 @@ def open_job(cluster: Cluster, app: Path) -> Iterator[str]:
     cluster.ctl("wait", job).ok()
 
 
-@pytest.mark.slow
 def test_a_job_lives_from_put_to_close_and_every_verb_shows_it(cluster: Cluster, app: Path, tmp_path: Path) -> None:
     job = cluster.submit(app, "--keep-open", "--name", "walk", "--param", "k=v", *cluster.at("node2"))
     assert set(job) >= JOB_FIELDS
@@ -84,7 +83,6 @@ def test_a_job_lives_from_put_to_close_and_every_verb_shows_it(cluster: Cluster,
     assert read_results(tmp_path / "out")["item1/b/b"] == (inputs / "item1").read_bytes()
 
 
-@pytest.mark.slow
 def test_json_is_the_only_thing_on_stdout(cluster: Cluster, open_job: str, tmp_path: Path) -> None:
     cluster.ctl("put", open_job, make_inputs(tmp_path / "in", 1)).ok()
     for words in (
@@ -102,7 +100,6 @@ def test_json_is_the_only_thing_on_stdout(cluster: Cluster, open_job: str, tmp_p
 
 
 @pytest.mark.parametrize("size", [40, 300_000], ids=["small", "large"])
-@pytest.mark.slow
 def test_items_enter_and_results_leave_through_peers_that_are_not_home(
     cluster: Cluster, open_job: str, tmp_path: Path, size: int
 ) -> None:
@@ -114,7 +111,6 @@ def test_items_enter_and_results_leave_through_peers_that_are_not_home(
     assert read_results(tmp_path / "out") == expected
 
 
-@pytest.mark.slow
 def test_following_shows_results_logs_and_events_as_they_come(cluster: Cluster, tmp_path: Path) -> None:
     app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"b": SLOW})
     inputs = make_inputs(tmp_path / "in", 5)
@@ -139,7 +135,6 @@ def test_following_shows_results_logs_and_events_as_they_come(cluster: Cluster, 
     assert "saw item3" in cluster.ctl("logs", job).ok().out
 
 
-@pytest.mark.slow
 def test_ctrl_c_while_waiting_leaves_the_job_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
     app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"b": SLOW})
     inputs = make_inputs(tmp_path / "in", 6)
@@ -157,6 +152,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_to_go_on(cluster: Cluster, tmp_path
     assert (done["state"], done["items_done"]) == ("completed", 6)
 
 
+@pytest.mark.smoke
 def test_an_edited_file_is_what_runs_at_the_next_submit(cluster: Cluster, app: Path, tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path / "in", 1)
     for number in range(2):
@@ -166,7 +162,6 @@ def test_an_edited_file_is_what_runs_at_the_next_submit(cluster: Cluster, app: P
         assert read_results(tmp_path / f"out{number}") == {"item0/b/b": f"version {number} {number}".encode()}
 
 
-@pytest.mark.slow
 def test_watching_a_submit_prints_the_job_whenever_it_changes(cluster: Cluster, app: Path, tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path / "in", 2)
     rows = cluster.ctl("-o", "json", "submit", app, "--input", inputs, "--watch").ok().lines()
@@ -174,7 +169,6 @@ def test_watching_a_submit_prints_the_job_whenever_it_changes(cluster: Cluster, 
     assert len({row["id"] for row in rows}) == 1
 
 
-@pytest.mark.slow
 def test_an_ambiguous_prefix_or_a_stale_peer_is_no_riddle(cluster: Cluster, app: Path) -> None:
     known = cluster.jobs()
     first = cluster.submit(app, "--input", app / "a.py", "--wait")["id"]

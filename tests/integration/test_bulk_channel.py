@@ -68,6 +68,7 @@ async def until(ready: Callable[[], object], limit_s: float = 20.0) -> None:
 
 
 @in_loop
+@pytest.mark.smoke
 async def test_objects_arrive_whole_and_verified(tmp_path):
     async with two(tmp_path) as (source, taker, _):
         sizes = [40 * MB, 100_000, 3 * MB, 1]
@@ -179,6 +180,7 @@ async def test_a_thread_that_broke_sends_everybody_to_the_other_way(tmp_path):
 
 
 @in_loop
+@pytest.mark.smoke
 async def test_a_liar_about_the_content_is_told_by_the_digest(tmp_path):
     async with two(tmp_path) as (source, taker, _):
         sha256 = source.put(MB)
@@ -205,7 +207,6 @@ async def test_an_object_that_is_dropped_stops_coming(tmp_path):
         assert source.channel.counters["bulk_bytes_out"] == sent < 200 * MB
 
 
-@pytest.mark.slow
 @in_loop
 async def test_memory_stays_flat_while_much_is_moved(tmp_path):
     async with two(tmp_path) as (source, taker, _):

@@ -40,6 +40,8 @@ from jupiter_agent.errors import (
     UsageError,
 )
 
+pytestmark = pytest.mark.smoke
+
 CLUSTER = ClusterKeys.found()
 TOKEN = encode_token(Token(CLUSTER.fingerprint, CLUSTER.join_secret))
 

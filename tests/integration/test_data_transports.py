@@ -16,6 +16,8 @@ from jupiter_agent.adapters.transports import GROUP, conforms, find
 from jupiter_agent.core.events import BulkEnded, ObjectStored
 from jupiter_agent.errors import UsageError
 
+pytestmark = pytest.mark.smoke
+
 
 class Plain:
     """About the least a transport can be: one TCP connection per object, the key of who asks in the first line. It

@@ -120,6 +120,7 @@ def solve(mapper: str) -> Any:
     return asyncio.run(solve_off_loop(Solve("job", mapper, PROBLEM, 1)))
 
 
+@pytest.mark.smoke
 def test_a_mapper_of_a_third_party_solves_in_its_process():
     found = solve("mine")
     assert (found.nodes, found.error) == ([1, 0], "")

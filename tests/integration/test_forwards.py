@@ -1,9 +1,13 @@
 import asyncio
 import socket
 
+import pytest
+
 from jupiter_agent.adapters.forwards import Forwards
 from jupiter_agent.core.effects import Notice, StartTask, StopTask
 from jupiter_agent.core.messages.jobs import TaskSpec
+
+pytestmark = pytest.mark.smoke
 
 
 def free_port() -> int:

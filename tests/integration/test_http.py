@@ -12,6 +12,8 @@ from jupiter_agent.adapters import http
 from jupiter_agent.adapters.http import Checks, serve
 from jupiter_agent.errors import UsageError
 
+pytestmark = pytest.mark.smoke
+
 Exchange = Callable[[bytes], Awaitable[bytes]]
 FINE: Checks = (lambda: True, lambda: "", lambda: "jupiter_items 3\n")
 

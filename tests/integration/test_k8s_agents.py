@@ -96,7 +96,6 @@ def test_agents_come_find_each_other_through_the_api_server_and_go(rig, monkeypa
     assert all(pod.process is None or pod.process.poll() is not None for pod in rig.cluster.pods())
 
 
-@pytest.mark.slow
 def test_a_killed_agent_is_the_same_node_again_and_a_deleted_pod_is_replaced_under_a_job(rig):
     assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
     before = nodes(rig)
@@ -122,7 +121,6 @@ def test_a_killed_agent_is_the_same_node_again_and_a_deleted_pod_is_replaced_und
     assert nodes(rig)[victim]["id"] != before[victim]["id"]  # its folder went with the pod
 
 
-@pytest.mark.slow
 def test_a_node_that_comes_later_gets_an_agent_that_the_others_see_by_itself(rig):
     assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
     rig.cluster.add_node("n4")
@@ -131,7 +129,6 @@ def test_a_node_that_comes_later_gets_an_agent_that_the_others_see_by_itself(rig
     assert time.monotonic() - began < 30.0
 
 
-@pytest.mark.slow
 def test_an_image_that_is_missing_on_one_node_is_said_with_a_hint_and_the_others_go_on(rig):
     rig.cluster.kubelets["n3"].images = set()
     code, _, said = rig.run("k8s", "up", "--timeout", "60", "--pull-policy", "Never")
@@ -144,7 +141,6 @@ def test_an_image_that_is_missing_on_one_node_is_said_with_a_hint_and_the_others
     assert (code, "3 agents see each other" in said) == (0, True)
 
 
-@pytest.mark.slow
 def test_pods_that_the_namespace_does_not_allow_are_reported_with_the_reason(rig):
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": {
         "pod-security.kubernetes.io/enforce": "restricted"}}}  # fmt: skip
@@ -155,7 +151,6 @@ def test_pods_that_the_namespace_does_not_allow_are_reported_with_the_reason(rig
     assert "hint: Pod Security or a quota refuses its pods: --overlay restricted" in said
 
 
-@pytest.mark.slow
 def test_what_agents_ask_of_the_api_server_starts_anew_when_their_version_is_forgotten(rig):
     assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
 
@@ -168,7 +163,6 @@ def test_what_agents_ask_of_the_api_server_starts_anew_when_their_version_is_for
     assert set(nodes(rig)) == {"n1", "n2", "n3"}
 
 
-@pytest.mark.slow
 def test_agents_at_the_edge_run_on_tainted_nodes_and_publish_what_the_cluster_says_of_theirs(rig):
     taint = {"key": "edge", "value": "far", "effect": "NoSchedule"}
     rig.cluster.add_node("camera", [taint], {"gpu.example/kind": "jetson", "topology.kubernetes.io/zone": "field"})

@@ -100,6 +100,7 @@ def test_its_syntax_is_right(name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.smoke
 def test_the_first_machine_is_the_server_and_the_others_join_it(site: Site) -> None:
     done = site.bootstrap("up")
     assert done.returncode == 0, done.stderr

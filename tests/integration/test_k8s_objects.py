@@ -269,6 +269,7 @@ def test_wrong_words_are_usage_errors_before_anything_is_made(make, arguments, w
     assert rig.writes() == []
 
 
+@pytest.mark.smoke
 def test_without_a_kubeconfig_the_user_is_told_what_to_point_to(make, monkeypatch, tmp_path):
     rig = make()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))

@@ -15,6 +15,8 @@ from jupiter_agent.adapters.kube_api import KubeApi, KubeError
 from jupiter_agent.adapters.pod import Account
 from jupiter_agent.bench.kube.cluster import Cluster
 
+pytestmark = pytest.mark.smoke
+
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]]
 
 

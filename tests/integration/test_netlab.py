@@ -130,6 +130,7 @@ def test_packets_travel_over_several_hops_of_a_radio():
         lab.close()
 
 
+@pytest.mark.smoke
 def test_nothing_is_left_of_a_lab_nor_of_one_whose_owner_was_killed():
     with Lab(lan(2)) as lab:
         mine = {system.netns(name) for name in lab.names}

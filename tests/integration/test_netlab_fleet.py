@@ -27,7 +27,6 @@ def see_each_other(fleet: Fleet, limit_s: float) -> bool:
 
 
 @needs_lab
-@pytest.mark.slow
 def test_views_converge_over_a_wan_through_a_kill_a_pause_a_partition_and_a_restart() -> None:
     ground = InLab(Lab(load("wan8")))
     with ground, Fleet(ground, "wan") as fleet:

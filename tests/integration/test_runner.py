@@ -21,6 +21,7 @@ ECHO = """
     """
 
 
+@pytest.mark.smoke
 def test_an_item_goes_through_and_its_time_is_measured(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bench.start("import time\ndef process(inputs, ctx):\n    time.sleep(0.05)\n    return inputs['input'][::-1]\n")
@@ -64,6 +65,7 @@ def test_a_process_stays_warm_and_another_job_of_the_app_has_its_own(tmp_path: P
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_a_new_description_is_a_new_process(tmp_path: Path) -> None:
     body = "import os\ndef process(inputs, ctx):\n    return f\"{os.getpid()} {ctx.params['k']}\".encode()\n"
 
@@ -162,6 +164,7 @@ def test_parallel_runs_that_many_at_once_and_no_more(tmp_path: Path) -> None:
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_scratch_is_the_working_folder_and_empty_for_each_item(tmp_path: Path) -> None:
     body = """
         import os

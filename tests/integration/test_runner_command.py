@@ -64,6 +64,7 @@ def test_an_argument_that_names_a_file_of_the_app_is_found_from_the_scratch_fold
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_a_command_finds_its_inputs_by_parent_and_its_environment(tmp_path: Path) -> None:
     text = """
         cd "$JUPITER_IN" && for f in */*; do echo "$f=$(cat "$f")"; done > "$JUPITER_OUT/seen"
@@ -121,6 +122,7 @@ def test_a_command_that_fails_says_its_last_lines(tmp_path: Path) -> None:
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_a_command_that_is_killed_says_so(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bench.begin(shell("kill -SEGV $$"))

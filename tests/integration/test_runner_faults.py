@@ -30,6 +30,7 @@ EVAL = """
     """
 
 
+@pytest.mark.smoke
 def test_an_exception_fails_the_item_with_its_last_line_and_the_process_goes_on(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bench.start("def process(inputs, ctx):\n    x = int(inputs['input'])\n    return b'ok'\n")
@@ -196,6 +197,7 @@ def test_a_file_that_a_process_forges_is_not_taken(tmp_path: Path) -> None:
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_a_forked_child_that_returns_does_not_answer_twice(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bench.start(EVAL)
@@ -209,6 +211,7 @@ def test_a_forked_child_that_returns_does_not_answer_twice(tmp_path: Path) -> No
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_an_address_space_limit_is_a_memory_error_of_the_item(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bench.start(EVAL)

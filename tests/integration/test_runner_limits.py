@@ -301,6 +301,7 @@ LOOK = """
 
 
 @in_bubblewrap
+@pytest.mark.smoke
 def test_in_a_sandbox_a_task_sees_its_app_its_inputs_and_its_folder(tmp_path: Path) -> None:
     (tmp_path / "node.json").write_text("secret")
 

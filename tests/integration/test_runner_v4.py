@@ -46,6 +46,7 @@ def v4(bench: Bench, body: str, inputs: int = 1, flag: str = "true", **spec: Any
     bench.begin(TaskSpec("t", "scripts/t.py", contract="v4", **spec))
 
 
+@pytest.mark.smoke
 def test_with_the_flag_every_output_is_for_all_children(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         v4(bench, WRITER, children=["x", "y", "z"])
@@ -122,6 +123,7 @@ def test_files_of_one_name_from_two_parents_are_both_there(tmp_path: Path) -> No
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_only_files_closed_in_the_folder_count_each_once(tmp_path: Path) -> None:
     body = """
         import os, subprocess, threading, time

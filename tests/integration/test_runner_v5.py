@@ -52,6 +52,7 @@ def v5(bench: Bench, body: str, params: dict[str, str] | None = None, **spec: An
     bench.begin(TaskSpec("t", "t.py", contract="v5", **spec), params=params)
 
 
+@pytest.mark.smoke
 def test_a_task_feeds_a_subset_of_its_children_by_name(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         v5(bench, ROUND_ROBIN, children=["x", "y", "z"])
@@ -302,6 +303,7 @@ def task(q, pathin, pathout, task_name):
     on_bench(tmp_path, test)
 
 
+@pytest.mark.smoke
 def test_a_file_being_written_at_task_done_is_waited_for(tmp_path: Path) -> None:
     body = (
         HEAD

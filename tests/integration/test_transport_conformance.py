@@ -15,6 +15,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     world.close()
 
 
+@pytest.mark.smoke
 def test_frames_arrive_complete_and_in_order(rig: Rig) -> None:
     a, b = rig.node("a"), rig.node("b")
     introduce(a, b)
@@ -38,6 +39,7 @@ def test_a_kept_session_is_reported_up_at_both_ends_before_its_frames(rig: Rig) 
     assert b.told == [("up", "a"), ("frame", "a", b"1")]
 
 
+@pytest.mark.smoke
 def test_one_session_serves_both_directions(rig: Rig) -> None:
     a, b = rig.node("a"), rig.node("b")
     introduce(a, b)
@@ -145,6 +147,7 @@ def test_a_peer_is_not_let_in_before_it_is_known_and_soon_after(rig: Rig) -> Non
     rig.run(lambda: a.heard("up") and b.heard("up"))
 
 
+@pytest.mark.smoke
 def test_an_impostor_at_a_peers_address_is_refused(rig: Rig) -> None:
     a, b, thief = rig.node("a"), rig.node("b"), rig.node("thief")
     thief.learn(a)

@@ -63,6 +63,7 @@ def count(node: Node, name: str) -> int:
     return node.transport.counters().get(name, 0)
 
 
+@pytest.mark.smoke
 def test_garbage_and_plain_http_on_both_ports_are_counted_and_the_agent_serves_on(rig: ZmqRig) -> None:
     a = rig.node("a")
     for text in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", os.urandom(4096), b"\xff" + b"\0" * 8 + b"\x7f", b"\0" * 100):
@@ -86,6 +87,7 @@ def test_connections_that_say_nothing_are_ended_and_do_not_keep_others_out(rig: 
         stranger.close()
 
 
+@pytest.mark.smoke
 def test_a_client_without_curve_is_not_let_in(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
     a = rig.node("a")
     sock = context.socket(zmq.DEALER)
@@ -219,6 +221,7 @@ def test_no_port_says_more_than_it_was_told_to_who_has_not_shown_a_key(rig: ZmqR
             assert len(told) <= len(said), address
 
 
+@pytest.mark.smoke
 def test_frames_of_several_parts_are_dropped_and_counted(rig: ZmqRig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
     a, pair = rig.node("a"), new_pair()
     a.do("learn", "odd", "127.0.0.1:9", pair.public)
@@ -325,7 +328,6 @@ class Relay:
             path.cancel()
 
 
-@pytest.mark.slow
 def test_a_session_that_went_silent_is_reopened_not_waited_for(rig: ZmqRig) -> None:
     a, b = rig.node("a"), rig.node("b")
     relay = Relay(rig, b.address)

@@ -64,6 +64,7 @@ def answering(grid: Grid, name: str, answer: Callable[[str, BidsWanted], list[Ef
     machine.jobs.bidding.on_wanted = lambda src, message, now: answer(src, message)
 
 
+@pytest.mark.smoke
 def test_a_large_job_is_mapped_in_a_fraction_of_a_second_with_few_messages_per_task():
     grid = formed(NODES)
     began = len(grid.sent)

@@ -39,6 +39,7 @@ def test_a_seed_replays_exactly():
     assert play_seed(5, HOME_MAY_BE_LOST) == play_seed(5, HOME_MAY_BE_LOST)
 
 
+@pytest.mark.smoke
 def test_seeds_draw_all_cases():
     drawn = [draw(seed) for seed in range(300)]
     kinds = {fault.kind for each in drawn for fault in each.faults}
@@ -71,6 +72,7 @@ def test_no_task_accepts_objects_that_stem_from_two_runs_of_one_ancestor():
         app.answer("t3", {"t1": left, "t2": right}, 0)
 
 
+@pytest.mark.smoke
 def test_results_are_right_only_if_one_evaluation_gives_them():
     app = _app()
     app.item = ("job", "i")

@@ -29,6 +29,7 @@ def undegraded(grid: Grid, job: str, seconds: float = 15.0) -> None:
     assert grid.run_until(lambda: not home_of(grid, HOME, job).copies.degraded, seconds) is not None, "still degraded"
 
 
+@pytest.mark.smoke
 def test_f1_home_commits_results_of_one_attempt_only():
     """The first attempt chooses b, the second one c; the word to c of the first is lost with its node."""
     grid = formed(6)
@@ -54,6 +55,7 @@ def test_f1_home_commits_results_of_one_attempt_only():
     assert left_behind(grid) == []
 
 
+@pytest.mark.smoke
 def test_f5_a_host_that_is_back_before_anybody_noticed_gets_its_inputs_again():
     grid = formed()
     app, recipe = make(CHAIN, seconds=2.0)

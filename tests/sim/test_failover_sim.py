@@ -101,6 +101,7 @@ def test_the_deputy_of_a_killed_home_goes_on_and_every_item_comes_out_once(mappe
     assert left_behind(grid) == []
 
 
+@pytest.mark.smoke
 def test_a_home_that_died_comes_back_hands_over_and_keeps_nothing():
     grid = formed()
     app, recipe = make(CHAIN, seconds=SLOW_S)
@@ -160,6 +161,7 @@ def test_two_replicas_bear_the_loss_of_home_and_a_deputy_at_once(seed):
     verify(grid, second, job, recipe, ITEMS)
 
 
+@pytest.mark.smoke
 def test_a_home_that_lost_its_disk_is_replaced_by_its_deputy():
     grid = formed()
     app, recipe = make(CHAIN, seconds=SLOW_S)
@@ -217,6 +219,7 @@ def test_results_flow_again_within_ten_seconds_of_the_detection():
 # --- the model's directed scenarios ----------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_f12_no_item_enters_the_dag_before_it_is_on_the_deputy():
     grid = formed()
     app, recipe = make(CHAIN)
@@ -456,6 +459,7 @@ def test_the_last_node_of_a_cluster_leaves_with_its_jobs_at_once():
 
 
 @pytest.mark.parametrize("at", ["home", "another"])
+@pytest.mark.smoke
 def test_a_call_that_waits_at_a_home_which_steps_down_is_answered_by_the_next_one(at):
     """The deputy cannot confirm the item to home, and takes over."""
     grid = formed()

@@ -70,6 +70,7 @@ def taking_part(grid: Grid, job: str) -> list[str]:
     return [name for name, each in local.items() if each and not each.home]
 
 
+@pytest.mark.smoke
 def test_cancel_cleans_every_node_within_five_seconds():
     grid = formed(5)
     job = working(grid)

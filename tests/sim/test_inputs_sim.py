@@ -121,6 +121,7 @@ def test_a_place_or_a_mode_that_there_is_not_refuses_the_job(args: dict[str, Any
     assert word in error + hint
 
 
+@pytest.mark.smoke
 def test_the_mode_of_remapping_is_kept_with_the_job_and_told_to_its_hosts() -> None:
     grid = formed()
     app, _ = make(ENTRIES)
@@ -175,6 +176,7 @@ def test_items_are_put_at_named_homes_and_results_say_to_which_home_they_were_se
     assert left_behind(grid) == []
 
 
+@pytest.mark.smoke
 def test_results_sent_to_a_named_home_go_by_its_node_and_past_it_when_that_is_lost() -> None:
     grid = formed()
     app = two_homes(node="node5", extra={"soft": True})

@@ -132,6 +132,7 @@ def test_every_register_is_written_by_the_host_of_the_tasks_controller(seed, map
     assert {t: r.writer for t, r in known.registers.items()} == {t: known.controller_host(t) for t in known.tasks}
 
 
+@pytest.mark.smoke
 def test_three_jobs_at_once_do_not_disturb_each_other():
     grid = formed()
     jobs = []
@@ -166,6 +167,7 @@ def test_two_hundred_items_go_through_a_job_that_admits_sixty_four():
 MIB = 1024 * 1024
 
 
+@pytest.mark.smoke
 def test_large_objects_travel_between_nodes_and_as_results():
     grid = formed()
     app, recipe = make(DIAMOND, size=MIB)
@@ -338,6 +340,7 @@ def test_a_cancelled_job_is_still_cancelled_after_a_restart_of_its_home():
     assert {row["state"] for row in grid.ask(HOME, "get", kind="items", id=job)["items"]} == {"cancelled"}
 
 
+@pytest.mark.smoke
 def test_a_home_that_lost_its_journal_does_not_begin_its_jobs_anew():
     grid = formed()
     job, recipe = running(grid)
@@ -378,6 +381,7 @@ def test_the_death_of_a_node_that_hosts_nothing_changes_nothing():
     verify(grid, HOME, job, recipe, ITEMS)
 
 
+@pytest.mark.smoke
 def test_a_register_that_names_a_node_nobody_ever_heard_of_is_repaired():
     grid = formed()
     job, recipe = running(grid, CHAIN, mapping={"a": "node1", "b": "node5", "c": "node2"})
@@ -465,7 +469,6 @@ def test_random_faults_never_lose_double_or_mix_an_item(seed):
     survive(seed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1000, 1060))
 def test_more_random_faults_never_lose_double_or_mix_an_item(seed):
     survive(seed)
@@ -511,6 +514,7 @@ def test_a_task_that_always_fails_fails_the_item_and_the_job_and_nothing_else():
     assert left_behind(grid) == []
 
 
+@pytest.mark.smoke
 def test_a_task_that_fails_once_is_tried_again():
     grid = formed()
     job, recipe, items = job_that_fails(grid, 1)

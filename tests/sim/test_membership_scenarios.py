@@ -9,6 +9,8 @@ import pytest
 from jupiter_agent.errors import UsageError
 from jupiter_agent.sim.scenario import main, parse, played
 
+pytestmark = pytest.mark.smoke
+
 FILES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.txt"))
 
 SMALL = "nodes a b c\nat 5 kill b\nfrom 5\nuntil 15\n---\n"

@@ -52,6 +52,7 @@ def leave(node: Node[Membership]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.smoke
 def test_five_nodes_with_one_seed_all_see_all_within_a_second(seed):
     cluster = Nodes(seed)
     for i in range(5):
@@ -68,6 +69,7 @@ def test_agents_booting_at_once_with_mutual_seeds_make_one_cluster(seed):
     assert agreed_within(cluster, 2.0) is not None
 
 
+@pytest.mark.smoke
 def test_two_islands_that_each_grew_alone_become_one_through_a_seed():
     cluster = Nodes(4)
     for i in range(3):
@@ -104,6 +106,7 @@ def test_one_cut_off_right_after_it_was_admitted_becomes_a_member_when_it_is_bac
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 24])
+@pytest.mark.smoke
 def test_a_killed_node_is_dead_everywhere_within_four_seconds(count):
     cluster = booted(count)
     cluster.crash("n1")
@@ -112,6 +115,7 @@ def test_a_killed_node_is_dead_everywhere_within_four_seconds(count):
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 24])
+@pytest.mark.smoke
 def test_a_silent_node_is_dead_everywhere_within_fifteen_seconds(count):
     cluster = booted(count)
     cluster.crash("n1", "silent")
@@ -171,6 +175,7 @@ def test_a_partition_of_half_a_minute_heals_within_five_seconds(count):
     assert changes_to(cluster, "dead", since=healed_at) == []
 
 
+@pytest.mark.smoke
 def test_a_cut_edge_is_blamed_and_not_its_ends():
     cluster = booted(8)
     a, b = (cluster.nodes[name].seat.address for name in ("n1", "n2"))

@@ -44,7 +44,6 @@ def test_a_small_storm_breaks_no_invariant(seed):
     assert outcome.overlap >= OVERLAPPING
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_storms_break_no_invariant():
     assert [failure(outcome) for outcome in outcomes(range(100)) if outcome.broken] == []
@@ -96,6 +95,7 @@ def test_a_planted_bug_is_caught_by_a_storm_that_the_machine_as_it_is_survives(n
     pytest.fail(f"'{name}' survived {len(tried)} storms: they prove nothing about this rule")
 
 
+@pytest.mark.smoke
 def test_a_bug_is_there_only_while_it_is_planted():
     before = storm(SMALL[0]).digest
     for name in MUTANTS:
@@ -139,6 +139,7 @@ def test_the_auditor_finds_a_table_that_grows_beyond_the_cluster():
         auditor.check_quiet()
 
 
+@pytest.mark.smoke
 def test_the_auditor_finds_views_that_differ():
     world, auditor = audited()
     world.crash("n3")
@@ -146,6 +147,7 @@ def test_the_auditor_finds_views_that_differ():
         auditor.check_quiet()
 
 
+@pytest.mark.smoke
 def test_the_auditor_lets_no_death_pass_without_a_reason():
     world, auditor = audited()
     node = world.nodes["n0"]

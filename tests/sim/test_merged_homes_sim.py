@@ -9,6 +9,8 @@ from test_failover_sim import deputies, undegraded
 
 from jupiter_agent.sim.grid import Grid
 
+pytestmark = pytest.mark.smoke
+
 HOME = "node1"
 
 

@@ -14,6 +14,8 @@ from jupiter_agent.core.profiling.probing import PROBES
 from jupiter_agent.sim import grid as grids
 from jupiter_agent.sim.grid import Grid
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def grid(monkeypatch: pytest.MonkeyPatch) -> Grid:

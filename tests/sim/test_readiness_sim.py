@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from job_apps import DIAMOND, make
 from job_grid import finish, formed
 
 from jupiter_agent.core.events import Stopping
 from jupiter_agent.sim.grid import Grid
+
+pytestmark = pytest.mark.smoke
 
 ITEMS = {f"item{i}": b"bytes of %d" % i for i in range(6)}
 

@@ -1,5 +1,7 @@
 """What rehearsals must show: slow links slow a job down, faults happen when they are said, moving tasks helps."""
 
+import pytest
+
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages.jobs import TaskSpec
 from jupiter_agent.sim.rehearsal import Fault, Link, Plan, TaskModel, rehearse
@@ -46,6 +48,7 @@ def test_moving_tasks_off_a_slow_node_shows_in_a_rehearsal():
     assert active["makespan_s"] < 0.75 * off["makespan_s"]
 
 
+@pytest.mark.smoke
 def test_items_that_come_one_by_one_are_all_done():
     found = rehearse(plan(items=10, every_s=1.0))
     assert (found["items_in"], found["items_done"]) == (10, 10)

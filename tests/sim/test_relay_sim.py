@@ -128,6 +128,7 @@ def test_one_pair_that_cannot_connect_is_no_reason_to_call_anybody_dead(profile)
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.smoke
 def test_a_job_runs_over_nodes_that_reach_each_other_through_a_neighbour_only(seed):
     grid = Grid(seed)
     names = [f"node{i + 1}" for i in range(5)]

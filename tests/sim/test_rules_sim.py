@@ -8,6 +8,8 @@ from job_grid import finish, formed, refused, verify
 
 from schedulers import rules
 
+pytestmark = pytest.mark.smoke
+
 ITEMS = {f"i{n}": b"x%d" % n for n in range(6)}
 
 

@@ -44,6 +44,7 @@ def test_failed_items_are_tried_again_as_a_new_job_with_the_inputs_that_home_kep
         grid.ask("node3", "retry", job=answer["job"])
 
 
+@pytest.mark.smoke
 def test_a_task_that_the_user_moves_goes_on_elsewhere_and_no_item_is_lost_or_doubled() -> None:
     grid = formed(4)
     job = grid.submit("node2", pair(0.2), {f"i{n}": b"x%d" % n for n in range(12)})["id"]
@@ -86,6 +87,7 @@ def test_a_forgotten_node_disappears_from_every_list_and_a_living_one_cannot_be_
 
 
 @pytest.mark.parametrize("mapper", ["heft", "wave-greedy", "wave-auction"])
+@pytest.mark.smoke
 def test_a_plan_says_where_and_when_and_runs_nothing(mapper: str) -> None:
     grid = formed(4)
     app = pair()
@@ -138,6 +140,7 @@ def test_explain_shows_candidates_with_predicted_times_and_where_a_task_has_been
         assert finish(grid, "node2", job) == "completed"
 
 
+@pytest.mark.smoke
 def test_stats_count_every_run_with_its_times_in_order() -> None:
     grid = formed(4)
     job = grid.submit("node2", pair(0.05), ITEMS)["id"]
@@ -180,6 +183,7 @@ def test_a_home_script_makes_items_gets_every_result_and_ends_the_intake_when_it
     assert grid.results("node1", job) == {f"base{n}": {("b", "b"): b"x%d" % n} for n in range(3)}
 
 
+@pytest.mark.smoke
 def test_a_home_script_that_starts_again_is_told_every_result_again() -> None:
     grid = formed(4)
     job = grid.submit("node2", scripted([], []), {})["id"]

@@ -80,6 +80,7 @@ def test_a_dead_letter_can_be_tried_again():
     assert list(home_of(grid, HOME, again).items) == ["bad"]
 
 
+@pytest.mark.smoke
 def test_nobody_else_is_lost_when_the_agents_do_not_come_back():
     """By the wave: entry and controlling tasks are not on home while others live."""
     grid = formed(6)

@@ -1,0 +1,17 @@
+"""What `scripts/test --fast` leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+LONG = {"sim", "integration", "e2e"}
+"""Folders of which only the tests marked `smoke` are run with --fast"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in LONG and item.get_closest_marker("smoke") is None:
+            item.add_marker("slow")
