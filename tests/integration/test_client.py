@@ -57,7 +57,7 @@ class FakeAgent:
         self._keys = NodeKeys.new()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._up = threading.Event()
+        self._up, self._ended = threading.Event(), False
         self._thread.start()
         assert self._up.wait(5)
 
@@ -79,6 +79,9 @@ class FakeAgent:
             self._thread.join(5)
 
     def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         self._transport.close()
         self._loop.stop()
 
