@@ -164,6 +164,29 @@ def heirs() -> None:
     assert "early" in home_of(grid, acting(grid, job), job).items
 
 
+def signed_anew() -> None:
+    """Who signed the spec first is lost with its disk, and forgotten by all, who restarted; then a task gets a host."""
+    grid, job, deputy, recipe = begun(0.2)
+    put(grid, HOME, job, "early", b"early")
+    grid.run(2.0)
+    grid.crash(HOME)
+    assert grid.run_until(lambda: has_home(grid, job), 20.0) is not None
+    undegraded(grid, job)
+    rest = [name for name in grid.nodes if name != HOME]
+    for name in rest:
+        grid.crash(name)
+    for name in rest:
+        grid.start(name)
+    assert grid.run_until(lambda: has_home(grid, job), 20.0) is not None
+    undegraded(grid, job)
+    (new,) = [name for name in rest if name not in ("node1", deputy, *deputies(grid, job))]
+    grid.ask(deputy, "remap", job=job, task="a", node=new)
+    put(grid, deputy, job, "late", b"late")
+    grid.ask(deputy, "close", job=job)
+    assert finish(grid, deputy, job) == "completed"
+    verify(grid, deputy, job, recipe, {"early": b"early", "late": b"late"})  # type: ignore[arg-type]
+
+
 DIRECTED: list[tuple[str, Callable[[], None]]] = [
     ("acks-copied", intake_copied),
     ("acks-copied", cancel_copied),
@@ -172,6 +195,7 @@ DIRECTED: list[tuple[str, Callable[[], None]]] = [
     ("handed-over", former_holders),
     ("kept-copies", kept_copies),
     ("heirs", heirs),
+    ("vouched", signed_anew),
 ]
 
 
@@ -209,18 +233,17 @@ def noticed_by(mutation: Mutation, scenarios: Iterable[Scenario]) -> bool:
     return False
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mutation", SEEDED, ids=[each.name for each in SEEDED])
 def test_a_seed_notices_that_a_rule_is_off_and_passes_when_it_is_on(mutation):
     assert noticed_by(mutation, map(draw, [*mutation.seeds, *range(TRIES)])), "see `jupiter bench chaos --mutations`"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", BRANCHING)
 def test_lost_hosts_between_a_branch_and_a_join_notice_that_a_rule_is_off(name):
     assert noticed_by(rule(name), map(branching, range(TRIES)))
 
 
+@pytest.mark.smoke
 def test_every_rule_has_a_seed_or_a_directed_scenario_or_is_said_to_be_rare():
     directed = {name for name, _ in DIRECTED} | {*BRANCHING}
     assert {each.name for each in MUTATIONS if not each.seeds} - directed == RARE.keys()

@@ -361,5 +361,5 @@ MUTATIONS: list[Mutation] = [
     Mutation("kept-copies", "a replaced deputy keeps its copies until others have them", _let_go_at_once),
     Mutation("heirs", "with no deputy alive any holder of copies takes over", _deputies_only),
     Mutation("all-numbers", "a finished item is finished under all its numbers", _one_number_finished),
-    Mutation("vouched", "the acting home signs the spec itself", _specs_as_signed_once, (42,)),
+    Mutation("vouched", "the acting home signs the spec itself", _specs_as_signed_once),
 ]
