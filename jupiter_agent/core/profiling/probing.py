@@ -2,10 +2,10 @@
 
 A *look* at a peer is a handful of probes, one at a time: short ones for the round trip, long ones for the rate from
 there to here. The least of each counts, since noise only adds; the difference is what the bytes took. A look at a link
-that is not known begins with `FIRST` bytes and goes on with as many as should take `TELLING_S`, at most what TCP sends
-in one go where the path is long. Looked at are, in this order: neighbours whose round trip nobody knows; links that a
-mapping asked about, again every `WANTED_S` for a while; round trips that got old; and, slowly, the rates of all other
-neighbours. What surprises is looked at once more at once.
+that is not known begins with `FIRST` bytes and, if a mapping asked about it, goes on with as many as should take
+`TELLING_S`, at most what TCP sends in one go where the path is long. Looked at are, in this order: neighbours whose
+round trip nobody knows; links that a mapping asked about, again every `WANTED_S` for a while; round trips that got old;
+and, one every `IDLE_EVERY_S`, the rates of all other neighbours. What surprises is looked at once more at once.
 
 Every node keeps to a budget, for what it asks for and, apart from it, for what it answers: at most the profile's bits
 per second over any minute (three quarters of it, and a quarter of a minute saved up), and one hundredth of the time of
@@ -49,7 +49,8 @@ WANTED_FOR_S = 600.0
 RTT_OLD_S = 30.0
 RTT_SURE, RTT_AGAIN_S = 4, 1.5
 """A round trip of which there are fewer samples is measured again so soon: an agent that starts is busy"""
-IDLE_S = 600.0
+IDLE_S, IDLE_EVERY_S = 600.0, 10.0
+"""The rate of a link that nobody asked about, and of all of them: an idle agent costs little"""
 FAR = 8
 """Of the candidates of a mapping that are no neighbours so many are looked at: each needs a session of its own"""
 PATIENCE_S = 1.0
@@ -65,6 +66,10 @@ ANSWERS_BYTES_PER_S = 500.0
 NOISE_S = 0.0001
 TOLD = 0.2
 """A rate that changed by more than this share is told at once"""
+
+
+_IDLY = 2.0
+"""The place in the row of what nobody asked about"""
 
 
 class ProbeSettings(Struct, frozen=True):
@@ -131,6 +136,7 @@ class Probing:
         """what each peer has last heard of the link from it, seconds per byte"""
         self._serial = 0
         self._tick_at = 0.0 if self._bytes_per_s else inf
+        self._idle_at = 0.0
 
     # --- what is asked of it -----------------------------------------------------------------------------------------
 
@@ -236,12 +242,16 @@ class Probing:
             else:
                 self.forget(peer)
         due = [(rank, peer, size) for peer in self._known() for rank, size in [self._due(peer, now)] if rank < inf]
-        for _, peer, size in sorted(due):
+        for rank, peer, size in sorted(due):
             if len(self._looks) >= SHORT_AT_ONCE or self._asking.held(now) < HEAD_BYTES:
                 break
             if size and sum(look.size > 0 for look in self._looks.values()) >= AT_ONCE:
                 continue
-            look = self._looks[peer] = _Look(size, 1)
+            if rank == _IDLY:
+                if self._idle_at > now:
+                    continue
+                self._idle_at = now + IDLE_EVERY_S
+            look = self._looks[peer] = _Look(size, SHORTS if rank == -inf else 1)
             effects += self._go_on(peer, look, now)
         return effects
 
@@ -262,7 +272,7 @@ class Probing:
         if rtt_age > (RTT_OLD_S if self._links.rtt_samples(peer) >= RTT_SURE else RTT_AGAIN_S):
             return 1.0, 0
         if rate_age > IDLE_S and affordable and self._plenty(now):
-            return 2.0, size
+            return _IDLY, size
         return inf, 0
 
     # --- a look ------------------------------------------------------------------------------------------------------
@@ -281,7 +291,7 @@ class Probing:
         if took < 3 * noise_s:
             per_byte = max(took, noise_s) / look.size
             larger = min(self._most(peer), int(TELLING_S / per_byte))
-            if larger > 1.5 * look.size and self._affords(peer, larger, now):
+            if peer in self._wanted and larger > 1.5 * look.size and self._affords(peer, larger, now):
                 look.size, look.long = larger, []
                 return self._ask(peer, look, larger, now)
         if self._is_doubtful(peer, look, (took, noise_s), now) and self._affords(peer, look.size, now):
@@ -306,7 +316,9 @@ class Probing:
         self.counters["looks"] += 1
         took, noise_s = min(look.long) - min(look.short), self._noise_s(peer, look)
         seconds = self._links.shape(peer).rtt_s + max(took, noise_s / 2)
-        if self._links.on_probe(peer, size, seconds, noise_s, now) and peer in self._wanted and not look.again:
+        first = not self._links.knows_rate(peer)
+        surprised = self._links.on_probe(peer, size, seconds, noise_s, now)
+        if (surprised or (first and self._plenty(now))) and peer in self._wanted and not look.again:
             again = self._looks[peer] = _Look(size, REPEATS)
             again.again = True
             return self._go_on(peer, again, now)
