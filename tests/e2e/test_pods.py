@@ -81,6 +81,7 @@ def up(pods: Pods) -> None:
 # --- the image -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_the_image_adds_little_to_its_base_and_has_no_compiler(engine: Engine, image: str) -> None:
     size = engine.inspect("image", image)["Size"] - engine.inspect("image", engine.base_image())["Size"]
     print(f"{size / 1e6:.0f} MB beyond the base")
@@ -89,6 +90,7 @@ def test_the_image_adds_little_to_its_base_and_has_no_compiler(engine: Engine, i
     assert engine("run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c", look).ok().out == ""
 
 
+@pytest.mark.smoke
 def test_the_image_runs_as_nobody_in_particular_and_needs_nothing_writable_to_say_what_it_is(
     engine: Engine, image: str
 ) -> None:
@@ -136,6 +138,7 @@ def test_an_agent_that_is_stopped_while_it_starts_does_not_wait_to_be_killed(eng
 # --- pods ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_agents_with_the_same_token_and_no_first_one_find_each_other_by_the_name_of_their_service(pods: Pods) -> None:
     began = time.monotonic()
     up(pods)
@@ -152,6 +155,7 @@ def test_agents_with_the_same_token_and_no_first_one_find_each_other_by_the_name
     assert writable.code != 0
 
 
+@pytest.mark.smoke
 def test_a_pod_that_is_killed_in_mid_job_costs_no_result_of_the_example(pods: Pods, tmp_path: Path) -> None:
     up(pods)
     samples = sorted((EXAMPLE / "samples").iterdir())
