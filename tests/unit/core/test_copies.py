@@ -162,6 +162,23 @@ def test_a_lost_deputy_is_replaced_and_the_register_grows():
     assert deputy not in rig.copies.deputies.nodes
 
 
+def test_a_register_names_a_replaced_deputy_until_that_one_knows_that_it_may_let_go():
+    rig = Rig()
+    [first] = rig.copies.deputies.nodes
+    rig.copies.on_known(first, HomeKnown("job1", HOME, 1, True), 1.0)
+    for _ in range(2):
+        rig.around.gone |= {*rig.copies.deputies.nodes}
+        assert rig.copies.replace()
+        assert first in rig.copies.deputies.former, "it has copies under the first register, and may not know the next"
+    rig.around.gone.clear()
+    rig.copies.on_known(first, HomeKnown("job1", HOME, 3, True), 2.0)
+    assert not rig.copies.name_former([first])
+    assert first not in rig.copies.led()
+    assert rig.copies.name_former(["n9"])
+    assert (rig.copies.deputies.n, rig.copies.deputies.former[-1]) == (4, "n9")
+    assert first not in rig.copies.deputies.former
+
+
 def test_the_register_is_told_until_each_participant_confirmed_it():
     rig = Rig()
     [deputy] = rig.copies.deputies.nodes
@@ -222,7 +239,7 @@ def a_copy(*entries: tuple[str, Any]) -> Copy:
 def test_a_batch_with_a_record_that_does_not_decode_is_refused_as_a_whole():
     whole = ("registers", [])
     records.decoded(a_copy(whole, ("close", None), ("of a later version", 7)))
-    for broken in (("item", 7), ("registers", "x"), ("inside", [1])):
+    for broken in (("item", 7), ("registers", "x"), ("inside", [1]), ("led", [1])):
         with pytest.raises(PeerError):
             records.decoded(a_copy(whole, broken))
 
