@@ -145,8 +145,10 @@ def test_a_hook_that_hangs_costs_its_share_of_the_budget_and_no_more(tmp_path: P
         started = time.monotonic()
         answer = await profiled(bench, v5_tasks(), budget_s=1.5)
         assert time.monotonic() - started < 4
-        assert answer.error == "a: not done within its share of the budget"
-        assert answer.edge_bytes == {"home>a": 100, "b>home": 40, "c>home": 40}
+        assert answer.error.startswith("a: not done within its share of the budget")
+        assert "b:" not in answer.error, "there is time for one that does not hang; on a busy machine not for all"
+        assert answer.edge_bytes["home>a"] == 100
+        assert answer.edge_bytes["b>home"] == 40
 
     on_bench(tmp_path, test)
 

@@ -16,14 +16,12 @@ from jupiter_agent.cli.ctl.intake import Input
 from jupiter_agent.cli.ctl.session import Session
 from jupiter_agent.cli.guard import say, say_error
 from jupiter_agent.cli.units import count
-from jupiter_agent.errors import EXIT_OK, EXIT_UNAUTHORISED, EXIT_USAGE, JupiterError
+from jupiter_agent.errors import EXIT_OK, EXIT_USAGE, JupiterError
 
 LOOK_EVERY_S = 0.25
 ASK_EVERY_S = 5.0
 """How often an idle feed asks whether its job still runs."""
 RETRY_FIRST_S, RETRY_LAST_S = 0.5, 5.0
-FINAL = (EXIT_USAGE, EXIT_UNAUTHORISED)
-"""Errors that trying again does not mend."""
 
 BATCH = 50
 """Files of one put."""
@@ -153,7 +151,7 @@ class _Stream:
             try:
                 return do()
             except JupiterError as error:
-                if error.exit_code in FINAL:
+                if error.exit_code in waiting.FINAL:
                     raise
                 self._feed.close()
                 if error.message != said:

@@ -14,8 +14,9 @@ from jupiter_agent.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_TIMEOUT,
+    EXIT_UNAUTHORISED,
+    EXIT_USAGE,
     JupiterError,
-    UnauthorisedError,
     UsageError,
 )
 
@@ -24,6 +25,8 @@ Job = dict[str, Any]
 TERMINAL = ("completed", "failed", "cancelled")
 POLL_FIRST_S, POLL_GROWTH, POLL_LAST_S = 0.1, 1.3, 0.5
 SHOWN_ERRORS = 10
+FINAL = (EXIT_USAGE, EXIT_UNAUTHORISED)
+"""Errors that trying again does not mend"""
 REMARK_EVERY_S = 2.0
 
 
@@ -40,9 +43,9 @@ def first_look(session: Session, job: str, deadline: float | None) -> Job:
     """The job before it is waited for: its home may be away just now, but a mistaken name is told at once."""
     try:
         return one_job(session, job)
-    except (UsageError, UnauthorisedError):
-        raise
     except JupiterError as error:
+        if error.exit_code in FINAL:
+            raise
         say(f"{error.message}; trying again")
         return one_job(session, job, patiently=True, until=deadline)
 

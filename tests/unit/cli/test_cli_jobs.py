@@ -15,7 +15,7 @@ from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, INLINE_MESSAGE_BYTES
 from jupiter_agent.core.wire import MAX_BYTES, encode
-from jupiter_agent.errors import JupiterError, UnauthorisedError, UnreachableError, UsageError
+from jupiter_agent.errors import EXIT_USAGE, JupiterError, UnauthorisedError, UnreachableError, UsageError
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_waiting_that_begins_while_the_home_is_away_waits_for_it(cluster: FakeCl
 
 
 def test_a_job_that_nobody_knows_is_not_waited_for(cluster: FakeCluster, run: Run) -> None:
-    cluster.answers["get"] = UsageError("there is no job 'lsat'")
+    cluster.answers["get"] = JupiterError("there is no job 'lsat'", "", EXIT_USAGE)
     assert (run("ctl", "wait", "lsat").code, cluster.now) == (2, 1000.0)
 
 
