@@ -47,6 +47,7 @@ class ClusterAuthority:
         self.keys = keys
         self.ledger = Ledger() if ledger is None else ledger
         self._on_change = on_change
+        self._door: tuple[ClusterKeys, tuple[str, bool]] | None = None
 
     def _change(self, keys: ClusterKeys) -> None:
         if keys != self.keys:
@@ -173,7 +174,9 @@ class ClusterAuthority:
         return self.keys.join_secret if role == "admin" else door_of(self.keys.access())
 
     def door(self) -> tuple[str, bool]:
-        return door_mark(self.keys.access()), bool(self.keys.join_secret)
+        if self._door is None or self._door[0] is not self.keys:  # asked every second, and the keys hardly ever change
+            self._door = self.keys, (door_mark(self.keys.access()), bool(self.keys.join_secret))
+        return self._door[1]
 
     def take_over(self, secret: bytes, door: str) -> bool:
         """An admin takes the join secret and needs no grant any more; others the keys of the door."""

@@ -1,8 +1,8 @@
 """This node's resources: what it publishes of itself (DESIGN.md, section 5).
 
 Values are coarse on purpose: a profile travels to every node when it changes, so noise is not worth a message. Rates
-are powers of four and nothing below 64 kB/s, loads are to the half core, shares to 5 %. What never changes while an
-agent runs (cores, memory, GPUs) is looked at once a minute: a quota may be changed.
+are powers of four and nothing below 64 kB/s, loads are to the half core or 30 %, shares to 5 %. What never changes
+while an agent runs (cores, memory, GPUs) is looked at once a minute: a quota may be changed.
 
 Other profilers come by the entry point group `jupiter.resource_profilers` (adapters/resources.py).
 """
@@ -26,6 +26,7 @@ ROOM_AGAIN = 1.25
 
 SMOOTH = 0.5
 """Weight of the newest reading in loads and rates"""
+STEADY = 0.3
 RATE_STEP, LEAST_RATE = 4.0, 64e3
 SLOW_S = 60.0
 """between two looks at what hardly ever changes"""
@@ -49,6 +50,7 @@ class Sensors:
         self._speed, self._labels = speed, labels or {}
         self._times, self._traffic, self._at = machine.times(root), machine.traffic(root), 0.0
         self._smooth: dict[str, float] = {}
+        self._told: dict[str, float] = {}
         self._slow: dict[str, Any] = {}
         self._slow_at = float("-inf")
 
@@ -92,7 +94,7 @@ class Sensors:
         if waiting is not None:
             found["queue_length"] = self._smoothed("queue_length", float(waiting))
         steps = {"load": 0.5, "queue_length": 0.5, "steal": 0.05}
-        return {"load": 0.0, **{name: round(value / steps[name]) * steps[name] for name, value in found.items()}}
+        return {"load": 0.0, **{name: self._held(name, value, steps[name]) for name, value in found.items()}}
 
     def _network(self, now: float) -> dict[str, float]:
         """Rates in bytes/s."""
@@ -120,6 +122,13 @@ class Sensors:
             reserve *= total
         self._full = free < reserve * (ROOM_AGAIN if self._full else 1.0)
         return self._full
+
+    def _held(self, name: str, value: float, step: float) -> float:
+        """In steps; what was read before stays while it is off by less than a step and by less than `STEADY` of it."""
+        before = self._told.get(name)
+        if before is None or abs(value - before) > max(step, STEADY * before):
+            before = self._told[name] = round(value / step) * step
+        return before
 
 
 def _share(value: float) -> float:

@@ -14,6 +14,8 @@ from jupiter_agent.core.membership import Membership
 from jupiter_agent.core.profiling.coordinates import Place
 
 PUBLISH_S = 2.0
+LINKS_S = 4.0
+"""So often the links are looked through for what changed"""
 BEST_LINKS = 8
 STEADY = 0.7
 """A link is published anew when it is off by more than this factor"""
@@ -21,6 +23,11 @@ MOVED_S, MOVED = 0.002, 0.2
 """A place is published anew when it moved by more, in round trip time and as a share of the own access"""
 EVERY_S = {"resources": 5.0, "links": 30.0, "net": 60.0}
 """What changes all the time is said at most so often (twice in a row at once)"""
+CROWD = 40
+"""Of more members than this each says it the less often, since all hear it"""
+NET_AFTER_S = 5.0
+"""A place is said so long after the first words, and in a crowd, as the links, later: a hundred agents that start at
+once have enough to say, and until then no place is worth much"""
 
 
 class Announcer:
@@ -34,9 +41,12 @@ class Announcer:
         self.slow: Callable[[], float] = lambda: 1.0
         """set by the composition: how many times what is usual the runs of jobs take here now"""
         self._membership, self._links, self._queued = membership, links, queued
+        self.is_starved: Callable[[float], bool] = lambda now: False
+        """set by the composition: what is measured of the network now is the own processor"""
         self.says_net = False
         """where this node lies is of use to those who measure links only"""
         self._said: dict[str, Any] = {}
+        self._began, self._links_at = inf, -inf
 
     def soon(self, by: float) -> None:
         self.due = min(self.due, by)
@@ -51,18 +61,24 @@ class Announcer:
         self.due = now + PUBLISH_S
         draining = {"draining": True} if self.draining else {}
         slow = {"slow": factor} if (factor := self.slow()) > 1 else {}
-        values = {
+        values: dict[str, dict[str, Any]] = {
             "resources": {**self.resources, **draining, **slow, "queue": self._queued()},
-            "links": self._best_links(),
             "jobs": {"homed": homed},
-            **({"net": self._net()} if self.says_net else {}),
         }
+        self._began = min(self._began, now)
+        crowd = max(1.0, len(self._membership.members()) / CROWD)
+        settled = now >= self._began + NET_AFTER_S * (crowd**2 - 1)
+        if settled and now >= self._links_at and not self.is_starved(now):
+            self._links_at = now + crowd * LINKS_S
+            values["links"] = self._best_links()
+            if self.says_net and now >= self._began + NET_AFTER_S * crowd**2:
+                values["net"] = self._net()
         for key, value in values.items():
             was = self._said.get(key, {})
             if was != value:
                 self._said[key] = value
                 urgent = any(was.get(mark) != value.get(mark) for mark in ("draining", "full"))
-                self._membership.publish(key, value, now, 0.0 if urgent else EVERY_S.get(key, 0.0))
+                self._membership.publish(key, value, now, 0.0 if urgent else crowd * EVERY_S.get(key, 0.0))
 
     def _best_links(self) -> dict[str, tuple[float, float]]:
         """Those with the least latency. What is published already stays while it is not far off: on a fast network the

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from jupiter_agent.core import events as ev
-from jupiter_agent.core.announcing import PUBLISH_S, Announcer
+from jupiter_agent.core.announcing import CROWD, PUBLISH_S, Announcer
 from jupiter_agent.core.control import Control
 from jupiter_agent.core.effects import Effect, Halt, Notice, Send
 from jupiter_agent.core.estimate import Links
@@ -101,6 +101,7 @@ class Peer(Standpoint):
         self._wall_offset_s = settings.wall_offset_s
         self._announcer = Announcer(membership, self.links_known, self.queue.committed)
         self._announcer.slow = lambda: slowest(self.jobs.local.values())
+        self._announcer.is_starved = self.probing.is_starved
         self._announcer.says_net = self.links_known.probed = settings.probes.bits_per_s > 0
         self._stop_by = inf
         self._stopping = False
@@ -323,8 +324,11 @@ class Peer(Standpoint):
         self._announcer.say(self.jobs.homed, now)
 
     def _near(self) -> list[str]:
-        """The peers there is a session with."""
+        """The peers there is a session with. In a crowd nobody: pings tell how far they are, and a hundred agents have
+        better to do than to look closer before a mapping asks."""
         members = self.membership.members().items()
+        if len(members) > CROWD:
+            return []
         return [node for node, member in members if member.session and member.present and node != self.me]
 
     def _is_direct(self, peer: str) -> bool:

@@ -34,6 +34,8 @@ class Delay:
         """share of probes that were not answered in time"""
         self._recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
         self._above = 0
+        self._hints = 0
+        """samples in a row that are not exact and well above"""
         self._asked = 0
         self._exact_at = -inf
 
@@ -44,7 +46,7 @@ class Delay:
 
     def on_rtt(self, rtt_s: float, now: float, exact: bool = False) -> bool:
         """A probe was answered; whether that was far from what was known. One that is not exact only tells that, where
-        exact ones are at hand."""
+        exact ones are at hand: when it is well below, or as many as are believed were well above in a row."""
         if not 0 < rtt_s < 1e3:
             return False
         known = self.rtt_s
@@ -52,7 +54,8 @@ class Delay:
         above = known is not None and rtt_s > WELL_ABOVE * known + NOISE_S
         below = known is not None and WELL_ABOVE * rtt_s + NOISE_S < known
         if not exact and now - self._exact_at < EXACT_S:
-            return above or below
+            self._hints = self._hints % LONGER + 1 if above else 0
+            return below or self._hints == LONGER
         if exact and now - self._exact_at >= EXACT_S:
             self._recent.clear()
         self._exact_at = now if exact else self._exact_at

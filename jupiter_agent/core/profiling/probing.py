@@ -26,8 +26,9 @@ from msgspec import Struct
 from jupiter_agent.core.effects import Effect, Send
 from jupiter_agent.core.estimate import Links
 from jupiter_agent.core.messages.links import PROBE_BYTES, USUAL_Q, LinkEcho, LinkProbe
+from jupiter_agent.core.profiling.budget import Budget
 
-TICK_S = 1.0
+TICK_S, SOON_S = 1.0, 0.1
 AT_ONCE, SHORT_AT_ONCE = 4, 16
 """Looks with long probes, and all together"""
 FIRST = 2048
@@ -46,10 +47,15 @@ LATER_S = 5.0
 """Who answered without bytes is asked again then"""
 WANTED_S = 20.0
 WANTED_FOR_S = 600.0
-RTT_OLD_S = 30.0
+RTT_OLD_S = 60.0
 RTT_SURE, RTT_AGAIN_S = 4, 1.5
 """A round trip of which there are fewer samples is measured again so soon: an agent that starts is busy"""
-IDLE_S, IDLE_EVERY_S = 600.0, 10.0
+LATE_S, STARVED_S = 0.1, 5.0
+"""Who is served so late has no time to itself: then, and for so long after, only what a mapping asked about is looked
+at; what a starved agent would measure is its own processor"""
+SUSPECT_S = 10.0
+"""A suspicion is looked at at once, the next one of the same link so much later: it is mostly the processors"""
+IDLE_S, IDLE_EVERY_S = 600.0, 30.0
 """The rate of a link that nobody asked about, and of all of them: an idle agent costs little"""
 FAR = 8
 """Of the candidates of a mapping that are no neighbours so many are looked at: each needs a session of its own"""
@@ -79,22 +85,6 @@ class ProbeSettings(Struct, frozen=True):
 
 
 PROBES = {"lan": ProbeSettings(200e3), "wan": ProbeSettings(50e3), "manet": ProbeSettings(4e3)}
-
-
-class Budget:
-    """A bucket that fills with `rate` per second up to `most`."""
-
-    def __init__(self, rate: float, most: float, now: float) -> None:
-        self._rate, self._most, self._held, self._at = rate, most, most, now
-
-    def held(self, now: float) -> float:
-        self._held = min(self._most, self._held + self._rate * max(0.0, now - self._at))
-        self._at = max(self._at, now)
-        return self._held
-
-    def spend(self, cost: float, now: float) -> None:
-        """It may end below zero: who had too little waits longer."""
-        self._held = self.held(now) - cost
 
 
 class _Look:
@@ -132,11 +122,13 @@ class Probing:
         self._looks: dict[str, _Look] = {}
         self._wanted: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
+        self._suspected: dict[str, float] = {}
         self._told: dict[str, float] = {}
         """what each peer has last heard of the link from it, seconds per byte"""
         self._serial = 0
         self._tick_at = 0.0 if self._bytes_per_s else inf
         self._idle_at = 0.0
+        self._starved_until = 0.0
 
     # --- what is asked of it -----------------------------------------------------------------------------------------
 
@@ -153,19 +145,22 @@ class Probing:
         self._tick_at = min(self._tick_at, now)
 
     def soon(self, now: float) -> None:
-        """There is a new session: look at once."""
+        """There is a new session: look almost at once, and once for those that come together."""
         if self._bytes_per_s:
-            self._tick_at = min(self._tick_at, now)
+            self._tick_at = min(self._tick_at, now + SOON_S)
 
     def suspect(self, peer: str, now: float) -> None:
         """Something about this link was not as expected: look again soon."""
-        if self._bytes_per_s and self._not_before.get(peer, -inf) <= now and peer not in self._looks:
+        quiet_until = max(self._not_before.get(peer, -inf), self._suspected.get(peer, -inf))
+        busy = quiet_until > now or peer in self._looks or self.is_starved(now)
+        if self._bytes_per_s and not busy and self._may_ask(peer):
+            self._suspected[peer] = now + SUSPECT_S
             self._not_before[peer] = now + 2 * TICK_S
             self._looks[peer] = _Look(0, 1)
             self._tick_at = min(self._tick_at, now)
 
     def forget(self, peer: str) -> None:
-        for known in (self._looks, self._wanted, self._not_before, self._shares, self._told):
+        for known in (self._looks, self._wanted, self._not_before, self._shares, self._suspected, self._told):
             known.pop(peer, None)
 
     def _lot(self, peer: str) -> bytes:
@@ -215,9 +210,16 @@ class Probing:
             if look.due <= now:
                 effects += self._on_lost(peer, look, now)
         if self._tick_at <= now:
+            if 0 < self._tick_at < now - LATE_S:
+                self.counters["probing_late"] += 1
+                self._starved_until = now + STARVED_S
             self._tick_at = now + TICK_S
             effects += self._tick(now)
         return effects
+
+    def is_starved(self, now: float) -> bool:
+        """Whether this agent has had to wait for a processor lately."""
+        return now < self._starved_until
 
     def check(self) -> None:
         """Raise when more is being looked at than may be."""
@@ -226,7 +228,7 @@ class Probing:
     def _on_lost(self, peer: str, look: _Look, now: float) -> list[Effect]:
         self._links.on_lost(peer, now)
         look.lost, look.due = look.lost + 1, inf
-        if look.lost < LOST and self._reachable(peer):
+        if look.lost < LOST and self._may_ask(peer):
             return self._go_on(peer, look, now)
         del self._looks[peer]
         self._not_before[peer] = now + AGAIN_S
@@ -237,7 +239,7 @@ class Probing:
         self._wanted = {peer: until for peer, until in self._wanted.items() if until > now and self._reachable(peer)}
         effects: list[Effect] = []
         for peer in [peer for peer, look in self._looks.items() if look.due == inf]:
-            if self._reachable(peer):
+            if self._may_ask(peer):
                 effects += self._go_on(peer, self._looks[peer], now)
             else:
                 self.forget(peer)
@@ -255,12 +257,18 @@ class Probing:
             effects += self._go_on(peer, look, now)
         return effects
 
+    def _may_ask(self, peer: str) -> bool:
+        """A probe opens no session, except where a mapping wants to know: on a crowded machine sessions come and go."""
+        return self._reachable(peer) and (peer in self._wanted or peer in self._near())
+
     def _known(self) -> Iterable[str]:
         return {*self._near(), *self._wanted} - {self._me} - set(self._looks)
 
     def _due(self, peer: str, now: float) -> tuple[float, int]:
         """(its place in the row, bytes of a long probe); infinity where nothing is to be done."""
         if self._not_before.get(peer, -inf) > now or not self._reachable(peer):
+            return inf, 0
+        if self.is_starved(now) and peer not in self._wanted:
             return inf, 0
         rtt_age, rate_age = self._links.rtt_age_s(peer, now), self._links.rate_age_s(peer, now)
         if rtt_age == inf:
@@ -279,6 +287,9 @@ class Probing:
 
     def _go_on(self, peer: str, look: _Look, now: float) -> list[Effect]:
         """The next probe of a look, or its end."""
+        if not self._may_ask(peer):
+            del self._looks[peer]
+            return []
         shorts = SHORTS if look.size else look.repeats
         if len(look.short) < max(shorts, len(look.long)):
             return self._ask(peer, look, 0, now)

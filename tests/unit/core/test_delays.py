@@ -69,7 +69,8 @@ def test_where_exact_samples_are_at_hand_others_only_tell_of_changes():
     delay.on_rtt(0.0110, 1.0, exact=True)
     assert delay.rtt_s == 0.0110, "what is not exact is no measure for what is"
     assert delay.on_rtt(0.0105, 2.0) is False
-    assert delay.on_rtt(0.0900, 3.0) is True
+    assert [delay.on_rtt(0.0900, at) for at in (3.0, 3.1, 3.2)] == [False, False, True], "a busy processor, or the link"
+    assert [delay.on_rtt(0.0900, at) for at in (4.0, 4.1, 4.2)] == [False, False, True], "it was not looked into yet"
     assert (delay.rtt_s, delay.samples) == (0.0110, 2)
     delay.on_rtt(0.0125, 200.0)
     assert delay.rtt_s == 0.0125, "the exact one is old"

@@ -156,8 +156,8 @@ def test_a_new_session_is_looked_at_without_waiting_for_the_next_second():
     assert probing.on_deadline(10.0) == []
     near.append("n2")
     probing.soon(10.1)
-    assert probing.next_deadline() == 10.1
-    assert [sent.dst for sent in probing.on_deadline(10.1)] == ["n2"]
+    assert probing.next_deadline() == pytest.approx(10.2), "with those that come together"
+    assert [sent.dst for sent in probing.on_deadline(10.2)] == ["n2"]
 
 
 def test_echoes_that_nobody_asked_for_are_dropped():
@@ -201,3 +201,31 @@ def test_of_candidates_that_are_no_neighbours_each_node_looks_at_others():
         chosen[name] = {effect.dst for at in (1.0, 2.1, 3.2) for effect in probing.on_deadline(at)}
     assert all(len(peers) <= 8 for peers in chosen.values())
     assert len(set.union(*chosen.values())) > 15
+
+
+def test_who_has_to_wait_for_a_processor_looks_at_nothing_that_no_mapping_asked_about():
+    links = Links("n1")
+    probing = Probing("n1", links, lambda: ["n2", "n3"], lambda peer: True, PROBES["lan"])
+    probing.on_deadline(1.0)
+    assert not probing.is_starved(1.0), "it has just begun"
+    for peer in ("n2", "n3"):
+        probing.forget(peer)
+    assert probing.on_deadline(probing.next_deadline() + 0.3) == []
+    assert probing.is_starved(2.3)
+    probing.suspect("n2", 2.4)
+    assert probing.on_deadline(3.3) == []
+    probing.want(["n3"], 3.4)
+    assert {sent.dst for sent in probing.on_deadline(3.4)} == {"n3"}
+    asked = [sent.dst for at in range(44, 90) for sent in probing.on_deadline(at / 10)]
+    assert "n2" in asked, "it has time again"
+
+
+def test_a_probe_opens_no_session_unless_a_mapping_wants_to_know():
+    near = ["n2"]
+    probing = Probing("n1", Links("n1"), lambda: near, lambda peer: True, PROBES["lan"])
+    [sent] = probing.on_deadline(1.0)
+    near.clear()
+    assert probing.on_echo("n2", LinkEcho(sent.message.serial, 1.0), 1.1) == [], "the session is gone meanwhile"
+    assert [probing.on_deadline(at) for at in (2.0, 3.0, 4.0)] == [[], [], []]
+    probing.want(["n2"], 4.1)
+    assert [sent.dst for sent in probing.on_deadline(4.1)] == ["n2"]
