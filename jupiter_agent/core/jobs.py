@@ -6,6 +6,7 @@ know are answered by `JobUnknown`, and whoever has the spec then awards it: to a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any
@@ -36,6 +37,8 @@ from jupiter_agent.errors import PeerError, UsageError
 
 Handler = Callable[["Jobs", str, Any, float], list[Effect]]
 
+EARLY = 32
+
 
 class Jobs:
     """The jobs this node is home of or takes part in."""
@@ -58,6 +61,8 @@ class Jobs:
         self.handing = Handing(self, around)
         self.retention = Retention(self, around)
         self.forget_bundle = self.bundles.forget
+        self._early: deque[tuple[str, Moved]] = deque(maxlen=EARLY)
+        """what earlier hosts have begun, come before the award that makes this node the next one"""
 
     # --- entering and leaving ------------------------------------------------------------------------------------
 
@@ -187,6 +192,9 @@ class Jobs:
         if local.job.hosted_by(self.around.me):
             effects += self.need_bundle(local, src, now)
         effects += local.wave.on_registers(src, message.registers, won, now)
+        for early in [each for each in self._early if each[1].job == local.job.id]:
+            self._early.remove(early)
+            effects += self._on_word(*early, now)
         return self.settle(local, effects, now)
 
     def _from_award(self, src: str, message: jm.Award, now: float) -> Local | list[Effect]:
@@ -271,6 +279,8 @@ class Jobs:
 
     def _on_word(self, src: str, message: Moved | Pace, now: float) -> list[Effect]:
         local = self.local.get(message.job)
+        if local is None and isinstance(message, Moved):
+            self._early.append((src, message))
         return local.on_word(src, message, now) if local is not None and not local.job.over else []
 
     def _on_finished(self, src: str, message: jm.Finished, now: float) -> list[Effect]:
