@@ -2,7 +2,8 @@
 
 Without a token it listens on loopback only. With one it may listen anywhere, and whoever is not on loopback must show
 it (`Authorization: Bearer ...`). With `open_health` the first two pages need none: they say one word, and a kubelet has
-no token to show. Requests are small, must arrive within `REQUEST_S`, and few are served at once.
+no token to show. Requests are small, must arrive within `REQUEST_S`, and few are served at once: when more come, who
+has been there longest goes. A probe takes milliseconds, so nobody who holds connections open can make it fail.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class _Pages:
     checks: Checks
     token: str
     open_health: bool = False
-    open: int = field(default=0)
+    open: dict[asyncio.StreamWriter, None] = field(default_factory=dict)
+    """connections, oldest first"""
 
     def answer(self, request: h11.Request, remote: str) -> _Response:
         """What to say to a whole request from `remote` (an IP address)."""
@@ -76,17 +78,18 @@ async def serve(address: str, checks: Checks, token: str = "", open_health: bool
     pages = _Pages(checks, token, open_health)
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if pages.open >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        pages.open += 1
+        if len(pages.open) >= MAX_CONNECTIONS:
+            oldest = next(iter(pages.open))
+            del pages.open[oldest]
+            oldest.transport.abort()
+        pages.open[writer] = None
         try:
             async with asyncio.timeout(REQUEST_S):
                 await _serve_one(reader, writer, pages)
         except (TimeoutError, OSError):
             pass  # a slow or vanished client is its own fault
         finally:
-            pages.open -= 1
+            pages.open.pop(writer, None)
             writer.transport.abort()
 
     try:

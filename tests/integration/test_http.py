@@ -103,17 +103,21 @@ def test_slow_clients_are_cut_off_and_do_not_block_others(monkeypatch: pytest.Mo
     with_server(use)
 
 
-def test_only_a_few_connections_are_served_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_few_connections_are_served_at_once_and_who_holds_them_keeps_no_probe_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
 
     async def use(exchange: Exchange, port: int) -> None:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         await asyncio.sleep(0.05)
-        assert await exchange(get("/healthz")) == b""
+        for _ in range(2):
+            assert (await exchange(get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+        (oldest, _), (newer, _) = held
+        assert await asyncio.wait_for(oldest.read(), 1) == b"", "it had to go"
+        assert not newer.at_eof()
         for _, writer in held:
             writer.close()
-        await asyncio.sleep(0.05)
-        assert (await exchange(get("/healthz"))).startswith(b"HTTP/1.1 200 ")
 
     with_server(use)
 
