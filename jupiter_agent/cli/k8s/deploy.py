@@ -7,7 +7,7 @@ from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.members import Members
 from jupiter_agent.cli.k8s.objects import CREATED, SAME, THERE, Objects, is_ours, metadata, title
-from jupiter_agent.cli.k8s.pods import Pod
+from jupiter_agent.cli.k8s.pods import Pod, of_newest
 from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, Look, Rollout
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
@@ -111,14 +111,15 @@ class Watcher:
             raise JupiterError("the DaemonSet was removed meanwhile", "`jupiter k8s up` makes it again")
         status = found.get("status") or {}
         counted = status.get("observedGeneration", 0) >= metadata(found).get("generation", 0) > 0
+        desired = sum(int(status.get(key) or 0) for key in ("desiredNumberScheduled", "numberMisscheduled"))
         self.pods = agent_pods(self._objects)
         if now >= self._nodes_at:
             self._nodes_at = now + NODES_S
             self._no_agent = nodes_without(self._objects)
         expected = [pod for pod in self.pods if pod.node not in self._no_agent]
         return Look(
-            desired=int(status.get("desiredNumberScheduled") or 0) if counted else None,
-            updated=int(status.get("updatedNumberScheduled") or 0),
+            desired=desired if counted else None,
+            updated=of_newest(self.pods, found),
             pods=self.pods,
             members=self._members.poll(expected or self.pods, now),
             no_agent=self._no_agent,

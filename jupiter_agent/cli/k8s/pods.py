@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ HINTS = {
 }
 """Why a pod is stuck -> what to do"""
 WAITS = frozenset({"ContainerCreating", "PodInitializing"})
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+"""Every API server annotates DaemonSets with it: `generation` also counts changes that make no new pods"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Pod:
     detail: str = ""
     restarts: int = 0
     started_at: str = ""
+    generation: str = ""
+    """of the DaemonSet's template when it was made"""
+    revision: str = ""
+    """a hash of what it was made from; the same again after a way back"""
 
     @property
     def is_stuck(self) -> bool:
@@ -73,6 +79,7 @@ def to_pod(found: Object) -> Pod:
     spec, status, meta = found.get("spec") or {}, found.get("status") or {}, metadata(found)
     statuses = [each for key in ("initContainerStatuses", "containerStatuses") for each in status.get(key) or ()]
     reason, detail = _stuck(status, statuses)
+    labels = meta.get("labels") or {}
     return Pod(
         name=str(meta.get("name")),
         uid=str(meta.get("uid")),
@@ -83,7 +90,22 @@ def to_pod(found: Object) -> Pod:
         detail=" ".join(detail.split()),
         restarts=sum(int(each.get("restartCount") or 0) for each in statuses),
         started_at=str(meta.get("creationTimestamp") or ""),
+        generation=str(labels.get("pod-template-generation") or ""),
+        revision=str(labels.get("controller-revision-hash") or ""),
     )
+
+
+def of_newest(pods: Iterable[Pod], daemonset: Object) -> frozenset[str]:
+    """uids of the pods that are as the DaemonSet wants them now: made from this generation of its template, or from an
+    earlier one that was the same. While none is of this generation, its count tells whether all are."""
+    meta, status = metadata(daemonset), daemonset.get("status") or {}
+    generation = str((meta.get("annotations") or {}).get(TEMPLATE_GENERATION) or meta.get("generation") or "")
+    pods = [pod for pod in pods if pod.phase != "leaving"]
+    revisions = {pod.revision for pod in pods if pod.generation == generation}
+    if not revisions and int(status.get("updatedNumberScheduled") or 0) >= len({pod.node for pod in pods}):
+        return frozenset(pod.uid for pod in pods)
+    same = revisions - {""}
+    return frozenset(pod.uid for pod in pods if pod.generation == generation or pod.revision in same)
 
 
 def _phase(status: Mapping[str, Any], leaving: bool, statuses: list[Object]) -> str:

@@ -28,9 +28,9 @@ class Look:
     """What was seen at one time."""
 
     desired: int | None
-    """nodes that are to run an agent; None while the controller has not counted them"""
-    updated: int
-    """pods of the newest kind"""
+    """nodes that are to run an agent, or have one left over; None while the controller has not counted them"""
+    updated: frozenset[str]
+    """uids of the pods of the newest kind"""
     pods: list[Pod]
     members: frozenset[str] | None
     """hosts of the agents that are alive, as one of them says; None while nobody could be asked"""
@@ -76,13 +76,15 @@ class Rollout:
             return GOING
         if self._is_refused(seen, pods, now) or (wanted and all(self._is_stuck(pod, now) for pod in wanted)):
             return FAILED
-        lacking = seen.desired - len(skipped)
-        complete = len(pods) >= lacking and seen.updated >= lacking
-        if len(pods) >= lacking and seen.updated < lacking:
-            self.update = f"{seen.updated} of {lacking} nodes have the new version"
-            self._tell("update", self.update)
-        elif complete:
+        needed = seen.desired - len({pod.node for pod in seen.pods} & skipped.keys())  # others are not in `desired`
+        there = {pod.node for pod in pods} - skipped.keys()
+        updated = {pod.node for pod in pods if pod.uid in seen.updated} - skipped.keys()
+        complete = len(updated) >= needed
+        if complete:
             self.update = ""
+        elif len(there) >= needed:
+            self.update = f"{len(updated)} of {needed} nodes have the new version"
+            self._tell("update", self.update)
         return DONE if complete and here and not wanted else GOING
 
     def _is_refused(self, seen: Look, pods: list[Pod], now: float) -> bool:

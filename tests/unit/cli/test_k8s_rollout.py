@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jupiter_agent.cli.k8s.pods import Pod, has_no_agent, to_pod
+from jupiter_agent.cli.k8s.deploy import Watcher
+from jupiter_agent.cli.k8s.pods import TEMPLATE_GENERATION, Pod, has_no_agent, of_newest, to_pod
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, GOING, NO_NODES_S, SILENT_S, STUCK_S, Look, Rollout
 
 
@@ -14,10 +15,11 @@ def pod(node: str, phase: str = "ready", reason: str = "", uid: str = "") -> Pod
 
 
 def look(*pods: Pod, members: str | None = "", desired: int | None = None, updated: int | None = None, **more) -> Look:
-    """`members`: numbers of the nodes whose agents are alive; None: nobody could be asked."""
+    """`members`: numbers of the nodes whose agents are alive; None: nobody could be asked. `updated`: so many of the
+    pods, from the first on, are of the newest kind."""
     hosts = None if members is None else frozenset(f"10.0.0.{number}" for number in members)
     count = len(pods) if desired is None else desired
-    return Look(count, len(pods) if updated is None else updated, list(pods), hosts, **more)
+    return Look(count, frozenset(each.uid for each in pods[:updated]), list(pods), hosts, **more)
 
 
 def rollout() -> tuple[Rollout, list[str]]:
@@ -40,7 +42,7 @@ def test_it_is_done_when_every_nodes_agent_is_seen_and_each_is_said_once():
     [
         look(pod("n1"), members="1", desired=2),  # the controller has not made the other pod yet
         look(pod("n1"), members="1", updated=0),  # still the old image
-        Look(None, 0, [pod("n1")], frozenset({"10.0.0.1"})),  # it has not even counted
+        Look(None, frozenset(), [pod("n1")], frozenset({"10.0.0.1"})),  # it has not even counted
     ],
 )
 def test_pods_that_are_to_come_are_waited_for(seen):
@@ -76,6 +78,41 @@ def test_nodes_on_which_nothing_is_to_be_expected_are_said_and_not_waited_for():
     assert said == [
         "n1: joined after 1.0 s", "s2: no agent is waited for: simulated", "s3: no agent is waited for: lost",
     ]  # fmt: skip
+
+
+REAL = [pod(f"n{number}") for number in (1, 2, 3)]
+FAKES = [pod(f"s{number}") for number in range(10, 60)]
+SIMULATED = {each.node: "simulated" for each in FAKES}
+
+
+@pytest.mark.parametrize(
+    ("pods", "desired", "updated"),
+    [
+        (REAL, 3, 0),  # the simulated nodes are tainted: the DaemonSet does not count them
+        (REAL, 3, 2),
+        (REAL[:1], 3, 1),  # two pods are not made yet
+        (FAKES + REAL, 53, 3),  # the new ones are all on simulated nodes
+        (FAKES + REAL, 53, 52),
+        (REAL + FAKES[:30], 53, 33),  # some are not made yet: maybe of another real node
+    ],
+)
+def test_beside_simulated_nodes_the_new_version_is_waited_for_on_each_real_one(pods, desired, updated):
+    seen = look(*pods, members="123", desired=desired, updated=updated, no_agent=SIMULATED)
+    assert rollout()[0].look(seen, 101.0) == GOING
+
+
+@pytest.mark.parametrize(("pods", "desired"), [(REAL, 3), (REAL + FAKES, 53)])
+def test_simulated_nodes_need_no_new_version(pods, desired):
+    it, _ = rollout()
+    assert it.look(look(*pods, members="123", desired=desired, updated=2, no_agent=SIMULATED), 101.0) == GOING
+    assert it.update == "2 of 3 nodes have the new version"
+    assert it.look(look(*pods, members="123", desired=desired, updated=3, no_agent=SIMULATED), 102.0) == DONE
+    assert it.update == ""
+
+
+def test_a_pod_that_cannot_leave_a_lost_node_is_not_waited_for():
+    seen = look(*REAL, pod("s4", "leaving"), members="123", desired=4, updated=3, no_agent={"s4": "lost"})
+    assert rollout()[0].look(seen, 101.0) == DONE
 
 
 def test_it_is_never_done_without_a_single_agent():
@@ -153,6 +190,81 @@ def test_a_cluster_where_no_node_takes_agents_is_reported():
     it.look(look(desired=0), 101.0)
     assert it.look(look(desired=0), 101.0 + NO_NODES_S) == FAILED
     assert it.missing[""][0] == "no node takes the agents"
+
+
+# --- which pods are of the newest version ---
+
+
+def made(node: str, generation: int, revision: str = "", phase: str = "Running") -> Pod:
+    labels = {"pod-template-generation": str(generation), "controller-revision-hash": revision}
+    meta = {"name": node, "uid": node, "labels": labels}
+    return to_pod({"metadata": meta, "spec": {"nodeName": node}, "status": {"phase": phase}})
+
+
+def daemonset(template: int, updated: int = 0) -> dict:
+    """Its own generation is a later one: it also counts what makes no new pods."""
+    meta = {"generation": 9, "annotations": {TEMPLATE_GENERATION: str(template)}}
+    return {"metadata": meta, "status": {"updatedNumberScheduled": updated}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "template", "updated", "newest"),
+    [
+        ([made("n1", 1, "a"), made("n2", 1, "a")], 2, 0, ""),
+        ([made("n1", 1, "a"), made("n2", 2, "b")], 2, 1, "n2"),
+        ([made("n1", 1), made("n2", 2)], 2, 1, "n2"),  # without hashes
+        ([made("n1", 1, "a"), made("n2", 2, "b"), made("n3", 3, "a")], 3, 2, "n1 n3"),  # back to what was before
+        ([made("n1", 1, "a"), made("n2", 1, "a")], 3, 2, "n1 n2"),  # and no pod had been replaced
+    ],
+)
+def test_pods_of_the_newest_version_are_known_by_their_labels(pods, template, updated, newest):
+    assert of_newest(pods, daemonset(template, updated)) == frozenset(newest.split())
+
+
+def test_without_the_annotation_the_generation_is_the_daemonsets_own():
+    found = {"metadata": {"generation": 2}, "status": {"updatedNumberScheduled": 1}}
+    assert of_newest([made("n1", 1), made("n2", 2)], found) == {"n2"}
+
+
+class Cluster:
+    """What a Watcher asks: three nodes, one later than the others, and a lost one that had a pod before its taint."""
+
+    def __init__(self) -> None:
+        self.time, self.namespace = 0.0, "jupiter"
+
+    @property
+    def nodes(self) -> list[str]:
+        return ["n1", "n2", "n3"][: 2 + (self.time > 1.0)]
+
+    def get(self, _kind: str, _name: str) -> dict:
+        status = {"observedGeneration": 1, "desiredNumberScheduled": 3, "numberMisscheduled": 1}
+        return {"metadata": {"generation": 1}, "status": status}
+
+    def listed(self, kind: str, **_query: str) -> list[dict]:
+        if kind == "Node":
+            ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+            return [{"metadata": {"name": "lost"}}, *({"metadata": {"name": name}, **ready} for name in self.nodes)]
+        labels = {"pod-template-generation": "1"}
+        return [
+            {"metadata": {"name": name, "uid": name, "labels": labels}, "spec": {"nodeName": name},
+             "status": {"phase": "Running", "podIP": name}}
+            for name in (*self.nodes, "lost")
+        ]  # fmt: skip
+
+    def poll(self, pods: list[Pod], _now: float) -> frozenset[str]:
+        return frozenset(each.ip for each in pods)
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+def test_a_pod_left_over_on_a_lost_node_does_not_stand_for_one_that_is_to_come():
+    cluster, it = Cluster(), rollout()[0]
+    Watcher(cluster, cluster, cluster).wait(it, 60.0)  # type: ignore[arg-type]
+    assert set(it.joined) == {"n1", "n2", "n3"}
 
 
 # --- what a pod's status says ---
