@@ -38,6 +38,12 @@ def folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "daemonset"
 
 
+def cluster_names(namespace: str) -> set[tuple[str, str]]:
+    """(kind, name) of all that any overlay puts outside of the namespace, which is named after it."""
+    found = [each for overlay in OVERLAYS for each in objects(overlay, token="", namespace=namespace)]
+    return {(each["kind"], each["metadata"]["name"]) for each in found if each["kind"] in kustomize.CLUSTER_KINDS}
+
+
 def objects(
     overlay: str = "restricted", *, token: str, namespace: str = NAMESPACE, image: str = "", pull_policy: str = ""
 ) -> list[Object]:

@@ -112,6 +112,52 @@ def test_the_objects_of_the_whole_cluster_go_too_and_only_those_of_this_namespac
     assert rig.cluster.left() == []
 
 
+def test_a_namespace_whose_name_begins_like_ours_keeps_what_is_its_own(make):
+    rig = make(simulated=1)
+    for namespace in ("jupiter", "jupiter-agent-test"):
+        rig.run("k8s", "up", "--timeout", "0", "--overlay", "edge", "--namespace", namespace)
+    code, _, _ = rig.run("k8s", "down", "--namespace", "jupiter")
+    assert code == 0
+    for plural in ("clusterroles", "clusterrolebindings"):
+        assert [each["metadata"]["name"] for each in rig.store.listed(plural)] == ["jupiter-agent-test-agent-nodes"]
+    rig.run("k8s", "down", "--namespace", "jupiter-agent-test")
+    assert rig.cluster.left() == []
+
+
+DEPLOYMENTS, DISCOVERY = "/namespaces/jupiter/deployments", "/apis/discovery.k8s.io/v1"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "named"),
+    [
+        (DEPLOYMENTS, 403, "Deployment"),
+        (DEPLOYMENTS, 429, "Deployment"),
+        (DEPLOYMENTS, 503, "Deployment"),
+        (DISCOVERY, 403, DISCOVERY),
+        (DISCOVERY, 503, DISCOVERY),
+    ],
+)
+def test_a_namespace_of_which_not_all_can_be_listed_is_left(make, path, status, named):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    rig.cluster.server.fail("GET", path, status, "No", "not now", times=9)
+    code, _, said = rig.run("k8s", "down")
+    assert code == 0
+    assert f"the namespace jupiter is left: not all in it can be listed: {named} (" in said
+    assert "not now" in said
+    assert rig.cluster.left() == [("namespaces", "jupiter")]
+
+
+@pytest.mark.parametrize("path", [DEPLOYMENTS, DISCOVERY])
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_kind_that_is_not_there_or_has_no_list_holds_no_namespace(make, path, status):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    rig.cluster.server.fail("GET", path, status, "No", "not now", times=9)
+    assert rig.run("k8s", "down")[0] == 0
+    assert rig.cluster.left() == []
+
+
 def test_a_namespace_that_was_there_before_is_used_and_stays(make):
     rig = make(simulated=1)
     rig.store.create(*foreign("Namespace", "jupiter"))

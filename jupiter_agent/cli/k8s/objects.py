@@ -14,13 +14,15 @@ from typing import Any
 
 from jupiter_agent.cli.k8s.access import MANAGER, Access, Object, RefusedError
 from jupiter_agent.errors import JupiterError, UsageError
-from jupiter_agent.k8s.manifests import MANAGED
+from jupiter_agent.k8s.manifests import MANAGED, cluster_names
 
 CREATED, CHANGED, SAME, THERE = "created", "changed", "unchanged", "there before"
 AT_ONCE = 8
 """requests"""
 GONE = (404, 409)
 """Nobody is there any more: no object of the name, or another one under it"""
+NONE = (404, 405)
+"""There are no objects of the kind here, or it has no list"""
 
 
 @dataclass(frozen=True)
@@ -168,12 +170,14 @@ class Objects:
 
     def ours(self, kinds: list[str]) -> list[Object]:
         """What is there of these kinds and ours, in their order. What is of the whole cluster belongs to a namespace by
-        its name (`manifests.objects`)."""
+        the exact name that the manifests give it: that of namespace `a-agent-b` begins like that of `a`."""
         found: list[Object] = []
+        everywhere = any(not RESOURCES[kind].in_namespace for kind in kinds)
+        named = cluster_names(self.namespace) if everywhere else set()
         for kind in kinds:
             for each in self._ours(kind):
                 name = str(metadata(each).get("name"))
-                if is_ours(each) and (RESOURCES[kind].in_namespace or name.startswith(f"{self.namespace}-agent-")):
+                if is_ours(each) and (RESOURCES[kind].in_namespace or (kind, name) in named):
                     found.append(each)
         return found
 
@@ -186,38 +190,50 @@ class Objects:
                 return []
             raise
 
-    def others(self) -> list[str]:
-        """What is in the namespace and was made by somebody else. Kubernetes' own things do not count."""
-        return sorted(set(self._others()))
-
-    def _others(self) -> Iterator[str]:
-        for prefix, plural, kind in self._kinds():
+    def others(self) -> tuple[list[str], list[str]]:
+        """What is in the namespace and was made by somebody else (Kubernetes' own things do not count); and what could
+        not be listed, and why: there may be more of that."""
+        kinds, unknown = self._kinds()
+        found: set[str] = set()
+        for prefix, plural, kind in kinds:
             try:
-                found = self._access.request("GET", f"{prefix}/namespaces/{self.namespace}/{plural}").get("items")
-            except RefusedError:
-                continue  # what may not be listed, or ended meanwhile
-            for each in found or []:
-                name = str(metadata(each).get("name"))
-                if not is_ours(each) and not metadata(each).get("ownerReferences") and (kind, name) not in _BUILT_IN:
-                    yield f"{kind} {name}"
+                found |= {f"{kind} {name}" for name in self._foreign(prefix, plural, kind)}
+            except RefusedError as error:
+                if error.status not in NONE:
+                    unknown.append(f"{kind} ({error.message})")
+        return sorted(found), unknown
 
-    def _kinds(self) -> Iterator[tuple[str, str, str]]:
-        """Everything that can be in a namespace of this cluster: (prefix, plural, kind)."""
+    def _foreign(self, prefix: str, plural: str, kind: str) -> Iterator[str]:
+        found = self._access.request("GET", f"{prefix}/namespaces/{self.namespace}/{plural}").get("items")
+        for each in found or []:
+            name = str(metadata(each).get("name"))
+            if not is_ours(each) and not metadata(each).get("ownerReferences") and (kind, name) not in _BUILT_IN:
+                yield name
+
+    def _kinds(self) -> tuple[list[tuple[str, str, str]], list[str]]:
+        """Everything that can be in a namespace of this cluster: (prefix, plural, kind); which part of the API did not
+        say what it has, and why."""
         groups = self._access.request("GET", "/apis").get("groups") or []
         prefixes = ["/api/v1", *(f"/apis/{each['preferredVersion']['groupVersion']}" for each in groups)]
+        kinds, unknown = list[tuple[str, str, str]](), list[str]()
         with ThreadPoolExecutor(AT_ONCE) as threads:
             for prefix, resources in zip(prefixes, threads.map(self._resources, prefixes), strict=True):
+                if isinstance(resources, JupiterError):
+                    unknown.append(f"{prefix} ({resources.message})")
+                    continue
                 for each in resources:
                     kind, plural = str(each.get("kind")), str(each.get("name"))
                     listed = each.get("namespaced") and "/" not in plural and "list" in (each.get("verbs") or ())
                     if listed and kind not in _PASSING:
-                        yield prefix, plural, kind
+                        kinds.append((prefix, plural, kind))
+        return kinds, unknown
 
-    def _resources(self, prefix: str) -> list[Object]:
+    def _resources(self, prefix: str) -> list[Object] | JupiterError:
+        """The error of an extension of the API that is down, say."""
         try:
             return self._access.request("GET", prefix).get("resources") or []
-        except JupiterError:
-            return []  # an extension of the API that is down
+        except JupiterError as error:
+            return [] if isinstance(error, RefusedError) and error.status in NONE else error
 
 
 _STRICT = {"fieldManager": MANAGER, "fieldValidation": "Strict"}

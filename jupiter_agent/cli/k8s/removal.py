@@ -75,8 +75,8 @@ def _end_namespace(objects: Objects, clock: Clock, until: float) -> list[str]:
         raise
     if found is None or not is_ours(found):
         return []
-    if not metadata(found).get("deletionTimestamp") and (others := objects.others()):
-        say(f"the namespace {objects.namespace} is left: it holds {', '.join(others[:5])}")
+    if not metadata(found).get("deletionTimestamp") and (why := _why_left(objects)):
+        say(f"the namespace {objects.namespace} is left: {why}")
         return []
     objects.delete({**found, "kind": "Namespace"})
     while objects.get("Namespace", objects.namespace) is not None:
@@ -85,3 +85,10 @@ def _end_namespace(objects: Objects, clock: Clock, until: float) -> list[str]:
             raise JupiterError(f"the namespace {objects.namespace} is still being deleted", hint, EXIT_TIMEOUT)
         clock.sleep(POLL_S)
     return [f"Namespace {objects.namespace}"]
+
+
+def _why_left(objects: Objects) -> str:
+    """'' when nothing of others is in the namespace, for sure."""
+    others, unknown = objects.others()
+    held = [f"it holds {', '.join(others[:5])}"] if others else []
+    return "; ".join(held + ([f"not all in it can be listed: {', '.join(unknown[:5])}"] if unknown else []))

@@ -74,6 +74,25 @@ def test_the_image_is_this_version_unless_another_is_named():
     assert used == [("registry:5000/me/agent:7", "Never")] * 2
 
 
+@pytest.mark.parametrize("overlay", manifests.OVERLAYS)
+def test_every_container_of_every_overlay_runs_the_image_of_this_version(overlay):
+    """Also those that a patch adds: images are set where no patch comes after."""
+    used = {each["image"] for each in kustomize.containers(rendered(overlay))}
+    assert used == {f"jupiter-agent:{__version__}"}
+
+
+def test_what_is_of_the_whole_cluster_is_known_by_its_exact_name():
+    names = {("ClusterRole", "a-agent-nodes"), ("ClusterRoleBinding", "a-agent-nodes"), ("Namespace", "a")}
+    assert manifests.cluster_names("a") == names
+    assert manifests.cluster_names("a-agent-b") & names == set()
+
+
+def test_after_a_rotation_the_readme_keeps_the_issuers_key_in_the_secret():
+    text = (ROOT / "daemonset" / "README.md").read_text()
+    assert "token --namespace jupiter --replace newer" in text
+    assert "create secret" not in text  # a plain token would found nothing and issue nothing
+
+
 def test_an_agent_may_only_see_who_its_peers_are():
     assert [(each["rules"]) for each in rendered() if "rules" in each] == [
         [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}]
