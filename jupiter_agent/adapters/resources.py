@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from jupiter_agent.adapters.plugins import load
 from jupiter_agent.core.published import Shown
-from jupiter_agent.errors import UsageError
 
 GROUP = "jupiter.resource_profilers"
 BUILT_IN = "builtin"
@@ -36,18 +36,7 @@ class Profiler(Protocol):
 
 def find(name: str) -> Callable[[str], Profiler] | None:
     """The function behind a name; None for the built-in. UsageError for one that is not installed or does not load."""
-    if name in ("", BUILT_IN):
-        return None
-    from importlib.metadata import entry_points  # not at start: it costs an idle agent 10 ms
-
-    known = {found.name: found for found in entry_points(group=GROUP)}
-    if name not in known:
-        raise UsageError(f"no resource profiler is called '{name}'", f"known: {', '.join([BUILT_IN, *sorted(known)])}")
-    try:
-        loaded: Callable[[str], Profiler] = known[name].load()
-    except Exception as error:  # noqa: BLE001 - another package's import
-        raise UsageError(f"the resource profiler '{name}' does not load: {type(error).__name__}: {error}") from None
-    return loaded
+    return None if name in ("", BUILT_IN) else load(GROUP, "resource profiler", name, BUILT_IN)
 
 
 def fits(values: Any) -> str:
