@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -52,15 +51,7 @@ class Observed(Fleet):
         return self
 
     def fork(self, name: str) -> None:
-        order = self._order(name)
-        command = [sys.executable, "-P", "-m", "jupiter_agent.bench.drupe_agent", json.dumps(asdict(order))]
-        if order.netns:
-            command = ["nsenter", f"--net={order.netns}", "--", *command]
-        Path(order.folder).mkdir(mode=0o700, exist_ok=True)
-        with (Path(order.folder) / "agent.log").open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=order.folder)
-        self._own.append(process)
-        self.pids[name] = process.pid
+        self.execute(name, "jupiter_agent.bench.drupe_agent")
 
     def order(self, name: str, **what: object) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

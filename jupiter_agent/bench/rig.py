@@ -102,10 +102,10 @@ class Fleet:
         print(json.dumps(asdict(self._order(name))), file=self._zygote.stdin, flush=True)
         self.pids[name] = int(self._zygote.stdout.readline())
 
-    def execute(self, name: str) -> None:
-        """An agent that is started as on any other machine, Python and all."""
+    def execute(self, name: str, module: str = "jupiter_agent.bench.traced") -> None:
+        """An agent that is started as on any other machine, Python and all. `module` takes its order from there."""
         order = self._order(name)
-        command = [sys.executable, "-P", "-m", "jupiter_agent.bench.traced", json.dumps(asdict(order))]
+        command = [sys.executable, "-P", "-m", module, json.dumps(asdict(order))]
         if order.netns:
             command = ["nsenter", f"--net={order.netns}", "--", *command]
         Path(order.folder).mkdir(mode=0o700, exist_ok=True)

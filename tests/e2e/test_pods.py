@@ -188,14 +188,19 @@ def compare(results: Path) -> None:
     assert len(got) == len(samples) > 20
 
 
+def begun(pods: Pods, tmp_path: Path, items: int) -> tuple[str, str, Path]:
+    """A job of which some items are done, its home, and its inputs."""
+    app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"a": STEP, "b": STEP})
+    inputs = make_inputs(tmp_path / "in", items)
+    job = pods.ctl("-o", "json", "submit", app, "--input", inputs, "--ep", "off").ok().json()["id"]
+    row = eventually(lambda: (row := pods.job(job))["items_done"] >= 5 and row, "some items are done", 90)
+    return job, row["home"], inputs
+
+
 def test_the_home_of_a_job_is_killed_and_a_new_pod_takes_its_node(pods: Pods, tmp_path: Path) -> None:
     """The new one has another key and another address, and the name of the dead: that is no conflict."""
     up(pods)
-    app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"a": STEP, "b": STEP})
-    inputs = make_inputs(tmp_path / "in", 40)
-    job = pods.ctl("-o", "json", "submit", app, "--input", inputs, "--ep", "off").ok().json()["id"]
-    row = eventually(lambda: (row := pods.job(job))["items_done"] >= 5 and row, "some items are done", 90)
-    home = row["home"]
+    job, home, inputs = begun(pods, tmp_path, 40)
     pods.kill(home)
     pods.start(home)
     pods.ctl("wait", job, "--timeout", 120, limit_s=150).ok()
@@ -206,11 +211,7 @@ def test_the_home_of_a_job_is_killed_and_a_new_pod_takes_its_node(pods: Pods, tm
 
 def test_a_home_that_is_cut_off_in_mid_job_and_comes_back_costs_no_item(pods: Pods, tmp_path: Path) -> None:
     up(pods)
-    app = make_app(tmp_path / "app", {"a": "b", "b": "home"}, {"a": STEP, "b": STEP})
-    inputs = make_inputs(tmp_path / "in", 60)
-    job = pods.ctl("-o", "json", "submit", app, "--input", inputs, "--ep", "off").ok().json()["id"]
-    row = eventually(lambda: (row := pods.job(job))["items_done"] >= 5 and row, "some items are done", 90)
-    home = row["home"]
+    job, home, inputs = begun(pods, tmp_path, 60)
     pods.cut_off(home)
     others = dict.fromkeys(set(NODES) - {home}, "alive")
     eventually(lambda: pods.states() == others, "it is dead for the others", DEAD_S)
