@@ -67,11 +67,11 @@ class Announcer:
         }
         self._began = min(self._began, now)
         crowd = max(1.0, len(self._membership.members()) / CROWD)
-        settled = now >= self._began + NET_AFTER_S * (crowd**2 - 1)
-        if settled and now >= self._links_at and not self.is_starved(now):
+        net_from = self._began + NET_AFTER_S * crowd**2
+        if now >= max(self._links_at, net_from - NET_AFTER_S) and not self.is_starved(now):
             self._links_at = now + crowd * LINKS_S
             values["links"] = self._best_links()
-            if self.says_net and now >= self._began + NET_AFTER_S * crowd**2:
+            if self.says_net and now >= net_from:
                 values["net"] = self._net()
         for key, value in values.items():
             was = self._said.get(key, {})

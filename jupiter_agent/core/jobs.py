@@ -37,7 +37,7 @@ from jupiter_agent.errors import PeerError, UsageError
 
 Handler = Callable[["Jobs", str, Any, float], list[Effect]]
 
-EARLY = 32
+EARLY = 32  # words of earlier hosts that are kept until the award comes
 
 
 class Jobs:

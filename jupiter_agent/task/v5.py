@@ -105,7 +105,8 @@ def mentions(code: CodeType, name: str) -> bool:
 
 
 class Loop:
-    """The main thread, and the thread the task runs in."""
+    """The main thread, and the thread the task runs in. Its kinds (`V5`, `Resident`) define `on_request`, `on_time` and
+    `on_end`."""
 
     def __init__(self, pipe: Pipe, setup: dict[str, Any], folders: list[str], task: Any) -> None:
         self.pipe, self.setup, self.task = pipe, setup, task
