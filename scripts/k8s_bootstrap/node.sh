@@ -4,6 +4,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 ROOT=${ROOT:-}
 MARK=$ROOT/etc/jupiter-k3s
+STAMP=$ROOT/etc/jupiter-k3s.installed
 CONFIG=$ROOT/etc/rancher/k3s/config.yaml
 UNIT=$ROOT/etc/systemd/system/jupiter-network.service
 BIN=$ROOT/usr/local/bin
@@ -39,6 +40,9 @@ configuration() {
     [ -z "$kept" ] || printf 'kubelet-arg: ["system-reserved=%s"]\n' "$kept"
 }
 
+# What an install depends on, as a digest: the token is in it, and it tells nothing of the token.
+stamp() { printf '%s\n' "$ROLE" "$K3S" "$1" "${URL:-}" "${TOKEN:-}" | sha256sum | cut -d ' ' -f 1; }
+
 # Limits what this machine sends, now and after each boot: `tc` on the device of the default route.
 network() {
     local dev=${DEV:-} limits=""
@@ -71,8 +75,11 @@ up)
     if [ -e "$MARK" ] && [ "$(cat "$MARK")" != "$ROLE" ]; then fail "it is a $(cat "$MARK") of a cluster, not a $ROLE"; fi
     network
     wanted=$(configuration)
-    if [ "$(installed)" = "$K3S" ] && [ "$(cat "$CONFIG" 2>/dev/null)" = "$wanted" ]; then say "unchanged"; exit 0; fi
+    # The stamp is written last: where an install failed half way, whatever it left is not taken for what is wanted.
+    if [ "$(cat "$STAMP" 2>/dev/null)" = "$(stamp "$wanted")" ] && [ "$(installed)" = "$K3S" ] &&
+        [ "$(cat "$CONFIG" 2>/dev/null)" = "$wanted" ]; then say "unchanged"; exit 0; fi
     mkdir -p "$(dirname "$MARK")" "$(dirname "$CONFIG")"
+    rm -f "$STAMP"
     echo "$ROLE" > "$MARK"
     echo "$wanted" > "$CONFIG"
     export INSTALL_K3S_VERSION=$K3S INSTALL_K3S_EXEC=$ROLE
@@ -90,6 +97,7 @@ up)
         bash "$installer" >&2
         rm -f "$installer"
     fi
+    stamp "$wanted" > "$STAMP"
     say "k3s $K3S, $ROLE" ;;
 token) cat "$ROOT/var/lib/rancher/k3s/server/node-token" ;;
 kubeconfig) cat "$ROOT/etc/rancher/k3s/k3s.yaml" ;;
@@ -111,7 +119,7 @@ down)
     for script in k3s-uninstall.sh k3s-agent-uninstall.sh; do
         [ ! -x "$BIN/$script" ] || "$BIN/$script" >&2
     done
-    rm -f "$CONFIG" "$MARK"
+    rm -f "$CONFIG" "$STAMP" "$MARK"
     say "removed" ;;
 *) fail "unknown verb $VERB" ;;
 esac

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,7 @@ cp "${@:1:$#-1}" "$HOSTS/$host/root/.jupiter-bootstrap/"
 INSTALLER = """
 echo "install $HOST_NAME $INSTALL_K3S_EXEC $INSTALL_K3S_VERSION ${K3S_URL:-} ${K3S_TOKEN:+with token}" >> "$LOG"
 [ "$INSTALL_K3S_EXEC" = server ] || [ "$K3S_TOKEN" = secret-token ] || exit 1
+[ ! -e "$HOSTS/broken-$HOST_NAME" ] || exit 1
 mkdir -p "$ROOT/usr/local/bin" "$ROOT/var/lib/rancher/k3s/server" "$ROOT/etc/rancher/k3s"
 printf '#!/bin/bash\\ncase $1 in --version) echo "k3s version %s (x)" ;;\\n
 kubectl) for h in "$HOSTS"/*/etc/jupiter-k3s; do echo n Ready; done ;;
@@ -137,6 +139,42 @@ def test_again_it_changes_only_what_is_different(site: Site) -> None:
     assert {line.split()[1] for line in site.done("systemctl")} == {"three"}
     assert site.bootstrap("up", "--k3s", "v1.37.0+k3s1").returncode == 0
     assert len(site.done("install")) == 3, "another version for all"
+
+
+def test_a_machine_whose_install_failed_is_done_again_the_next_time(site: Site) -> None:
+    assert site.bootstrap("up").returncode == 0
+    broken = site.folder / "hosts" / "broken-two"
+    broken.touch()
+    site.machines.write_text(THREE.replace("memory=2Gi", "memory=1Gi"))
+    failed = site.bootstrap("up")
+    assert (failed.returncode, "failed on: admin@two" in failed.stderr) == (1, True)
+    broken.unlink()
+    assert site.bootstrap("up").returncode == 0
+    assert [line.split()[1] for line in site.done("install")] == ["two"]
+    broken.touch()
+    site.machines.write_text(THREE)
+    assert site.bootstrap("up").returncode == 1
+    broken.unlink()
+    site.machines.write_text(THREE.replace("memory=2Gi", "memory=1Gi"))
+    assert site.bootstrap("up").returncode == 0
+    assert [line.split()[1] for line in site.done("install")] == ["two"], "what was before the failure is not there"
+    assert (site.bootstrap("up").returncode, site.done("install")) == (0, [])
+
+
+def test_a_machine_joins_another_server_when_the_first_of_the_file_is_another_one(site: Site) -> None:
+    assert site.bootstrap("up").returncode == 0
+    site.machines.write_text(THREE.replace("root@one", "root@other"))
+    assert site.bootstrap("up").returncode == 0
+    assert site.done("install") == [
+        f"install other server {VERSION}  ",
+        f"install three agent {VERSION} https://other:6443 with token",
+        f"install two agent {VERSION} https://other:6443 with token",
+    ]
+
+
+def test_the_stamp_of_an_install_holds_no_secret(site: Site) -> None:
+    assert site.bootstrap("up").returncode == 0
+    assert re.fullmatch(r"[0-9a-f]{64}\n", site.file("two", "etc/jupiter-k3s.installed"))
 
 
 def test_only_the_first_machines_are_taken_when_so_many_are_wanted(site: Site) -> None:
