@@ -31,10 +31,16 @@ class Fault:
     names: frozenset[str] = frozenset()
     sides: tuple[frozenset[str], ...] = ()
     """of a partition"""
+    ways: frozenset[frozenset[str]] = frozenset()
+    """of cut links: between which two nothing, or only what one of them says, arrives"""
 
     def parts(self, observer: str, member: str) -> bool:
         """Whether the two are on different sides of this partition."""
         return any((observer in side) != (member in side) for side in self.sides)
+
+    def pairs_off(self, observer: str, member: str) -> bool:
+        """Whether this partition leaves nobody with the two who could vouch for one to the other."""
+        return any({observer, member} == side for side in self.sides)
 
 
 @dataclass
@@ -55,12 +61,20 @@ class Plan:
         """Whether there is a reason why `member` may look dead to `observer`: a fault that hit it, or stands between
         the two, now or lately. Who could not hear how a fault ended, hears of it when its own is over."""
         between = [fault for fault in self.faults if fault.parts(observer, member)]
-        deaf = [*between, *(f for f in self.faults if f.kind == "pause" and observer in f.names)]
+        pause = [fault for fault in self.faults if fault.kind == "pause" and observer in fault.names]
+        deaf = [*between, *pause]
         for fault in [*between, *(f for f in self.faults if member in f.names)]:
             end = max([fault.end, *(f.end for f in deaf if f.start <= fault.end)])
             if fault.start <= when <= end + GRACE_S:
                 return True
-        return False
+        return self._are_alone_and_cut(observer, member, when)
+
+    def _are_alone_and_cut(self, observer: str, member: str, when: float) -> bool:
+        """A cut link explains nothing as long as others reach both; in a partition where there are no others it does."""
+        cuts = [fault for fault in self.faults if frozenset({observer, member}) in fault.ways]
+        alone = [fault for fault in self.faults if fault.pairs_off(observer, member)]
+        both = [(max(a.start, b.start), min(a.end, b.end)) for a in cuts for b in alone]
+        return any(start <= end and start <= when <= end + GRACE_S for start, end in both)
 
     def text(self) -> str:
         """The story as a scenario file tells it."""
@@ -87,6 +101,10 @@ class Draw:
 
     def fault(self, kind: str, start: float, end: float, *names: str, sides: tuple[frozenset[str], ...] = ()) -> None:
         self.plan.faults.append(Fault(kind, start, end, frozenset(names), sides))
+
+    def cut(self, start: float, end: float, name: str, others: list[str]) -> None:
+        ways = frozenset(frozenset({name, other}) for other in others)
+        self.plan.faults.append(Fault("cut", start, end, ways=ways))
 
     def victim(self) -> str:
         """Somebody without another fault; '' when too few are left."""
@@ -161,7 +179,7 @@ def _asymmetric(d: Draw, start: float, end: float) -> None:
         args = (other, ">", name) if d.rng.random() < 0.7 else (name, ">", other)
         d.step(start, "cut", *args)
         d.step(end, "mend", *args)
-    d.fault("cut", start, end)
+    d.cut(start, end, name, deaf_to)
 
 
 def _crash(d: Draw, start: float, end: float) -> None:

@@ -179,6 +179,16 @@ def test_a_fault_explains_a_death_until_those_who_could_not_hear_had_time_to():
     assert not story.explains("a", "d", 60)
 
 
+def test_a_cut_link_explains_a_death_only_where_nobody_else_reaches_both():
+    story = Plan(seed=1, size=3, profile="lan")
+    cut = Fault("cut", 10, 30, ways=frozenset({frozenset({"a", "b"})}))
+    story.faults = [cut, Fault("split", 5, 20, sides=(frozenset({"c"}), frozenset({"a", "b"})))]
+    assert story.explains("a", "b", 25)
+    assert not story.explains("a", "b", 33), "since 20 c could have vouched"
+    story.faults = [cut, Fault("split", 5, 20, sides=(frozenset({"d"}), frozenset({"a", "b", "c"})))]
+    assert not story.explains("a", "b", 25)
+
+
 def test_a_story_reads_as_lines_of_a_scenario():
     assert str(Step(12.5, "pause", ("n3",))) == "12.5 pause n3"
     assert plan(3).text().startswith(f"# storm 3: {plan(3).size} members")
