@@ -46,8 +46,8 @@ def test_everything_passes_strict_validation_and_comes_after_what_it_needs(make)
     code, _, said = rig.run("k8s", "up", "--timeout", "0")
     assert code == 0
     assert "10 created" in said
-    made = [path for method, path in rig.cluster.server.requests if method == "PATCH"]
-    plurals = [path.rsplit("/", 2)[1] for path in made]
+    made = [path for method, path in rig.cluster.server.requests if method == "POST"]
+    plurals = [path.rsplit("/", 1)[1] for path in made]
     order = [kind.lower() for kind in ORDER]
     kinds = [next(kind for kind in order if plural.rstrip("es").startswith(kind.rstrip("cyes"))) for plural in plurals]
     assert kinds == sorted(kinds, key=order.index)
@@ -199,8 +199,57 @@ def test_somebody_who_makes_an_object_at_the_same_moment_wins(make):
     rig.cluster.server.fail("GET", "configmaps/jupiter-agent", 404, "NotFound", "not found")  # it came just after
     code, _, said = rig.run("k8s", "up")
     assert (code, "is not jupiter's" in said) == (2, True)
-    assert rig.writes().count(("PATCH", "jupiter-agent")) >= 1
-    assert "labels" not in rig.store.get("configmaps", "jupiter", "jupiter-agent")["metadata"]
+    assert ("POST", "configmaps") in rig.writes()
+    there = rig.store.get("configmaps", "jupiter", "jupiter-agent")
+    assert ("labels" in there["metadata"], "data" in there) == (False, False)
+
+
+def test_one_of_ours_that_another_up_made_at_the_same_moment_is_used(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    rig.cluster.server.fail("GET", "configmaps/jupiter-agent", 404, "NotFound", "not found")
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert (code, "10 unchanged" in said) == (0, True), said
+
+
+def test_what_a_controller_writes_just_after_an_object_was_made_is_waited_out(make):
+    rig = make(simulated=1)
+    rig.cluster.server.fail("PATCH", "daemonsets/", 409, "Conflict", "the object has been modified")
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert (code, "10 created" in said) == (0, True), said
+    rig.run("k8s", "up", "--timeout", "0")
+    holders = {each["manager"] for each in _daemonset(rig)["metadata"]["managedFields"]}
+    assert holders == {"jupiter"}
+
+
+def test_another_overlay_leaves_nothing_of_the_one_before_in_the_daemonset(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0", "--overlay", "edge")
+    assert _daemonset(rig)["spec"]["template"]["spec"]["hostNetwork"] is True
+    assert rig.run("k8s", "up", "--timeout", "0")[0] == 0
+    spec = _daemonset(rig)["spec"]["template"]["spec"]
+    assert not {"hostNetwork", "initContainers", "tolerations", "dnsPolicy"} & spec.keys()
+    assert next(each for each in spec["volumes"] if each["name"] == "state") == {"name": "state", "emptyDir": {}}
+
+
+def test_what_others_changed_in_ours_is_put_right_and_what_they_added_stays(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+
+    def change(after: dict[str, Any]) -> None:
+        after["data"] = {"agent.toml": 'profile = "manet"\n', "notes": "mine"}
+        after["metadata"]["labels"]["team"] = "field"
+
+    rig.store.update(("configmaps", "jupiter", "jupiter-agent"), change, manager="kubectl-edit")
+    _, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert "1 changed, 9 unchanged" in said
+    found = rig.store.get("configmaps", "jupiter", "jupiter-agent")
+    assert 'profile = "lan"' in found["data"]["agent.toml"]
+    assert (found["data"]["notes"], found["metadata"]["labels"]["team"]) == ("mine", "field")
+
+
+def _daemonset(rig: Rig) -> dict[str, Any]:
+    return dict(rig.store.get("daemonsets", "jupiter", "jupiter-agent"))
 
 
 def test_up_waits_for_a_namespace_that_is_just_going_away(make):
@@ -214,10 +263,10 @@ def test_up_waits_for_a_namespace_that_is_just_going_away(make):
 
 def test_what_may_not_be_made_is_said_with_the_servers_words_and_taken_back(make):
     rig = make(simulated=1)
-    rig.cluster.server.fail("PATCH", "/roles/", 403, "Forbidden", 'roles is forbidden: User "somebody" cannot patch')
+    rig.cluster.server.fail("POST", "/roles", 403, "Forbidden", 'roles is forbidden: User "somebody" cannot create')
     code, _, said = rig.run("k8s", "up")
     assert code == 5
-    assert 'error: the cluster forbids it: roles is forbidden: User "somebody" cannot patch' in said
+    assert 'error: the cluster forbids it: roles is forbidden: User "somebody" cannot create' in said
     assert "hint: ask the cluster's administrator" in said
     rig.wait(lambda: rig.cluster.left() == [])
 
@@ -259,6 +308,14 @@ def test_an_object_that_was_made_anew_meanwhile_is_not_deleted(make):
     rig.store.create(*foreign("ConfigMap", "jupiter-agent"))
     assert objects.delete(old) is False
     assert rig.store.find("configmaps", "jupiter", "jupiter-agent") is not None
+
+
+def test_what_was_made_and_then_refused_is_taken_back_too(make):
+    rig = make(simulated=1)
+    rig.cluster.server.fail("PATCH", "daemonsets/", 403, "Forbidden", "no patch for you", times=9)
+    code, _, said = rig.run("k8s", "up")
+    assert (code, "removing again: " in said, "DaemonSet jupiter-agent" in said) == (5, True, True)
+    rig.wait(lambda: rig.cluster.left() == [])
 
 
 def test_a_selector_that_cannot_be_changed_says_to_start_over(make):

@@ -22,6 +22,8 @@ from jupiter_agent.bench.kube.store import TYPES, Key, Object, StatusError, Stor
 from jupiter_agent.errors import UsageError
 
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.0-standin", "platform": "linux/amd64"}
+UNNAMED = "unknown"
+"""The manager of those who do not say who they are"""
 VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 
 
@@ -242,13 +244,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"kind": kind, "apiVersion": TYPES[found.plural].api, "items": items,
                          "metadata": {"resourceVersion": version}})  # fmt: skip
 
-    def _write(self, found: Target, query: dict[str, str], body: Object) -> None:
+    def _write(self, found: Target, query: dict[str, str], body: Any) -> None:
         store = self.server_of.store
         if self.command == "DELETE":
             uid = (body.get("preconditions") or {}).get("uid") or ""
             self._send(200, store.delete(found.key, uid, body.get("gracePeriodSeconds")))
         elif self.command == "PATCH":
-            if "apply-patch" not in (self.headers.get("content-type") or ""):
+            kind = self.headers.get("content-type") or ""
+            if "json-patch" in kind and isinstance(body, list):
+                self._send(200, store.patch(found.key, body, query.get("fieldManager") or UNNAMED))
+                return
+            if "apply-patch" not in kind:
                 raise StatusError(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
             if not query.get("fieldManager"):
                 raise StatusError(422, "Invalid", "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value")
@@ -256,7 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(201 if new else 200, made)
         elif self.command == "POST":
             name = str((body.get("metadata") or {}).get("name"))
-            self._send(201, store.create((found.plural, found.namespace, name), body))
+            manager = query.get("fieldManager") or UNNAMED
+            self._send(201, store.create((found.plural, found.namespace, name), body, manager))
         else:
             raise StatusError(405, "MethodNotAllowed", self.command)
 

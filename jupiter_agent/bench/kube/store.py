@@ -11,10 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jupiter_agent.bench.kube import fields
+
 Object = dict[str, Any]
 
 LOG = 2000
 """Changes a watch can go back to, unless fewer are left by `forget`"""
+CONTROLLER = "controller"
+"""Who has the fields of what the stand-in makes by itself"""
 
 
 class StatusError(Exception):
@@ -91,7 +95,6 @@ class Store:
         self.changed = threading.Condition(threading.RLock())
         self.version = 100
         self._objects: dict[Key, Object] = {}
-        self._applied: dict[tuple[Key, str], Object] = {}
         self._log: deque[Change] = deque(maxlen=LOG)
         self._floor = 100
         self._validate = validate
@@ -149,16 +152,35 @@ class Store:
                     409, "Conflict", f'Operation cannot be fulfilled on {key[0]} "{key[2]}": uid mismatch'
                 )
             if found is None:
-                self._applied[key, manager] = copy.deepcopy(body)
-                return self.create(key, body), True
-            mine = self._applied.get((key, manager), {})
-            if not force and not mine:
-                raise StatusError(409, "Conflict", f"Apply failed with conflicts with another manager of {key[2]}")
-            after = _merged(_pruned(copy.deepcopy(found), mine, body), body)
-            self._applied[key, manager] = copy.deepcopy(body)
+                return self._make(key, body, manager, apply=True), True
+            after, conflicts = fields.applied(found, body, manager, force)
+            if conflicts:
+                message = f"Apply failed with {len(conflicts)} conflicts: {'; '.join(conflicts)}"
+                raise StatusError(409, "Conflict", message)
             return self._replace(key, after), False
 
-    def create(self, key: Key, body: Object) -> Object:
+    def patch(self, key: Key, steps: list[Object], manager: str) -> Object:
+        """A JSON Patch, of which only `replace` is known; a resourceVersion in it must be the present one."""
+        with self.changed:
+            before = self.get(*key)
+            after = copy.deepcopy(before)
+            for step in steps:
+                *path, last = str(step.get("path")).split("/")[1:]
+                place = after
+                for part in path:
+                    place = place.get(part) or {}
+                if step.get("op") != "replace" or last not in place:
+                    raise StatusError(422, "Invalid", f"the server rejected our request: {step}")
+                place[last] = copy.deepcopy(step["value"])
+            if after["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]:
+                raise StatusError(409, "Conflict", f'{key[0]} "{key[2]}": the object has been modified')
+            fields.edited(before, after, manager)
+            return self._replace(key, after)
+
+    def create(self, key: Key, body: Object, manager: str = CONTROLLER) -> Object:
+        return self._make(key, body, manager)
+
+    def _make(self, key: Key, body: Object, manager: str, apply: bool = False) -> Object:
         with self.changed:
             self._check(key, body)
             plural, namespace, name = key
@@ -182,16 +204,23 @@ class Store:
                 made["spec"]["clusterIP"] = "10.96.0.10"
             made.setdefault("kind", TYPES[plural].kind)
             made.setdefault("apiVersion", TYPES[plural].api)
+            if apply:
+                made, _ = fields.applied(made, body, manager, force=True)
+            else:
+                fields.created(made, manager)
             return self._put("ADDED", key, made)
 
-    def update(self, key: Key, change: Callable[[Object], None]) -> Object | None:
-        """Change what is there, as controllers do; None when it is gone. Nothing changed: nothing is told."""
+    def update(self, key: Key, change: Callable[[Object], None], manager: str = CONTROLLER) -> Object | None:
+        """Change what is there, as controllers do, and whoever edits it; None when it is gone. Nothing changed: nothing
+        is told."""
         with self.changed:
             found = self._objects.get(key)
             if found is None:
                 return None
             after = copy.deepcopy(found)
             change(after)
+            if after != found:
+                fields.edited(found, after, manager)
             return self._replace(key, after)
 
     def delete(self, key: Key, uid: str = "", grace_s: float | None = None) -> Object:
@@ -221,7 +250,6 @@ class Store:
         """For good."""
         with self.changed:
             found = self._objects.pop(key, None)
-            self._applied = {known: body for known, body in self._applied.items() if known[0] != key}
             if found is not None:
                 self._tell("DELETED", key, found)
 
@@ -259,25 +287,6 @@ class Store:
         if len(self._log) == LOG:
             self._floor = self._log[0].version
         self.changed.notify_all()
-
-
-def _merged(old: Any, new: Any) -> Any:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
-    return copy.deepcopy(new)
-
-
-def _pruned(found: Any, was: Any, now: Any) -> Any:
-    """Without what the manager said before and does not say now."""
-    if not isinstance(found, dict) or not isinstance(was, dict):
-        return found
-    now = now if isinstance(now, dict) else {}
-    kept = {}
-    for key, value in found.items():
-        if key in was and key not in now:
-            continue
-        kept[key] = _pruned(value, was.get(key), now.get(key))
-    return kept
 
 
 def selects(text: str) -> Callable[[Object], bool]:

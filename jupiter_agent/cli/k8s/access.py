@@ -20,6 +20,7 @@ Object = dict[str, Any]
 MANAGER = "jupiter"
 """Who we are for server-side apply"""
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 CHANNELS = "v4.channel.k8s.io"
 TIMEOUT_S = 30.0
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -42,11 +43,12 @@ class Access(Protocol):
         self,
         method: str,
         path: str,
-        body: Object | None = None,
+        body: Object | list[Object] | None = None,
         query: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Object:
-        """The object the server answers with. RefusedError, or UnreachableError."""  # fmt: skip
+        """The object the server answers with. A PATCH with an object applies it, one with a list is a JSON Patch.
+        RefusedError, or UnreachableError."""  # fmt: skip
 
     def lines(self, path: str, query: Mapping[str, str], on_line: Callable[[str], None]) -> None:
         """The text at a path, as it grows."""
@@ -103,11 +105,12 @@ class ClientAccess:
         self._lock = threading.Lock()
 
     def request(
-        self, method: str, path: str, body: Object | None = None, query: Mapping[str, str] | None = None,
-        timeout_s: float = TIMEOUT_S,
+        self, method: str, path: str, body: Object | list[Object] | None = None,
+        query: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S,
     ) -> Object:  # fmt: skip
-        kind = APPLY if method == "PATCH" else "application/json"
-        text: Any = json.dumps(body) if body is not None and method == "PATCH" else body  # JSON is YAML
+        applies = method == "PATCH" and isinstance(body, dict)
+        kind = APPLY if applies else JSON_PATCH if method == "PATCH" else "application/json"
+        text: Any = json.dumps(body) if applies else body  # JSON is YAML
         response = self._call(method, path, text, query or {}, kind, timeout_s)
         try:
             found = json.loads(response.read() or b"{}")

@@ -6,7 +6,7 @@ from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.members import Members
-from jupiter_agent.cli.k8s.objects import CREATED, SAME, THERE, Objects, is_ours, metadata, title
+from jupiter_agent.cli.k8s.objects import CREATED, SAME, THERE, Objects, metadata, title
 from jupiter_agent.cli.k8s.pods import Pod, of_newest
 from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, Look, Rollout
@@ -25,27 +25,22 @@ NAMESPACE_S = 120.0
 def put(objects: Objects, wanted: list[Object], clock: Clock) -> dict[str, str]:
     """Make what is missing, change what differs: title -> what was done. When it fails, what it made is removed."""
     done: dict[str, str] = {}
-    made: list[Object] = []
     _await_namespace(objects, clock)
     try:
         for each in wanted:
             done[title(each)] = objects.ensure(each)
-            if done[title(each)] == CREATED:
-                made.append(each)
     except BaseException:
-        if made:
-            say(f"removing again: {', '.join(title(each) for each in made)}")
-            _unmake(objects, made)
+        if objects.made:
+            say(f"removing again: {', '.join(title(each) for each in objects.made)}")
+            _unmake(objects)
         raise
     return done
 
 
-def _unmake(objects: Objects, made: list[Object]) -> None:
-    for each in reversed(made):
+def _unmake(objects: Objects) -> None:
+    for each in reversed(objects.made):
         try:
-            found = objects.get(each["kind"], each["metadata"]["name"])
-            if found is not None and is_ours(found):
-                objects.delete({**found, "kind": each["kind"]})
+            objects.delete(each)
         except JupiterError as error:
             say(f"{title(each)} is left: {error.message}")
 

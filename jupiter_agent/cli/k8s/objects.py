@@ -1,8 +1,9 @@
 """Objects on a cluster: made, changed and removed so that nothing is touched that is not ours.
 
-Ours is what bears the label `MANAGED`. Before an object is changed or deleted it is looked at, and the request says
-which one is meant (its uid), so that one that somebody made meanwhile under its name is refused by the server. Changes
-are server-side applies: what is right already stays as it is. A namespace that was there before is used and left.
+Ours is what bears the label `MANAGED`. What is missing is made by a POST, which never touches what somebody else makes
+at the same moment. Before an object is changed or deleted it is looked at, and the request says which one is meant (its
+uid), so that one that somebody made meanwhile under its name is refused by the server. Changes are server-side applies:
+what is right already stays as it is. A namespace that was there before is used and left.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Objects:
 
     def __init__(self, access: Access, namespace: str) -> None:
         self.namespace = namespace
+        self.made: list[Object] = []
+        """What was not there before, in order"""
         self._access = access
 
     def path(self, kind: str, name: str = "") -> str:
@@ -107,14 +110,8 @@ class Objects:
         """Make it, or bring what is there and ours in line; which of the words above it was."""
         kind, name = wanted["kind"], wanted["metadata"]["name"]
         found = self._namespace(name) if kind == "Namespace" else self.get(kind, name)
-        if found is None:
-            try:
-                self._access.request("PATCH", self.path(kind, name), wanted, _STRICT)  # by force nothing that is there
-                return CREATED
-            except RefusedError as error:
-                if error.status != 409:
-                    raise
-                found = self.get(kind, name) or {}  # somebody was faster
+        made = self._create(wanted) if found is None else None
+        found = found or made or self.get(kind, name) or {}  # the last: somebody was faster
         if not is_ours(found):
             if kind == "Namespace":
                 return THERE
@@ -122,9 +119,24 @@ class Objects:
                 f"{title({'kind': kind, **found})} in namespace {self.namespace} is not jupiter's",
                 "choose another --namespace, or remove it yourself",
             )
-        return self._apply(wanted, found)
+        same = self._apply(wanted, found)
+        return CREATED if made else SAME if same else CHANGED
 
-    def _apply(self, wanted: Object, found: Object) -> str:
+    def _create(self, wanted: Object) -> Object | None:
+        """None when there is one of this name. An apply would take that for ours: it says no word of what is there
+        beside the fields that it names."""
+        try:
+            made = self._access.request("POST", self.path(wanted["kind"]), wanted, _STRICT)
+        except RefusedError as error:
+            if (error.status, error.reason) == (409, "AlreadyExists"):
+                return None
+            raise
+        self.made.append({**made, "kind": wanted["kind"]})
+        return made
+
+    def _apply(self, wanted: Object, found: Object) -> bool:
+        """By force: whatever others have written into what is ours. Whether it was as it should be."""
+        found = self._taken_over(wanted["kind"], found)
         meant = {**wanted, "metadata": {**wanted["metadata"], "uid": metadata(found)["uid"]}}
         path = self.path(wanted["kind"], wanted["metadata"]["name"])
         try:
@@ -134,8 +146,25 @@ class Objects:
                 raise
             hint = "it cannot be changed in place: `jupiter k8s down`, then `up` again"
             raise UsageError(f"{title(wanted)}: {error.message}", hint) from error
-        same = metadata(after).get("resourceVersion") == metadata(found).get("resourceVersion")
-        return SAME if same else CHANGED
+        return metadata(after).get("resourceVersion") == metadata(found).get("resourceVersion")
+
+    def _taken_over(self, kind: str, found: Object) -> Object:
+        """With the fields that a POST of ours made entered as applied. Else a later apply without one of them would
+        leave it: it would still be of who made it."""
+        name, uid = metadata(found)["name"], metadata(found)["uid"]
+        while (entries := _as_applied(metadata(found).get("managedFields") or [])) is not None:
+            steps: list[Object] = [
+                {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata(found)["resourceVersion"]},
+            ]
+            try:
+                return self._access.request("PATCH", self.path(kind, name), steps, {"fieldManager": MANAGER})
+            except RefusedError as error:
+                after = self.get(kind, name) if error.status == 409 else None
+                if after is None or metadata(after)["uid"] != uid:
+                    raise
+                found = after  # a controller has written into it meanwhile
+        return found
 
     def _namespace(self, name: str) -> Object | None:
         """One that may not even be looked at is taken to be there: who has rights inside it has more than we need."""
@@ -234,6 +263,19 @@ class Objects:
             return self._access.request("GET", prefix).get("resources") or []
         except JupiterError as error:
             return [] if isinstance(error, RefusedError) and error.status in NONE else error
+
+
+def _as_applied(entries: list[Object]) -> list[Object] | None:
+    """managedFields with what we have by a POST as if we had applied it; None where there is nothing of the kind."""
+
+    def is_posted(each: Object) -> bool:
+        return (each.get("manager"), each.get("operation"), each.get("subresource")) == (MANAGER, "Update", None)
+
+    if not any(map(is_posted, entries)):
+        return None
+    applied = [each for each in entries if each.get("manager") == MANAGER and each.get("operation") == "Apply"]
+    rest = [each for each in entries if not is_posted(each)]
+    return rest if applied else [{**each, "operation": "Apply"} if is_posted(each) else each for each in entries]
 
 
 _STRICT = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
