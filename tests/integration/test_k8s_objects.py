@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from jupiter_agent.adapters.keys import Token, decode_token, encode_token
+from jupiter_agent.bench.kube.store import TYPES, Type
 from jupiter_agent.k8s.manifests import ORDER
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -142,8 +143,8 @@ def test_a_namespace_of_which_not_all_can_be_listed_is_left(make, path, status, 
     rig.run("k8s", "up", "--timeout", "0")
     rig.cluster.server.fail("GET", path, status, "No", "not now", times=9)
     code, _, said = rig.run("k8s", "down")
-    assert code == 0
-    assert f"the namespace jupiter is left: not all in it can be listed: {named} (" in said
+    assert code == 1
+    assert f"error: the namespace jupiter is left: not all in it can be listed: {named} (" in said
     assert "not now" in said
     assert rig.cluster.left() == [("namespaces", "jupiter")]
 
@@ -173,9 +174,38 @@ def test_a_namespace_of_ours_that_holds_somebody_elses_things_stays_with_them(ma
     rig.run("k8s", "up", "--timeout", "0")
     rig.store.create(*foreign("ConfigMap", "precious"))
     code, _, said = rig.run("k8s", "down")
-    assert code == 0
-    assert "the namespace jupiter is left: it holds ConfigMap precious" in said
+    assert code == 1
+    assert "9 objects are removed" in said
+    assert "error: the namespace jupiter is left: it holds ConfigMap precious" in said
+    assert "hint: what is not jupiter's stays; `kubectl delete namespace jupiter`" in said
     assert rig.cluster.left() == [("namespaces", "jupiter"), ("configmaps", "precious")]
+
+
+def test_a_kind_that_is_served_in_an_older_version_only_holds_the_namespace_too(make, monkeypatch):
+    for plural, version in (("gadgets", "v1"), ("widgets", "v1beta1")):
+        monkeypatch.setitem(TYPES, plural, Type(plural.title()[:-1], plural, f"example.org/{version}"))
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    widget = {"apiVersion": "example.org/v1beta1", "kind": "Widget", "metadata": {"name": "precious"}}
+    rig.store.create(("widgets", "jupiter", "precious"), widget)
+    code, _, said = rig.run("k8s", "down")
+    assert (code, "it holds Widget precious" in said) == (1, True)
+    assert rig.store.find("widgets", "jupiter", "precious") is not None
+
+
+def test_rights_of_one_overlay_do_not_outlive_it(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0", "--overlay", "edge", "--namespace", "other")
+    rig.run("k8s", "up", "--timeout", "0", "--overlay", "edge")
+    theirs = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {
+        "name": "theirs", "labels": {"app.kubernetes.io/managed-by": "jupiter"}}}  # fmt: skip
+    rig.store.create(("clusterroles", "", "theirs"), theirs)
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert (code, "2 removed" in said) == (0, True), said
+    left = {plural: [each["metadata"]["name"] for each in rig.store.listed(plural)]
+            for plural in ("clusterroles", "clusterrolebindings")}  # fmt: skip
+    assert left == {"clusterroles": ["other-agent-nodes", "theirs"], "clusterrolebindings": ["other-agent-nodes"]}
+    assert "removed" not in rig.run("k8s", "up", "--timeout", "0")[2]
 
 
 def test_an_object_of_our_name_that_is_not_ours_is_not_touched_and_what_was_made_is_taken_back(make):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from jupiter_agent.k8s import manifests
+from jupiter_agent.k8s.kustomize import containers
 
 BIN = Path(sys.executable).parent
 VERSIONS = ("1.32", "1.36")
@@ -75,6 +77,18 @@ def test_kustomize_renders_the_same_objects(overlay: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     theirs = {key(each): each for each in yaml.safe_load_all(done.stdout)}
     assert {key(each): each for each in rendered(overlay)} == theirs
+
+
+@pytest.mark.parametrize("overlay", manifests.OVERLAYS)
+def test_the_readmes_way_to_another_image_leaves_none_of_the_old_one(overlay: str) -> None:
+    readme = (manifests.folder() / "README.md").read_text()
+    (line,) = re.findall(r"kubectl -n jupiter set image ds/jupiter-agent '(\S+)'", readme)
+    daemonset = json.dumps(rendered(overlay)[-1])
+    command = [str(BIN / "kubectl"), "set", "image", "--local", "-f", "-", line, "-o", "json"]
+    env = {**os.environ, "KUBECONFIG": ""}
+    done = subprocess.run(command, input=daemonset, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    assert {each["image"] for each in containers([json.loads(done.stdout)])} == {"jupiter-agent:0.2.0"}
 
 
 def key(each: dict[str, Any]) -> tuple[str, str]:

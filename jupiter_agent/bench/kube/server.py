@@ -142,6 +142,18 @@ def target_of(path: str) -> Target | None:
     return Target(rest[0], namespace, *rest[1:3])
 
 
+def _groups(apis: list[str]) -> list[Object]:
+    """As /apis has them: stable versions are preferred, then later ones."""
+    groups: list[Object] = []
+    for name in sorted({api.partition("/")[0] for api in apis}):
+        found = [api for api in apis if api.partition("/")[0] == name]
+        found.sort(reverse=True)
+        found.sort(key=lambda api: "alpha" in api or "beta" in api)
+        versions = [{"groupVersion": api, "version": api.partition("/")[2]} for api in found]
+        groups.append({"name": name, "versions": versions, "preferredVersion": versions[0]})
+    return groups
+
+
 def _handler(api: ApiServer) -> type[BaseHTTPRequestHandler]:
     class Bound(_Handler):
         server_of = api
@@ -207,8 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/version":
             return VERSION
         if path == "/apis":
-            groups = [{"name": api.partition("/")[0], "preferredVersion": {"groupVersion": api}} for api in apis]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": _groups(apis)}
         wanted = path.removeprefix("/apis/").removeprefix("/api/")
         if wanted not in (*apis, "v1"):
             raise StatusError(404, "NotFound", f"the server could not find the requested resource {path}")

@@ -153,8 +153,13 @@ def down(
     began = clock.now()
     _, objects = _objects(context, where)
     removed = remove(objects, clock, grace, timeout)
-    if removed:
-        say(f"nothing is left of {len(removed)} objects after {clock.now() - began:.1f} s")
+    count, seconds = len(removed.titles), clock.now() - began
+    if removed.why_left:
+        say(f"{count} objects are removed after {seconds:.1f} s")
+        hint = f"what is not jupiter's stays; `kubectl delete namespace {where}` removes it with all that is in it"
+        raise JupiterError(f"the namespace {where} is left: {removed.why_left}", hint)
+    if removed.titles:
+        say(f"nothing is left of {count} objects after {seconds:.1f} s")
     else:
         say(f"there is nothing of jupiter's in namespace {where}")
 

@@ -6,7 +6,7 @@ from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.members import Members
-from jupiter_agent.cli.k8s.objects import CREATED, SAME, THERE, Objects, metadata, title
+from jupiter_agent.cli.k8s.objects import CREATED, REMOVED, SAME, THERE, Objects, metadata, title
 from jupiter_agent.cli.k8s.pods import Pod, of_newest
 from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, Look, Rollout
@@ -23,7 +23,8 @@ NAMESPACE_S = 120.0
 
 
 def put(objects: Objects, wanted: list[Object], clock: Clock) -> dict[str, str]:
-    """Make what is missing, change what differs: title -> what was done. When it fails, what it made is removed."""
+    """Make what is missing, change what differs, take rights back that are not wanted any more: title -> what was done.
+    When it fails, what it made is removed."""
     done: dict[str, str] = {}
     _await_namespace(objects, clock)
     try:
@@ -34,6 +35,10 @@ def put(objects: Objects, wanted: list[Object], clock: Clock) -> dict[str, str]:
             say(f"removing again: {', '.join(title(each) for each in objects.made)}")
             _unmake(objects)
         raise
+    titles = {title(each) for each in wanted}
+    for each in objects.ours(["ClusterRoleBinding", "ClusterRole"]):  # of another overlay: rights do not outlive it
+        if title(each) not in titles and objects.delete(each):
+            done[title(each)] = REMOVED
     return done
 
 
@@ -68,7 +73,7 @@ def _await_namespace(objects: Objects, clock: Clock) -> None:
 
 def summary(done: dict[str, str]) -> str:
     """In words, most telling first."""
-    counts = {word: sum(each == word for each in done.values()) for word in (CREATED, "changed", SAME)}
+    counts = {word: sum(each == word for each in done.values()) for word in (CREATED, "changed", SAME, REMOVED)}
     text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return text + ("; the namespace was there before and is used" if THERE in done.values() else "")
 

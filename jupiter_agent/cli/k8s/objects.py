@@ -17,7 +17,7 @@ from jupiter_agent.cli.k8s.access import MANAGER, Access, Object, RefusedError
 from jupiter_agent.errors import JupiterError, UsageError
 from jupiter_agent.k8s.manifests import MANAGED, cluster_names
 
-CREATED, CHANGED, SAME, THERE = "created", "changed", "unchanged", "there before"
+CREATED, CHANGED, SAME, THERE, REMOVED = "created", "changed", "unchanged", "there before", "removed"
 AT_ONCE = 8
 """requests"""
 GONE = (404, 409)
@@ -243,8 +243,8 @@ class Objects:
         """Everything that can be in a namespace of this cluster: (prefix, plural, kind); which part of the API did not
         say what it has, and why."""
         groups = self._access.request("GET", "/apis").get("groups") or []
-        prefixes = ["/api/v1", *(f"/apis/{each['preferredVersion']['groupVersion']}" for each in groups)]
-        kinds, unknown = list[tuple[str, str, str]](), list[str]()
+        prefixes = ["/api/v1", *(f"/apis/{version}" for each in groups for version in _versions(each))]
+        kinds, unknown = dict[tuple[str, str], tuple[str, str, str]](), list[str]()
         with ThreadPoolExecutor(AT_ONCE) as threads:
             for prefix, resources in zip(prefixes, threads.map(self._resources, prefixes), strict=True):
                 if isinstance(resources, JupiterError):
@@ -254,8 +254,8 @@ class Objects:
                     kind, plural = str(each.get("kind")), str(each.get("name"))
                     listed = each.get("namespaced") and "/" not in plural and "list" in (each.get("verbs") or ())
                     if listed and kind not in _PASSING:
-                        kinds.append((prefix, plural, kind))
-        return kinds, unknown
+                        kinds.setdefault((prefix.rpartition("/")[0], plural), (prefix, plural, kind))
+        return list(kinds.values()), unknown
 
     def _resources(self, prefix: str) -> list[Object] | JupiterError:
         """The error of an extension of the API that is down, say."""
@@ -263,6 +263,14 @@ class Objects:
             return self._access.request("GET", prefix).get("resources") or []
         except JupiterError as error:
             return [] if isinstance(error, RefusedError) and error.status in NONE else error
+
+
+def _versions(group: Object) -> list[str]:
+    """All that a group of the API is served in, the preferred one first: a kind may be in another one only."""
+    found = [
+        str(each["groupVersion"]) for each in (group.get("preferredVersion"), *(group.get("versions") or ())) if each
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _as_applied(entries: list[Object]) -> list[Object] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
@@ -16,10 +18,18 @@ KINDS = [kind for kind in reversed(ORDER) if kind != "Namespace"]
 """In the order in which they are removed"""
 
 
-def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> list[str]:
-    """Remove what is ours from a namespace, and the namespace if it is ours and nobody else's things are in it.
+@dataclass
+class Removed:
+    """What was done."""
 
-    Returns the titles of what was removed; JupiterError when it takes longer than `timeout_s`."""
+    titles: list[str] = field(default_factory=list)
+    why_left: str = ""
+    """why a namespace of ours stays; '' when it is gone or was not ours"""
+
+
+def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> Removed:
+    """Remove what is ours from a namespace, and the namespace if it is ours and nobody else's things are in it.
+    JupiterError when it takes longer than `timeout_s`."""
     until = clock.now() + timeout_s
     removed: list[str] = []
     daemonsets = objects.ours(["DaemonSet"])
@@ -30,7 +40,10 @@ def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> li
     for kind in KINDS:
         objects.delete_all([each for each in rest if each["kind"] == kind])
     removed += [title(each) for each in rest]
-    return removed + _end_namespace(objects, clock, until)
+    why_left = _end_namespace(objects, clock, until)
+    if why_left == "":
+        removed.append(f"Namespace {objects.namespace}")
+    return Removed(removed, why_left or "")
 
 
 def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> None:
@@ -66,25 +79,25 @@ def _is_agents(found: Object) -> bool:
     return any((each.get("kind"), each.get("name")) == ("DaemonSet", DAEMONSET) for each in owners)
 
 
-def _end_namespace(objects: Objects, clock: Clock, until: float) -> list[str]:
+def _end_namespace(objects: Objects, clock: Clock, until: float) -> str | None:
+    """'' when it is gone, why it is left, or None for one that is not ours."""
     try:
         found = objects.get("Namespace", objects.namespace)
     except RefusedError as error:
         if error.status == 403:
-            return []
+            return None
         raise
     if found is None or not is_ours(found):
-        return []
+        return None
     if not metadata(found).get("deletionTimestamp") and (why := _why_left(objects)):
-        say(f"the namespace {objects.namespace} is left: {why}")
-        return []
+        return why
     objects.delete({**found, "kind": "Namespace"})
     while objects.get("Namespace", objects.namespace) is not None:
         if clock.now() >= until:
             hint = f"`kubectl get namespace {objects.namespace} -o yaml` shows what holds it"
             raise JupiterError(f"the namespace {objects.namespace} is still being deleted", hint, EXIT_TIMEOUT)
         clock.sleep(POLL_S)
-    return [f"Namespace {objects.namespace}"]
+    return ""
 
 
 def _why_left(objects: Objects) -> str:

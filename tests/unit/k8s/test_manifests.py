@@ -109,6 +109,17 @@ def test_agents_are_found_before_they_are_ready_and_asked_only_after():
     assert "publishNotReadyAddresses" not in service["spec"]
 
 
+def test_nobody_but_agents_reaches_the_port_of_the_probes():
+    """Probes come from the node, which no policy keeps out."""
+    rules = one("NetworkPolicy")["spec"]["ingress"]
+    agents = {"matchLabels": manifests.SELECTOR}
+    assert [rule for rule in rules if "from" not in rule] == []
+    for rule in rules:
+        open_to_all_ports = [each["podSelector"] for each in rule["from"] if "ports" not in rule]
+        assert open_to_all_ports in ([], [agents])
+        assert "health" not in [each["port"] for each in rule.get("ports", ())]
+
+
 def test_ports_are_the_ones_that_the_environment_names():
     container = pod()["containers"][0]
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
