@@ -261,7 +261,8 @@ class BulkChannel:
             if each.error == "refused":
                 continue
             moved = self._objects.partial_offset(each.sha256) - offset
-            self._report(BulkEnded(each.sha256, key[0], max(0, moved), max(1e-6, now - began), each.error))
+            error = each.error or ("" if self._objects.has(each.sha256) else "lost")
+            self._report(BulkEnded(each.sha256, key[0], max(0, moved), max(1e-6, now - began), error))
 
     def _refuse_orders(self) -> None:
         """Nobody works on them any more."""

@@ -148,12 +148,13 @@ class Receiving:
         """An item's record, until its objects are here; what waited of the same item is void."""
         seq, value = record
         item = records.to_item(value)
+        effects = self._transfers.keep(records.kept(item), incoming.src, now)
         for older in [older for older, (name, _) in incoming.waiting.items() if name == item.name]:
             self._transfers.release(records.kept(records.to_item(incoming.waiting.pop(older)[1])), now)
             del incoming.lacking[older]
         incoming.waiting[seq] = (item.name, value)
         incoming.lacking[seq] = {obj.sha256 for obj in records.kept(item) if not self._transfers.has(obj)}
-        return self._transfers.keep(records.kept(item), incoming.src, now)
+        return effects
 
     def _take_whole(self, shelf: Shelf, incoming: Incoming, now: float) -> list[Effect]:
         """Shelve the records that lack nothing any longer."""

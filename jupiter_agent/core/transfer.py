@@ -67,6 +67,8 @@ class Transfers:
         self._refuted: dict[bytes, str] = {}
         self._ports: dict[str, int] = {}
         """where the bulk channels of others are"""
+        self._asked_at: dict[str, float] = {}
+        """when a source was asked for its bulk channel, and has not answered; the question or the answer may be lost"""
         self._no_bulk: dict[str, float] = {}
         """until when a source is not asked for its bulk channel"""
         self._dropped: list[bytes] = []
@@ -238,8 +240,8 @@ class Transfers:
             again = self._fetches[event.sha256] = Fetch(fetch.size, [*fetch.sources[1:], fetch.source], now)
             again.durable, again.due = fetch.durable, now + PAUSE_S
             return [Notice("warning", "object refused", {"sha256": event.sha256.hex(), "error": event.error})]
-        self._end(event.sha256)
         self.stored.add(event.sha256)
+        self._end(event.sha256)
         self.sizes[event.sha256] = event.size
         if self._users[event.sha256] <= 0 and event.sha256 not in self._pinned:
             self._unused.setdefault(event.sha256, now + UNCLAIMED_S)
@@ -253,6 +255,7 @@ class Transfers:
 
     def on_bulk_at(self, src: str, message: BulkAt, now: float) -> list[Effect]:
         """Go on with what waited for this."""
+        self._asked_at.pop(src, None)
         if message.port:
             self._ports[src] = message.port
         else:
@@ -331,10 +334,14 @@ class Transfers:
             return self._ask(sha256, fetch, now)
         if port := self._ports.get(source):
             fetch.way, fetch.due = BULK, inf
+            if sha256 in self._dropped:  # nobody needed it for a moment: what was to be dropped goes on instead
+                self._dropped.remove(sha256)
             return [FetchBulk(sha256, fetch.size, source, port, fetch.durable)]
-        asked = any(each.way == ASKING and each.source == source for each in self._fetches.values() if each != fetch)
         fetch.way, fetch.due = ASKING, now + self._patience_s(fetch)
-        return [] if asked else [Send(source, BulkWanted())]
+        if now - self._asked_at.get(source, -inf) < STALL_S:
+            return []
+        self._asked_at[source] = now
+        return [Send(source, BulkWanted())]
 
     def _ask(self, sha256: bytes, fetch: Fetch, now: float) -> list[Effect]:
         """Chunks, as many as may be on their way; through others one at a time, as fast as they carry it."""

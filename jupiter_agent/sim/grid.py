@@ -25,6 +25,7 @@ from jupiter_agent.core.membership import Membership, MembershipSettings
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Chunk, Missing, Obj
 from jupiter_agent.core.peer import Peer, PeerSettings
+from jupiter_agent.sim.bulk import SimBulk
 from jupiter_agent.sim.cluster import Cluster, Node, Seat
 from jupiter_agent.sim.trust import fake_member
 
@@ -77,6 +78,8 @@ class Grid(Cluster[Peer]):
         self.starts: list[tuple[float, str, str, str]] = []
         self.answers: dict[int, Answer] = {}
         self.sent: list[tuple[float, str, ef.Send]] = []
+        self.bulk: SimBulk | None = None
+        """set: nodes that start have a bulk channel"""
         self._seq = 0
 
     # --- nodes and clients -----------------------------------------------------------------------------------------
@@ -93,6 +96,7 @@ class Grid(Cluster[Peer]):
             peer = Peer(
                 membership, trust.identity, rng, lambda *_: Issued("token"), PeerSettings(wall_offset_s=WALL_OFFSET_S)
             )
+            peer.transfers.bulk = self.bulk is not None
             self.network.after(0.0, lambda: self._started(name, peer, disk))
             return peer
 
@@ -183,6 +187,8 @@ class Grid(Cluster[Peer]):
         action = _ACTIONS.get(type(effect))
         if action is not None:
             getattr(self, action.__name__)(node, effect)
+        elif self.bulk is not None and (carry := _BULK.get(type(effect))) is not None:
+            carry(self.bulk, node, effect)
         super().on_effect(node, effect)
 
     def _later(
@@ -294,4 +300,9 @@ _ACTIONS: dict[type[Effect], Callable[[Grid, Node[Peer], Any], None]] = {
     ef.Solve: Grid._solve,
     ef.ChooseNode: Grid._choose,
     ef.ReadLog: Grid._read_log,
+}
+_BULK: dict[type[Effect], Callable[[SimBulk, Node[Peer], Any], None]] = {
+    ef.TellBulk: SimBulk.tell,
+    ef.FetchBulk: SimBulk.take,
+    ef.DropBulk: SimBulk.drop,
 }

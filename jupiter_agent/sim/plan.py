@@ -70,7 +70,7 @@ class Plan:
         return self._are_alone_and_cut(observer, member, when)
 
     def _are_alone_and_cut(self, observer: str, member: str, when: float) -> bool:
-        """A cut link explains nothing as long as others reach both; in a partition where there are no others it does."""
+        """A cut link explains nothing while others reach both; in a partition where there are no others it does."""
         cuts = [fault for fault in self.faults if frozenset({observer, member}) in fault.ways]
         alone = [fault for fault in self.faults if fault.pairs_off(observer, member)]
         both = [(max(a.start, b.start), min(a.end, b.end)) for a in cuts for b in alone]

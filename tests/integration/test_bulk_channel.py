@@ -208,6 +208,20 @@ async def test_an_object_that_is_dropped_stops_coming(tmp_path):
 
 
 @in_loop
+async def test_an_object_whose_beginning_was_thrown_away_is_not_said_to_be_here(tmp_path):
+    async with two(tmp_path) as (source, taker, _):
+        sha256 = source.put(100 * MB)
+        taker.take(source, sha256, 100 * MB)
+        await until(lambda: taker.store.partial_offset(sha256) > 0)
+        taker.store.drop(sha256)
+        await until(taker.ended)
+        assert taker.ended() == ["lost"]
+        taker.take(source, sha256, 100 * MB)
+        await until(lambda: taker.ended() == ["lost", ""])
+        assert taker.store.has(sha256)
+
+
+@in_loop
 async def test_memory_stays_flat_while_much_is_moved(tmp_path):
     async with two(tmp_path) as (source, taker, _):
         sha256 = source.put(60 * MB, 1)

@@ -13,6 +13,7 @@ from jupiter_agent.core.effects import Effect
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.jobs import Award, Finished, Registers
 from jupiter_agent.core.peer import Peer
+from jupiter_agent.sim.bulk import SimBulk
 from jupiter_agent.sim.chaos.apps import ChaosApp
 from jupiter_agent.sim.chaos.scenario import Fault
 from jupiter_agent.sim.cluster import Node
@@ -38,6 +39,8 @@ class ChaosWorld(Grid):
     def __init__(self, seed: int, mortal_home: bool, replicas: int = 1) -> None:
         super().__init__(seed)
         self.chance = Random(seed * 31 + 7)
+        if seed % 4 == 1:
+            self.bulk = SimBulk(self)
         self.mortal_home, self.replicas = mortal_home, replicas
         self.tails: dict[str, Tail] = {}
         self.gone: set[str] = set()

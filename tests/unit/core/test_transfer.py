@@ -235,6 +235,13 @@ def test_a_source_is_asked_once_where_it_serves_and_then_everything_is_taken_the
     assert transfers.keep([third], "n2", 0.2, durable=True) == [FetchBulk(third.sha256, third.size, "n2", 4711, True)]
 
 
+def test_a_question_that_got_lost_is_asked_again_however_many_wait_for_the_answer():
+    transfers = with_bulk()
+    assert transfers.keep([OBJ, large(b"two", 99_999)], "n2", 0.0) == [Send("n2", BulkWanted())]
+    assert transfers.on_deadline(STALL_S) == [Send("n2", BulkWanted())]
+    assert transfers.on_deadline(3 * STALL_S) == [Send("n2", BulkWanted())]
+
+
 def test_a_large_output_starts_to_move_with_its_parcel_not_with_a_place_to_run():
     transfers = with_bulk()
     transfers.on_bulk_at("n2", BulkAt(4711), 0.0)
@@ -330,6 +337,17 @@ def test_the_channel_is_told_of_what_nobody_needs_any_longer():
     transfers.release([OBJ], 1.0)
     assert transfers.next_deadline() <= 1.0
     assert transfers.on_deadline(1.0) == [DropBulk(OBJ.sha256)]
+
+
+def test_what_is_needed_again_in_the_same_turn_is_not_dropped_from_the_channel():
+    transfers = with_bulk()
+    transfers.on_bulk_at("n2", BulkAt(4711), 0.0)
+    transfers.keep([OBJ], "n2", 0.0)
+    transfers.release([OBJ], 1.0)
+    assert transfers.keep([OBJ], "n2", 1.0) == [FetchBulk(OBJ.sha256, OBJ.size, "n2", 4711)]
+    assert transfers.on_deadline(1.0) == []
+    transfers.on_stored(ObjectStored(OBJ.sha256, OBJ.size), 2.0)
+    assert transfers.on_deadline(2.0) == [], "nor is what came"
 
 
 def test_who_asks_where_this_node_serves_is_told():
