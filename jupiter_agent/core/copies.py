@@ -63,6 +63,13 @@ class Stream:
         """All that was to be sent is confirmed."""
         return self.whole and self._flight is None and not self._fresh and not self._lacking
 
+    @property
+    def standing(self) -> str:
+        """What its receiver has, in a few words."""
+        if self._lacking:
+            return f"lacks objects of {len(self._lacking)} records"
+        return "whole" if self.whole else "under way"
+
     def pump(self, register: tuple[HomeVersion, Deputies], now: float) -> list[Effect]:
         """Send the next batch, if none is under way and there is something to send."""
         if self._flight is not None or (self._read and not self._fresh):

@@ -86,6 +86,20 @@ class Replication:
     def degraded(self) -> bool:
         return len(self._counting()) < self._wanted
 
+    def standing(self) -> dict[str, str]:
+        """Deputy -> why it counts, or does not."""
+        counting = {stream.to for stream in self._counting()}
+        said: dict[str, str] = {}
+        for node in self.deputies.nodes:
+            stream = self._streams.get(node)
+            if self._is_gone(node):
+                said[node] = "gone"
+            elif stream is None or (stream.whole and node not in counting):
+                said[node] = "has not confirmed that it is deputy"
+            else:
+                said[node] = stream.standing
+        return said
+
     def lacks(self, takers: Collection[str]) -> bool:
         """There are fewer copies than wanted, and of these nodes another one could have one."""
         return len(self._counting()) < min(self._wanted, len(takers))

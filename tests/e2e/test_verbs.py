@@ -15,7 +15,7 @@ from e2e_rig import JUPITER, Cluster, end, eventually, make_app, make_inputs, re
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 JOB_FIELDS = {
-    "id", "name", "app", "state", "degraded", "home", "deputies", "mapper", "mapping", "epoch", "items_in",
+    "id", "name", "app", "state", "degraded", "home", "deputies", "copies", "mapper", "mapping", "epoch", "items_in",
     "items_done", "items_failed", "submitted_at", "mapping_s", "makespan_s",
 }  # fmt: skip
 SLOW = """

@@ -60,6 +60,7 @@ def test_a_job_has_a_deputy_that_holds_what_its_home_holds():
     assert left_behind(grid) == []
     row = grid.ask("node1", "get", kind="jobs", id=job)["items"][0]
     assert (row["degraded"], row["deputies"], row["home"]) == (False, [deputy], HOME)
+    assert row["copies"] == {deputy: "whole"}
 
 
 def test_a_home_alone_in_its_cluster_works_and_says_that_it_is_degraded():
