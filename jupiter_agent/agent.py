@@ -43,7 +43,6 @@ from jupiter_agent.adapters.sealing import NodeSealer
 from jupiter_agent.adapters.sensors import Sensors, cpus
 from jupiter_agent.adapters.speed import remembered as remembered_speed
 from jupiter_agent.adapters.stamps import own_time_s
-from jupiter_agent.adapters.state import StateDir
 from jupiter_agent.adapters.zeromq import PROFILE_LIMITS, ZmqTransport
 from jupiter_agent.config import Config, parse_reserve
 from jupiter_agent.core.effects import Browse, Effect, ForgetProfiles, Halt, KeepProfiles, LookUp
@@ -55,7 +54,7 @@ from jupiter_agent.core.peer import Peer, PeerSettings
 from jupiter_agent.core.profiling.probing import PROBES, ProbeSettings
 from jupiter_agent.core.trust import Trust
 from jupiter_agent.errors import EXIT_OK, JupiterError
-from jupiter_agent.whereabouts import advertised, host_node, joins, sources
+from jupiter_agent.whereabouts import advertised, host_node, joins, open_state, sources
 
 JOURNAL_SCHEMA = 1
 SAMPLE_S = 2.0
@@ -72,7 +71,7 @@ class Agent:
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._halted: asyncio.Future[Halt] = self._loop.create_future()
-        self._state = StateDir(config.state_dir)
+        self._state = open_state(config)
         self._tasks: set[asyncio.Task[None]] = set()
         try:
             self._build()

@@ -164,6 +164,12 @@ class Config:
     bind: str = _setting(_optional_address, "HOST:PORT", f"where to listen (default {DEFAULT_BIND})", DEFAULT_BIND)
     advertise: str = _setting(_optional_address, "HOST:PORT", "the address others reach this agent at")
     state_dir: Path = _setting(_folder, "DIR", "keys, journal and objects of this agent", Path())  # noqa: RUF009 - it is a field()
+    foreign_state: str = _setting(
+        _one_of(("refuse", "aside")),
+        "refuse|aside",
+        "what to do with a DIR of another cluster than the token's",
+        "refuse",
+    )
     join: tuple[str, ...] = _setting(_list, "TOKEN|HOST:PORT", "whom to join; may be given more than once", ())
     profile: str = _setting(_one_of(PROFILES), "|".join(PROFILES), "timing and byte budgets (default lan)", "lan")
     http: str = _setting(_optional_address, "HOST:PORT", "serve health and metrics here (default: off)")

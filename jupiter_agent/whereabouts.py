@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jupiter_agent.adapters.discovery import Sources
 from jupiter_agent.adapters.keys import Token, decode_token, is_token
 from jupiter_agent.adapters.pod import Account
-from jupiter_agent.adapters.state import has_cluster
+from jupiter_agent.adapters.state import StateDir, has_cluster, set_aside
 from jupiter_agent.config import Config, beacon_group, parse_address, uses_mdns
 from jupiter_agent.errors import UsageError
 
@@ -38,6 +38,16 @@ def joins(config: Config) -> tuple[Token | None, list[str]]:
             "give the token the first time: --join TOKEN, or JUPITER_TOKEN_FILE=FILE",
         )
     return (tokens[0] if tokens else None), addresses
+
+
+def open_state(config: Config) -> StateDir:
+    """The state folder; one of another cluster than the token is set aside before, where the settings say so."""
+    token = joins(config)[0] if config.foreign_state == "aside" else None
+    aside = set_aside(config.state_dir, token.fingerprint) if token else None
+    state = StateDir(config.state_dir)
+    if aside:
+        state.notices.append(f"{config.state_dir} was of another cluster than the token; that one's is {aside} now")
+    return state
 
 
 def advertised(config: Config, bound: str) -> str:

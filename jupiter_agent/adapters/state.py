@@ -158,6 +158,34 @@ def has_cluster(path: Path) -> bool:
     return (path / CLUSTER_FILE).exists()
 
 
+def set_aside(path: Path, fingerprint: bytes) -> Path | None:
+    """Make room for the cluster of this fingerprint where a machine's disk outlives deployments: a state folder of
+    another cluster is named after that one, and what was named so of this one comes back, so a cluster that returns
+    finds its node. Where the other's is now; None when none was in the way. UsageError, also while an agent uses it."""
+    aside: Path | None = None
+    if has_cluster(path):
+        state = StateDir(path)  # nobody else may run in it
+        try:
+            known = read_cluster(path).fingerprint
+            if known == fingerprint:
+                return None
+            aside = _named(path, known)
+            path.rename(aside)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        finally:
+            state.close()
+    earlier = _named(path, fingerprint)
+    if has_cluster(earlier) and not path.exists():
+        earlier.rename(path)
+    return aside
+
+
+def _named(path: Path, fingerprint: bytes) -> Path:
+    """After a cluster: its fingerprint is a digest of its issuer's public key, and no secret."""
+    return path.with_name(f"{path.name}-{fingerprint.hex()[:16]}")
+
+
 def read_cluster(path: Path) -> ClusterKeys:
     """The cluster keys in a state folder, without opening it: for operators on the same machine. UsageError."""
     return _cluster_from(path / CLUSTER_FILE)

@@ -163,6 +163,59 @@ def test_what_agents_ask_of_the_api_server_starts_anew_when_their_version_is_for
     assert set(nodes(rig)) == {"n1", "n2", "n3"}
 
 
+def on_disk(rig: Rig) -> dict[str, list[str]]:
+    """node -> state folders on its disk"""
+    disks = {name: kubelet.disk / "var/lib/jupiter" for name, kubelet in rig.cluster.kubelets.items()}
+    return {name: sorted(path.name for path in disk.iterdir()) for name, disk in disks.items() if disk.exists()}
+
+
+EDGE = ("k8s", "up", "--overlay", "edge", "--timeout", "60")
+
+
+def test_agents_at_the_edge_leave_nothing_on_the_disks_and_come_again(rig):
+    assert rig.run(*EDGE)[0] == 0
+    before = nodes(rig)
+    assert on_disk(rig) == {"n1": ["agent"], "n2": ["agent"], "n3": ["agent"]}
+    (pod,) = [each for each in rig.cluster.pods() if each.object["spec"]["nodeName"] == "n2"]
+    rig.store.delete(pod.key, grace_s=5.0)
+    rig.wait(lambda: nodes(rig).get("n2", {}).get("boot", 0) > before["n2"]["boot"])
+    assert nodes(rig)["n2"]["id"] == before["n2"]["id"]  # a new pod is the same node
+
+    code, _, said = rig.run("k8s", "down")
+    assert (code, "nothing is left of 12 objects" in said) == (0, True), said
+    assert rig.cluster.left() == []
+    assert on_disk(rig) == {"n1": [], "n2": [], "n3": []}
+    code, _, said = rig.run(*EDGE)
+    assert (code, "3 agents see each other" in said) == (0, True), said
+    assert {each["id"] for each in nodes(rig).values()}.isdisjoint({each["id"] for each in before.values()})
+
+
+def test_state_that_cannot_be_removed_is_named_and_keeps_no_new_cluster_from_its_node(rig):
+    assert rig.run(*EDGE)[0] == 0
+    rig.cluster.rights.forbidden.add(("create", "pods"))
+    code, _, said = rig.run("k8s", "down")
+    assert code == 1
+    for node in ("n1", "n2", "n3"):
+        assert f"{node}: agents' state stays on its disk, the cluster's keys with it: /var/lib/jupiter (" in said
+    assert "error: state is left on 3 nodes" in said
+    assert "nothing is left" not in said
+    assert rig.cluster.left() == []
+
+    code, _, said = rig.run(*EDGE)
+    assert (code, "3 agents see each other" in said) == (0, True), said
+    for folders in on_disk(rig).values():
+        assert [name.partition("-")[0] for name in folders] == ["agent", "agent"]
+    _, out, _ = rig.run("k8s", "logs", "n1")
+    assert "was of another cluster than the token" in out
+
+    rig.cluster.set_ready("n3", ready=False)
+    rig.cluster.rights.forbidden.clear()
+    code, _, said = rig.run("k8s", "down")
+    assert (code, "error: state is left on 1 nodes" in said) == (1, True)
+    assert "n3: agents' state stays on its disk, the cluster's keys with it: /var/lib/jupiter (the node is not" in said
+    assert {name: len(folders) for name, folders in on_disk(rig).items()} == {"n1": 0, "n2": 0, "n3": 2}
+
+
 def test_agents_at_the_edge_run_on_tainted_nodes_and_publish_what_the_cluster_says_of_theirs(rig):
     taint = {"key": "edge", "value": "far", "effect": "NoSchedule"}
     rig.cluster.add_node("camera", [taint], {"gpu.example/kind": "jetson", "topology.kubernetes.io/zone": "field"})

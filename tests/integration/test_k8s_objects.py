@@ -256,7 +256,8 @@ def test_another_overlay_leaves_nothing_of_the_one_before_in_the_daemonset(make)
     rig = make(simulated=1)
     rig.run("k8s", "up", "--timeout", "0", "--overlay", "edge")
     assert _daemonset(rig)["spec"]["template"]["spec"]["hostNetwork"] is True
-    assert rig.run("k8s", "up", "--timeout", "0")[0] == 0
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert (code, "stays on their nodes' disks, with the cluster's keys: /var/lib/jupiter" in said) == (0, True)
     spec = _daemonset(rig)["spec"]["template"]["spec"]
     assert not {"hostNetwork", "initContainers", "tolerations", "dnsPolicy"} & spec.keys()
     assert next(each for each in spec["volumes"] if each["name"] == "state") == {"name": "state", "emptyDir": {}}

@@ -59,6 +59,8 @@ class Kubelet:
         """None: all"""
         self.pods: dict[str, Pod] = {}
         self._store, self._folder, self._cluster_env = store, folder, cluster_env
+        self.disk = folder / f"{name}-disk"
+        """What outlives the pods: the folders of the machine itself"""
         self._count = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -115,6 +117,10 @@ class Kubelet:
             self._tell(pod, waiting=self._no_image(container))
             return
         if pod.process is not None and (code := pod.process.poll()) is not None:
+            if pod.object["spec"].get("restartPolicy") == "Never":
+                status: Object = {"phase": "Failed" if code else "Succeeded", "containerStatuses": []}
+                self._store.update(pod.key, lambda after: after.update(status=status))
+                return
             pod.last_exit, pod.process, pod.ready = code, None, False
             pod.again_at = now + BACK_OFF_S[min(pod.restarts, len(BACK_OFF_S) - 1)]
             pod.restarts += 1
@@ -129,7 +135,7 @@ class Kubelet:
             except LookupError as error:
                 self._tell(pod, waiting=("CreateContainerConfigError", str(error)))
                 return
-        if now >= pod.probed_at + (0.2 if not pod.ready else 1.0):
+        if "readinessProbe" in container and now >= pod.probed_at + (0.2 if not pod.ready else 1.0):
             pod.probed_at, pod.ready = now, self._probe(pod)
         self._tell(pod)
 
@@ -160,16 +166,14 @@ class Kubelet:
             value = str(each.get("value", "")) if "valueFrom" not in each else self._field(pod, each["valueFrom"])
             for name, known in env.items():
                 value = value.replace(f"$({name})", known)
-            for path, folder in mounts.items():
-                if value.startswith(path):
-                    value = str(folder) + value[len(path) :]
-            env[each["name"]] = value
+            env[each["name"]] = _placed(value, mounts)
         env["JUPITER_BIND"] = f"{pod.ip}:7421"  # all pods share this machine's ports
         env["JUPITER_SERVICE_ACCOUNT"] = str(mounts[ACCOUNT])
         env["JUPITER_MDNS"] = "off"
+        command = [_placed(word, mounts) for word in container.get("command") or AGENT]
         with (pod.folder / "log").open("wb") as log:
             pod.process = subprocess.Popen(
-                [*AGENT, *container.get("args", [])], env=env, cwd=pod.folder, stdin=subprocess.DEVNULL, stdout=log,
+                [*command, *container.get("args", [])], env=env, cwd=pod.folder, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -190,6 +194,8 @@ class Kubelet:
         for mount in container.get("volumeMounts") or ():
             volume = volumes[mount["name"]]
             folder = pod.folder / "volumes" / mount["name"]
+            if "hostPath" in volume:
+                folder = self.disk / volume["hostPath"]["path"].lstrip("/")
             folder.mkdir(parents=True, exist_ok=True)
             mounts[mount["mountPath"]] = folder
             if "secret" in volume:
@@ -241,6 +247,14 @@ class Kubelet:
         if status != pod.said:
             pod.said = status
             self._store.update(pod.key, lambda after: after.update(status=status))
+
+
+def _placed(text: str, mounts: dict[str, Path]) -> str:
+    """What begins with a mount's path, where that is here."""
+    for path, folder in mounts.items():
+        if text == path or text.startswith(f"{path}/"):
+            return str(folder) + text[len(path) :]
+    return text
 
 
 class SimulatedKubelet:

@@ -202,6 +202,8 @@ class Store:
                 metadata["generation"] = 1
             if plural == "services" and made["spec"].get("clusterIP") is None:
                 made["spec"]["clusterIP"] = "10.96.0.10"
+            if plural == "pods":
+                made.setdefault("status", {"phase": "Pending"})
             made.setdefault("kind", TYPES[plural].kind)
             made.setdefault("apiVersion", TYPES[plural].api)
             if apply:

@@ -145,7 +145,7 @@ def down(
     grace: Annotated[int, typer.Option(metavar="S", min=0, help="How long each agent may take to leave.")] = 5,
     timeout: Annotated[float, typer.Option(metavar="S", min=1, help="How long to wait for all to be gone.")] = 120.0,
 ) -> None:
-    """Remove the agents and all that `up` made; jobs that run are lost. Touches nothing that `up` did not make."""
+    """Remove the agents, their state and all that `up` made; jobs that run are lost. Touches nothing else."""
     from jupiter_agent.cli.ctl.session import Clock
     from jupiter_agent.cli.k8s.removal import remove
 
@@ -154,8 +154,14 @@ def down(
     _, objects = _objects(context, where)
     removed = remove(objects, clock, grace, timeout)
     count, seconds = len(removed.titles), clock.now() - began
-    if removed.why_left:
+    if removed.why_left or removed.kept:
         say(f"{count} objects are removed after {seconds:.1f} s")
+    for node, what in sorted(removed.kept.items()):
+        say(f"{node}: agents' state stays on its disk, the cluster's keys with it: {what}")
+    if removed.kept:
+        hint = "remove the folder there as root, `rm -rf FOLDER`; agents of another cluster leave it aside"
+        raise JupiterError(f"state is left on {len(removed.kept)} nodes", hint)
+    if removed.why_left:
         hint = f"what is not jupiter's stays; `kubectl delete namespace {where}` removes it with all that is in it"
         raise JupiterError(f"the namespace {where} is left: {removed.why_left}", hint)
     if removed.titles:

@@ -7,7 +7,7 @@ from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.members import Members
 from jupiter_agent.cli.k8s.objects import CREATED, REMOVED, SAME, THERE, Objects, metadata, title
-from jupiter_agent.cli.k8s.pods import Pod, of_newest
+from jupiter_agent.cli.k8s.pods import Pod, disk_of, of_newest
 from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, Look, Rollout
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
@@ -27,6 +27,7 @@ def put(objects: Objects, wanted: list[Object], clock: Clock) -> dict[str, str]:
     When it fails, what it made is removed."""
     done: dict[str, str] = {}
     _await_namespace(objects, clock)
+    before = objects.get("DaemonSet", DAEMONSET) or {}
     try:
         for each in wanted:
             done[title(each)] = objects.ensure(each)
@@ -39,7 +40,13 @@ def put(objects: Objects, wanted: list[Object], clock: Clock) -> dict[str, str]:
     for each in objects.ours(["ClusterRoleBinding", "ClusterRole"]):  # of another overlay: rights do not outlive it
         if title(each) not in titles and objects.delete(each):
             done[title(each)] = REMOVED
+    if (disk := _disk(before)) and not any(map(_disk, wanted)):
+        say(f"the state of the agents that were there stays on their nodes' disks, with the cluster's keys: {disk}")
     return done
+
+
+def _disk(found: Object) -> str:
+    return disk_of((found.get("spec") or {}).get("template") or {})
 
 
 def _unmake(objects: Objects) -> None:

@@ -122,17 +122,21 @@ class Objects:
         same = self._apply(wanted, found)
         return CREATED if made else SAME if same else CHANGED
 
+    def create(self, wanted: Object) -> Object:
+        """RefusedError (409, AlreadyExists) when there is one of this name. An apply would take that for ours: it says
+        no word of what is there beside the fields that it names."""
+        made = self._access.request("POST", self.path(wanted["kind"]), wanted, _STRICT)
+        self.made.append({**made, "kind": wanted["kind"]})
+        return self.made[-1]
+
     def _create(self, wanted: Object) -> Object | None:
-        """None when there is one of this name. An apply would take that for ours: it says no word of what is there
-        beside the fields that it names."""
+        """None when there is one of this name."""
         try:
-            made = self._access.request("POST", self.path(wanted["kind"]), wanted, _STRICT)
+            return self.create(wanted)
         except RefusedError as error:
             if (error.status, error.reason) == (409, "AlreadyExists"):
                 return None
             raise
-        self.made.append({**made, "kind": wanted["kind"]})
-        return made
 
     def _apply(self, wanted: Object, found: Object) -> bool:
         """By force: whatever others have written into what is ours. Whether it was as it should be."""

@@ -30,6 +30,7 @@ HINTS = {
     "FailedCreate": "Pod Security or a quota refuses its pods: --overlay restricted, or another namespace",
 }
 """Why a pod is stuck -> what to do"""
+SIMULATED = "the node is simulated"
 WAITS = frozenset({"ContainerCreating", "PodInitializing"})
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 """Every API server annotates DaemonSets with it: `generation` also counts changes that make no new pods"""
@@ -160,11 +161,20 @@ def _wanted_node(spec: Mapping[str, Any]) -> str:
     return ""
 
 
+def disk_of(pod: Object) -> str:
+    """The folder of its node that an agent's pod, or the template of one, keeps its state in; '' where it ends with the
+    pod."""
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        if volume.get("hostPath"):
+            return str(volume["hostPath"]["path"])
+    return ""
+
+
 def has_no_agent(node: Object) -> str:
     """Why no agent is to be expected on a node, '' where one is: simulated, or lost."""
     notes = {**(metadata(node).get("annotations") or {}), **(metadata(node).get("labels") or {})}
     if any(key.startswith("kwok.x-k8s.io/") for key in notes) or notes.get("type") == "kwok":
-        return "the node is simulated"
+        return SIMULATED
     ready = _condition(node.get("status") or {}, "Ready")
     if ready.get("status") != "True":
         return f"the node is not ready: {ready.get('message') or ready.get('reason') or 'nothing is heard of it'}"

@@ -9,8 +9,9 @@ from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.deploy import POLL_S
 from jupiter_agent.cli.k8s.objects import Objects, is_ours, metadata, title
-from jupiter_agent.cli.k8s.pods import to_pod
+from jupiter_agent.cli.k8s.pods import SIMULATED, disk_of, to_pod
 from jupiter_agent.cli.k8s.reaching import nodes_without
+from jupiter_agent.cli.k8s.wipe import wipe
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
 from jupiter_agent.k8s.manifests import DAEMONSET, ORDER
 
@@ -25,6 +26,8 @@ class Removed:
     titles: list[str] = field(default_factory=list)
     why_left: str = ""
     """why a namespace of ours stays; '' when it is gone or was not ours"""
+    kept: dict[str, str] = field(default_factory=dict)
+    """node -> the folder with an agent's state that is still on its disk, and why"""
 
 
 def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> Removed:
@@ -35,7 +38,7 @@ def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> Re
     daemonsets = objects.ours(["DaemonSet"])
     objects.delete_all(daemonsets)
     removed += [title(each) for each in daemonsets]
-    _end_pods(objects, clock, grace_s, until)
+    kept = _wiped(objects, _end_pods(objects, clock, grace_s, until), clock, until)
     rest = objects.ours([kind for kind in KINDS if kind != "DaemonSet"])
     for kind in KINDS:
         objects.delete_all([each for each in rest if each["kind"] == kind])
@@ -43,12 +46,22 @@ def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> Re
     why_left = _end_namespace(objects, clock, until)
     if why_left == "":
         removed.append(f"Namespace {objects.namespace}")
-    return Removed(removed, why_left or "")
+    return Removed(removed, why_left or "", kept)
 
 
-def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> None:
+def _wiped(objects: Objects, ended: dict[str, Object], clock: Clock, until: float) -> dict[str, str]:
+    """What is still on the nodes' disks, node -> folder and why, when all that can be emptied is empty."""
+    disks = {node: disk for node, pod in ended.items() if (disk := disk_of(pod))}
+    without = nodes_without(objects) if disks else {}
+    failed = {node: why for node, why in without.items() if node in disks and why != SIMULATED}
+    failed |= wipe(objects, {node: ended[node] for node in disks if node not in without}, clock, until)
+    return {node: f"{disks[node]} ({why})" for node, why in failed.items()}
+
+
+def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> dict[str, Object]:
     """All agents go at once, so there is nobody to hand anything over to: they get less time than the manifests say.
-    Where no kubelet is heard of, none will say that a pod has ended: it is struck off."""
+    Where no kubelet is heard of, none will say that a pod has ended: it is struck off. Returns node -> its pod."""
+    ended: dict[str, Object] = {}
     asked: set[str] = set()
     left: set[str] = set()
     lost = nodes_without(objects)
@@ -59,11 +72,12 @@ def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> Non
         objects.delete_all([each for each in fresh if _node(each) in lost], 0)
         asked |= {metadata(each)["uid"] for each in fresh}
         nodes = {_node(each) for each in found}
+        ended |= {_node(each): each for each in found}
         for node in sorted(left - nodes):
             say(f"{node}: gone")
         left = nodes
         if not found:
-            return
+            return ended
         if clock.now() >= until:
             hint = "is the node there? its kubelet has to say so; `kubectl delete pod --force` does without"
             raise JupiterError(f"pods do not end on {', '.join(sorted(nodes))}", hint, EXIT_TIMEOUT)

@@ -28,7 +28,7 @@ from jupiter_agent.adapters.keys import (
     is_token,
     plain_token,
 )
-from jupiter_agent.adapters.state import BOOT_FILE, CLUSTER_FILE, NODE_FILE, StateDir, read_cluster
+from jupiter_agent.adapters.state import BOOT_FILE, CLUSTER_FILE, NODE_FILE, StateDir, read_cluster, set_aside
 from jupiter_agent.core.ids import node_id
 from jupiter_agent.core.messages.membership import Record
 from jupiter_agent.core.trust import Trust
@@ -253,6 +253,50 @@ def test_damaged_and_foreign_key_files_are_refused_not_replaced(tmp_path: Path) 
             state.cluster_keys()
         assert (tmp_path / NODE_FILE).read_text() == text
     state.close()
+
+
+def a_node_of(folder: Path, cluster: ClusterKeys) -> NodeKeys:
+    """The keys that an agent with that cluster's token has in the folder."""
+    state = StateDir(folder)
+    try:
+        keys = state.node_keys()
+        state.cluster_keys(founding_token(cluster))
+        return keys
+    finally:
+        state.close()
+
+
+def test_a_folder_of_another_cluster_is_set_aside_whole_and_comes_back_with_its_token(tmp_path: Path) -> None:
+    folder, one, two = tmp_path / "agent", ClusterKeys.found(), ClusterKeys.found()
+    assert set_aside(folder, one.fingerprint) is None
+    first = a_node_of(folder, one)
+    assert set_aside(folder, one.fingerprint) is None
+    aside = set_aside(folder, two.fingerprint)
+    assert aside == tmp_path / f"agent-{one.fingerprint.hex()[:16]}"
+    assert not folder.exists()
+    second = a_node_of(folder, two)
+    assert (second != first, read_cluster(aside).fingerprint) == (True, one.fingerprint)
+    assert set_aside(folder, one.fingerprint) == tmp_path / f"agent-{two.fingerprint.hex()[:16]}"
+    assert a_node_of(folder, one) == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent", f"agent-{two.fingerprint.hex()[:16]}"]
+
+
+def test_a_folder_that_was_on_its_way_back_when_the_power_went_is_found(tmp_path: Path) -> None:
+    folder, cluster = tmp_path / "agent", ClusterKeys.found()
+    first = a_node_of(folder, cluster)
+    folder.rename(tmp_path / f"agent-{cluster.fingerprint.hex()[:16]}")
+    assert set_aside(folder, cluster.fingerprint) is None
+    assert a_node_of(folder, cluster) == first
+
+
+def test_a_folder_that_an_agent_uses_is_not_set_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "agent"
+    a_node_of(folder, ClusterKeys.found())
+    state = StateDir(folder)
+    with pytest.raises(UsageError, match="another agent"):
+        set_aside(folder, ClusterKeys.found().fingerprint)
+    state.close()
+    assert folder.exists()
 
 
 def test_a_token_decides_the_cluster_of_a_fresh_folder(tmp_path: Path) -> None:

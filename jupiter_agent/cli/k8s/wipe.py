@@ -1,0 +1,89 @@
+"""What agents leave on the disks of their nodes, and off with it: the overlay `edge` keeps state there, keys included.
+
+Only a pod reaches a node's disk. So when the agents have ended, one more pod comes to each node, with the image, the
+user and the folder that its agent had, and empties the folder. Where none can run, it is said what stays and where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from jupiter_agent.cli.ctl.session import Clock
+from jupiter_agent.cli.k8s.access import Object
+from jupiter_agent.cli.k8s.deploy import POLL_S
+from jupiter_agent.cli.k8s.objects import Objects, metadata
+from jupiter_agent.cli.k8s.pods import to_pod
+from jupiter_agent.errors import JupiterError
+from jupiter_agent.k8s.manifests import MANAGED
+
+WIPE_S = 60.0
+"""How long a node may take, its pod's start included"""
+NAME = "jupiter-wipe-"
+SCRIPT = 'rm -rf "$1"/* "$1"/.[!.]*'
+
+
+def wipe(objects: Objects, pods: dict[str, Object], clock: Clock, until: float) -> dict[str, str]:
+    """Empty the folders of these agents, node -> its pod as it was; node -> why it could not be done."""
+    left = [each for each in objects.ours(["Pod"]) if str(metadata(each).get("name")).startswith(NAME)]
+    objects.delete_all(left, 0)  # by somebody who was interrupted
+    failed: dict[str, str] = {}
+    running: dict[str, Object] = {}
+    until = min(until, clock.now() + WIPE_S)
+    try:
+        for node, pod in pods.items():
+            try:
+                running[node] = objects.create(_wiper(objects.namespace, node, pod))
+            except JupiterError as error:
+                failed[node] = error.message
+        waiting = dict(running)
+        while waiting:
+            found = {metadata(each)["uid"]: each for each in objects.listed("Pod")}
+            late = clock.now() >= until
+            for node, wiper in list(waiting.items()):
+                why_not = _ended(found.get(metadata(wiper)["uid"]))
+                if why_not is None and late:
+                    why_not = "nothing runs there in time"
+                if why_not is not None:
+                    del waiting[node]
+                    failed |= {node: why_not} if why_not else {}
+            if waiting:
+                clock.sleep(POLL_S)
+    finally:
+        objects.delete_all(list(running.values()), 0)
+    return failed
+
+
+def _ended(wiper: Object | None) -> str | None:
+    """'' when it has done its work, why not when it has failed, None while it has not ended."""
+    if wiper is None:
+        return "its pod was removed"
+    phase = (wiper.get("status") or {}).get("phase")
+    pod = to_pod(wiper)
+    if phase == "Succeeded":
+        return ""
+    return str(pod) if phase == "Failed" or pod.is_stuck else None
+
+
+def _wiper(namespace: str, node: str, pod: Object) -> Object:
+    """A pod for that node, and no Service's: it lacks the name by which agents are chosen."""
+    spec = pod["spec"]
+    (agent,) = [each for each in spec["containers"] if each["name"] == "agent"]
+    volumes = [each for each in spec["volumes"] if each.get("hostPath")]
+    mounts = [each for each in agent["volumeMounts"] if each["name"] in {volume["name"] for volume in volumes}]
+    container: dict[str, Any] = {
+        "name": "wipe", "image": agent["image"], "imagePullPolicy": agent.get("imagePullPolicy", "IfNotPresent"),
+        "command": ["/bin/sh", "-c", SCRIPT, "wipe", mounts[0]["mountPath"]], "volumeMounts": mounts,
+        "securityContext": agent["securityContext"],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+    }  # fmt: skip
+    name = f"{NAME}{hashlib.sha256(node.encode()).hexdigest()[:10]}"
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": dict(MANAGED)},
+        "spec": {
+            "nodeName": node, "restartPolicy": "Never", "hostNetwork": bool(spec.get("hostNetwork")),
+            "automountServiceAccountToken": False, "enableServiceLinks": False, "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}], "securityContext": spec["securityContext"],
+            "containers": [container], "volumes": volumes,
+        },
+    }  # fmt: skip
