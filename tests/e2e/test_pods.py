@@ -18,6 +18,7 @@ from e2e_rig import EXAMPLE, eventually, make_app, make_inputs, read_results, ru
 
 from jupiter_agent import __version__
 from jupiter_agent.adapters.keys import ClusterKeys, encode_token, founding_token
+from jupiter_agent.cli.k8s.wipe import wiper
 from jupiter_agent.k8s import manifests
 
 NODES = ("worker1", "worker2", "worker3", "worker4")
@@ -102,8 +103,11 @@ def test_the_image_runs_as_nobody_in_particular_and_needs_nothing_writable_to_sa
     assert int(engine("run", *rights, *python, rendered).ok().out) >= 10, "the wheel has the manifests"
 
 
-def test_on_the_edge_the_folder_of_the_node_becomes_the_agents_own(engine: Engine, image: str, tmp_path: Path) -> None:
-    """The init container has the one right that this takes, and the agent has none again."""
+@pytest.mark.smoke
+def test_on_the_edge_the_folder_of_the_node_becomes_the_agents_own_and_is_emptied_by_the_agents_user(
+    engine: Engine, image: str, tmp_path: Path
+) -> None:
+    """The init container has the one right that the first takes; the agent has none, nor the pod that empties it."""
     state = tmp_path / "var-lib-jupiter"
     state.mkdir(mode=0o755)
     rendered = manifests.objects("edge", token="t", image=image)[-1]["spec"]["template"]["spec"]
@@ -111,12 +115,22 @@ def test_on_the_edge_the_folder_of_the_node_becomes_the_agents_own(engine: Engin
     rights = init["securityContext"]
     assert rights["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
     options = ["--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--volume", f"{state}:/var/lib/jupiter"]
-    write = ["--entrypoint", "sh", image, "-c", "mkdir /var/lib/jupiter/agent"]
+    make = "cd /var/lib/jupiter && mkdir -m 700 agent && echo key > agent/cluster.json && : > .x"
+    write = ["--entrypoint", "sh", image, "-c", make]
     assert engine("run", *options, *write).code != 0, "without it nothing can be written"
     program, *words = init["command"]
     as_root = ["--cap-add", "CHOWN", "--user", rights["runAsUser"], "--entrypoint", program]
     engine("run", *options, *as_root, image, *words).ok()
     engine("run", *options, *write).ok()
+    assert sorted(path.name for path in state.iterdir()) == [".x", "agent"]
+
+    sent = wiper("jupiter", "n1", {"spec": rendered})["spec"]
+    (container,) = sent["containers"]
+    assert (container["image"], container["securityContext"]) == (image, rendered["containers"][0]["securityContext"])
+    program, *words = container["command"]
+    as_agent = ["--user", sent["securityContext"]["runAsUser"], "--entrypoint", program]
+    engine("run", *options, *as_agent, image, *words).ok()
+    assert list(state.iterdir()) == []
 
 
 def test_an_agent_that_is_stopped_while_it_starts_does_not_wait_to_be_killed(engine: Engine, image: str) -> None:

@@ -33,15 +33,15 @@ def wipe(objects: Objects, pods: dict[str, Object], clock: Clock, until: float) 
     try:
         for node, pod in pods.items():
             try:
-                running[node] = objects.create(_wiper(objects.namespace, node, pod))
+                running[node] = objects.create(wiper(objects.namespace, node, pod))
             except JupiterError as error:
                 failed[node] = error.message
         waiting = dict(running)
         while waiting:
             found = {metadata(each)["uid"]: each for each in objects.listed("Pod")}
             late = clock.now() >= until
-            for node, wiper in list(waiting.items()):
-                why_not = _ended(found.get(metadata(wiper)["uid"]))
+            for node, sent in list(waiting.items()):
+                why_not = _ended(found.get(metadata(sent)["uid"]))
                 if why_not is None and late:
                     why_not = "nothing runs there in time"
                 if why_not is not None:
@@ -54,18 +54,18 @@ def wipe(objects: Objects, pods: dict[str, Object], clock: Clock, until: float) 
     return failed
 
 
-def _ended(wiper: Object | None) -> str | None:
+def _ended(sent: Object | None) -> str | None:
     """'' when it has done its work, why not when it has failed, None while it has not ended."""
-    if wiper is None:
+    if sent is None:
         return "its pod was removed"
-    phase = (wiper.get("status") or {}).get("phase")
-    pod = to_pod(wiper)
+    phase = (sent.get("status") or {}).get("phase")
+    pod = to_pod(sent)
     if phase == "Succeeded":
         return ""
     return str(pod) if phase == "Failed" or pod.is_stuck else None
 
 
-def _wiper(namespace: str, node: str, pod: Object) -> Object:
+def wiper(namespace: str, node: str, pod: Object) -> Object:
     """A pod for that node, and no Service's: it lacks the name by which agents are chosen."""
     spec = pod["spec"]
     (agent,) = [each for each in spec["containers"] if each["name"] == "agent"]
