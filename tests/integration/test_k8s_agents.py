@@ -196,7 +196,7 @@ def test_state_that_cannot_be_removed_is_named_and_keeps_no_new_cluster_from_its
     code, _, said = rig.run("k8s", "down")
     assert code == 1
     for node in ("n1", "n2", "n3"):
-        assert f"{node}: agents' state stays on its disk, the cluster's keys with it: /var/lib/jupiter (" in said
+        assert f"{node}: agents' state stays on its disk, the cluster's keys with it: /var/lib/jupiter/agent (" in said
     assert "error: state is left on 3 nodes" in said
     assert "nothing is left" not in said
     assert rig.cluster.left() == []
@@ -212,8 +212,10 @@ def test_state_that_cannot_be_removed_is_named_and_keeps_no_new_cluster_from_its
     rig.cluster.rights.forbidden.clear()
     code, _, said = rig.run("k8s", "down")
     assert (code, "error: state is left on 1 nodes" in said) == (1, True)
-    assert "n3: agents' state stays on its disk, the cluster's keys with it: /var/lib/jupiter (the node is not" in said
-    assert {name: len(folders) for name, folders in on_disk(rig).items()} == {"n1": 0, "n2": 0, "n3": 2}
+    assert "n3: agents' state stays on its disk, the cluster's keys with it: /var/lib/jupiter/agent (the" in said
+    assert {name: len(folders) for name, folders in on_disk(rig).items()} == {"n1": 1, "n2": 1, "n3": 2}, (
+        "the first cluster's stays"
+    )
 
 
 def test_agents_at_the_edge_run_on_tainted_nodes_and_publish_what_the_cluster_says_of_theirs(rig):

@@ -257,7 +257,7 @@ def test_another_overlay_leaves_nothing_of_the_one_before_in_the_daemonset(make)
     rig.run("k8s", "up", "--timeout", "0", "--overlay", "edge")
     assert _daemonset(rig)["spec"]["template"]["spec"]["hostNetwork"] is True
     code, _, said = rig.run("k8s", "up", "--timeout", "0")
-    assert (code, "stays on their nodes' disks, with the cluster's keys: /var/lib/jupiter" in said) == (0, True)
+    assert (code, "stays on their nodes' disks, with the cluster's keys: /var/lib/jupiter/agent" in said) == (0, True)
     spec = _daemonset(rig)["spec"]["template"]["spec"]
     assert not {"hostNetwork", "initContainers", "tolerations", "dnsPolicy"} & spec.keys()
     assert next(each for each in spec["volumes"] if each["name"] == "state") == {"name": "state", "emptyDir": {}}

@@ -7,7 +7,7 @@ from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.members import Members
 from jupiter_agent.cli.k8s.objects import CREATED, REMOVED, SAME, THERE, Objects, metadata, title
-from jupiter_agent.cli.k8s.pods import Pod, disk_of, of_newest
+from jupiter_agent.cli.k8s.pods import Pod, of_newest, state_folder
 from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, Look, Rollout
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
@@ -46,7 +46,7 @@ def put(objects: Objects, wanted: list[Object], clock: Clock) -> dict[str, str]:
 
 
 def _disk(found: Object) -> str:
-    return disk_of((found.get("spec") or {}).get("template") or {})
+    return state_folder((found.get("spec") or {}).get("template") or {})[1]
 
 
 def _unmake(objects: Objects) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from jupiter_agent.cli.k8s.access import Object
@@ -161,13 +162,18 @@ def _wanted_node(spec: Mapping[str, Any]) -> str:
     return ""
 
 
-def disk_of(pod: Object) -> str:
-    """The folder of its node that an agent's pod, or the template of one, keeps its state in; '' where it ends with the
-    pod."""
-    for volume in (pod.get("spec") or {}).get("volumes") or ():
-        if volume.get("hostPath"):
-            return str(volume["hostPath"]["path"])
-    return ""
+def state_folder(pod: Object) -> tuple[str, str]:
+    """Of an agent's pod, or the template of one: where its state is in the container, and where that is on the node's
+    disk; '' for the latter where it ends with the pod. What else a node lends to its pod is not meant."""
+    spec = pod.get("spec") or {}
+    agent: Object = next((each for each in spec.get("containers") or () if each.get("name") == "agent"), {})
+    inside = next((each.get("value") for each in agent.get("env") or () if each.get("name") == "JUPITER_STATE_DIR"), "")
+    disks = {each["name"]: each["hostPath"]["path"] for each in spec.get("volumes") or () if each.get("hostPath")}
+    for mount in agent.get("volumeMounts") or ():
+        top = PurePosixPath(mount["mountPath"])
+        if mount["name"] in disks and inside and PurePosixPath(inside).is_relative_to(top):
+            return inside, str(PurePosixPath(disks[mount["name"]]) / PurePosixPath(inside).relative_to(top))
+    return str(inside or ""), ""
 
 
 def has_no_agent(node: Object) -> str:

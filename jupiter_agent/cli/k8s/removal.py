@@ -9,7 +9,7 @@ from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.deploy import POLL_S
 from jupiter_agent.cli.k8s.objects import Objects, is_ours, metadata, title
-from jupiter_agent.cli.k8s.pods import SIMULATED, disk_of, to_pod
+from jupiter_agent.cli.k8s.pods import SIMULATED, state_folder, to_pod
 from jupiter_agent.cli.k8s.reaching import nodes_without
 from jupiter_agent.cli.k8s.wipe import wipe
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
@@ -50,8 +50,8 @@ def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> Re
 
 
 def _wiped(objects: Objects, ended: dict[str, Object], clock: Clock, until: float) -> dict[str, str]:
-    """What is still on the nodes' disks, node -> folder and why, when all that can be emptied is empty."""
-    disks = {node: disk for node, pod in ended.items() if (disk := disk_of(pod))}
+    """What is still on the nodes' disks, node -> folder and why, when all that can be removed is gone."""
+    disks = {node: disk for node, pod in ended.items() if (disk := state_folder(pod)[1])}
     without = nodes_without(objects) if disks else {}
     failed = {node: why for node, why in without.items() if node in disks and why != SIMULATED}
     failed |= wipe(objects, {node: ended[node] for node in disks if node not in without}, clock, until)

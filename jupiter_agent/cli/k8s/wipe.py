@@ -1,30 +1,31 @@
 """What agents leave on the disks of their nodes, and off with it: the overlay `edge` keeps state there, keys included.
 
 Only a pod reaches a node's disk. So when the agents have ended, one more pod comes to each node, with the image, the
-user and the folder that its agent had, and empties the folder. Where none can run, it is said what stays and where.
+user and the disk that its agent had, and removes the agent's state folder: not what is beside it, which may be somebody
+else's, or the state of another cluster. Where no pod can run, it is said what stays and where.
 """
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import PurePosixPath
 from typing import Any
 
 from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.k8s.access import Object
 from jupiter_agent.cli.k8s.deploy import POLL_S
 from jupiter_agent.cli.k8s.objects import Objects, metadata
-from jupiter_agent.cli.k8s.pods import to_pod
+from jupiter_agent.cli.k8s.pods import state_folder, to_pod
 from jupiter_agent.errors import JupiterError
 from jupiter_agent.k8s.manifests import MANAGED
 
 WIPE_S = 60.0
 """How long a node may take, its pod's start included"""
 NAME = "jupiter-wipe-"
-SCRIPT = 'rm -rf "$1"/* "$1"/.[!.]*'
 
 
 def wipe(objects: Objects, pods: dict[str, Object], clock: Clock, until: float) -> dict[str, str]:
-    """Empty the folders of these agents, node -> its pod as it was; node -> why it could not be done."""
+    """Remove the folders of these agents, node -> its pod as it was; node -> why it could not be done."""
     left = [each for each in objects.ours(["Pod"]) if str(metadata(each).get("name")).startswith(NAME)]
     objects.delete_all(left, 0)  # by somebody who was interrupted
     failed: dict[str, str] = {}
@@ -69,11 +70,12 @@ def wiper(namespace: str, node: str, pod: Object) -> Object:
     """A pod for that node, and no Service's: it lacks the name by which agents are chosen."""
     spec = pod["spec"]
     (agent,) = [each for each in spec["containers"] if each["name"] == "agent"]
-    volumes = [each for each in spec["volumes"] if each.get("hostPath")]
-    mounts = [each for each in agent["volumeMounts"] if each["name"] in {volume["name"] for volume in volumes}]
+    inside, _ = state_folder(pod)
+    mounts = [each for each in agent["volumeMounts"] if PurePosixPath(inside).is_relative_to(each["mountPath"])]
+    volumes = [each for each in spec["volumes"] if each["name"] in {mount["name"] for mount in mounts}]
     container: dict[str, Any] = {
         "name": "wipe", "image": agent["image"], "imagePullPolicy": agent.get("imagePullPolicy", "IfNotPresent"),
-        "command": ["/bin/sh", "-c", SCRIPT, "wipe", mounts[0]["mountPath"]], "volumeMounts": mounts,
+        "command": ["rm", "-rf", inside], "volumeMounts": mounts,
         "securityContext": agent["securityContext"],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
     }  # fmt: skip

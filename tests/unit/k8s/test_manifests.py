@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from jupiter_agent import __version__
+from jupiter_agent.cli.k8s.pods import state_folder
+from jupiter_agent.cli.k8s.wipe import wiper
 from jupiter_agent.errors import UsageError
 from jupiter_agent.k8s import kustomize, manifests
 
@@ -147,6 +149,21 @@ def test_every_volume_that_is_mounted_exists_and_every_one_is_mounted():
             for mount in each["volumeMounts"]
         }
         assert used == {volume["name"] for volume in spec["volumes"]}
+
+
+def test_what_goes_from_a_nodes_disk_is_the_agents_state_and_no_other_folder_that_its_pod_has():
+    spec = pod(overlay="edge")
+    spec["volumes"].insert(0, {"name": "camera", "hostPath": {"path": "/data"}})
+    spec["containers"][0]["volumeMounts"].insert(0, {"name": "camera", "mountPath": "/data"})
+    assert state_folder({"spec": spec}) == ("/var/lib/jupiter/agent", "/var/lib/jupiter/agent")
+    sent = wiper("jupiter", "n1", {"spec": spec})["spec"]
+    assert [each["name"] for each in sent["volumes"]] == ["state"]
+    assert sent["containers"][0]["command"] == ["rm", "-rf", "/var/lib/jupiter/agent"]
+    spec["volumes"] = [each for each in spec["volumes"] if each["name"] != "state"] + [
+        {"name": "state", "emptyDir": {}}
+    ]
+    assert state_folder({"spec": spec})[1] == ""
+    assert state_folder({"spec": pod()})[1] == ""
 
 
 def test_the_edge_overlay_keeps_state_on_the_node_and_runs_on_every_node():
