@@ -1,4 +1,5 @@
-"""The warm process of one (job, task): started before the first item, restarted when it ends by itself.
+"""The warm process of one (job, task): started before the first item where there is room for it (ahead.py), restarted
+when it ends by itself.
 
     starting --ready--> ready --ends--> starting (at once, if it had worked; otherwise after a back-off)
     starting --ends--> broken (runs fail with the reason) --back-off 0.2 s x 4, max 10 s--> starting
@@ -15,6 +16,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from jupiter_agent.adapters.ahead import until_calm
 from jupiter_agent.adapters.answers import (
     FOREIGN,
     GARBAGE,
@@ -79,6 +81,10 @@ class WarmProcess:
         self._failures = 0
         self._held = False
         self._stopped = asyncio.Event()
+        self._wanted = asyncio.Event()
+        """something waits for a process, or it is to stop"""
+        if effect.task.extra.get("role"):
+            self._wanted.set()  # a program that makes its items itself
         self._life = self._loop.create_task(self._live())
 
     # --- from the runner -----------------------------------------------------------------------------------------
@@ -88,6 +94,7 @@ class WarmProcess:
             self._loop.call_soon(self._outcomes.failed, effect.run, self._broken)
         else:
             self._runs.push(effect)
+            self._wanted.set()
             self._dispatch()
 
     def deliver(self, effect: Deliver) -> None:
@@ -97,6 +104,7 @@ class WarmProcess:
             self._log.detach()
             return
         self._deliveries.append(effect)
+        self._wanted.set()
         self._dispatch()
 
     def hold(self, held: bool) -> None:
@@ -108,6 +116,7 @@ class WarmProcess:
     async def stop(self) -> None:
         """SIGTERM, the grace, SIGKILL; then its folder is removed."""
         self._stopped.set()
+        self._wanted.set()
         self._outcomes.silent = True
         self._runs.stop()
         if self._child:
@@ -119,6 +128,7 @@ class WarmProcess:
 
     async def _live(self) -> None:
         self._log.attach()
+        await until_calm(self._wanted)
         try:
             while not self._stopped.is_set() and not self._finished:
                 await self._live_once()

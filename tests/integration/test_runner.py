@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import time
@@ -40,6 +41,23 @@ def test_runs_sent_before_the_process_is_ready_wait_for_it(tmp_path: Path) -> No
         bench.start(ECHO)
         runs = [bench.send(b"%d" % n) for n in range(5)]
         assert [(await bench.answer(run)).outputs[0][1].data for run in runs] == [b"0", b"1", b"2", b"3", b"4"]
+
+    on_bench(tmp_path, test)
+
+
+def test_in_a_crowd_a_process_starts_with_its_first_item_and_none_that_is_stopped_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jupiter_agent.adapters.ahead.runnable", lambda: 1000)
+
+    async def test(bench: Bench) -> None:
+        bench.start(ECHO)
+        bench.start(ECHO, task="never")
+        await asyncio.sleep(1.0)
+        assert not list((bench.folder / ".work").glob("*")), "nobody waits for either"
+        bench.runner.stop_task(StopTask("j", "never"))
+        assert (await bench.answer(bench.send(b"x"))).outputs[0][1].data == b"x"
+        assert list((bench.folder / ".work").glob("*-t")), "so that is where they would have been"
 
     on_bench(tmp_path, test)
 
