@@ -55,8 +55,10 @@ LATE_S, STARVED_S = 0.1, 5.0
 at; what a starved agent would measure is its own processor"""
 SUSPECT_S = 10.0
 """A suspicion is looked at at once, the next one of the same link so much later: it is mostly the processors"""
-IDLE_S, IDLE_EVERY_S = 600.0, 30.0
-"""The rate of a link that nobody asked about, and of all of them: an idle agent costs little"""
+IDLE_S, IDLE_EVERY_S, NEW_EVERY_S = 600.0, 30.0, 3.0
+"""The rate of a link that nobody asked about, and of all of them: an idle agent costs little; sooner while it is new"""
+FEW = 4
+"""A mapping that asks about so many links gets each of them measured well at once"""
 FAR = 8
 """Of the candidates of a mapping that are no neighbours so many are looked at: each needs a session of its own"""
 PATIENCE_S = 1.0
@@ -252,7 +254,7 @@ class Probing:
             if rank == _IDLY:
                 if self._idle_at > now:
                     continue
-                self._idle_at = now + IDLE_EVERY_S
+                self._idle_at = now + (IDLE_EVERY_S if self._links.knows_rate(peer) else NEW_EVERY_S)
             look = self._looks[peer] = _Look(size, SHORTS if rank == -inf else 1)
             effects += self._go_on(peer, look, now)
         return effects
@@ -302,7 +304,9 @@ class Probing:
         if took < 3 * noise_s:
             per_byte = max(took, noise_s) / look.size
             larger = min(self._most(peer), int(TELLING_S / per_byte))
-            if peer in self._wanted and larger > 1.5 * look.size and self._affords(peer, larger, now):
+            first_of_many = not self._links.knows_rate(peer) and len(self._wanted) > FEW  # all once, before one well
+            may_grow = peer in self._wanted and not first_of_many and self._affords(peer, larger, now)
+            if may_grow and larger > 1.5 * look.size:
                 look.size, look.long = larger, []
                 return self._ask(peer, look, larger, now)
         if self._is_doubtful(peer, look, (took, noise_s), now) and self._affords(peer, look.size, now):

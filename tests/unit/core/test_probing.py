@@ -93,6 +93,27 @@ def test_the_rates_of_the_links_a_mapping_asks_about_are_known_within_ten_second
     assert {link.rate_source for link in told} == {"measured"}, "each end tells the other what comes from it"
 
 
+def mesh(size: int) -> dict[tuple[str, str], tuple[float, float]]:
+    """Everybody near everybody, 120 ms and 100 Mbit/s apart."""
+    names = [f"n{i}" for i in range(size)]
+    return {(a, b): (0.12, 100e6) for a in names for b in names if a < b}
+
+
+def test_all_links_a_mapping_asks_about_are_looked_at_once_before_one_is_looked_at_well():
+    net = Net(mesh(9), noise_s=0.0002)
+    net.run(1.0)
+    net.want()
+    net.run(11.0)
+    unknown = [(a, b) for a, b in net.truth if not net.links[b].knows_rate(a)]
+    assert unknown == []
+
+
+def test_the_rates_of_new_neighbours_are_known_after_half_a_minute_whoever_asks():
+    net = Net(mesh(9), noise_s=0.0002)
+    net.run(30.0)
+    assert all(net.links[b].knows_rate(a) for a, b in net.truth)
+
+
 @pytest.mark.parametrize("profile", ["lan", "wan", "manet"])
 def test_no_node_says_more_than_its_profile_allows_in_any_minute(profile):
     names = [f"n{i}" for i in range(9)]
