@@ -115,7 +115,8 @@ def test_on_the_edge_the_folder_of_the_node_becomes_the_agents_own_and_its_user_
     rights = init["securityContext"]
     assert rights["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
     options = ["--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--volume", f"{state}:/var/lib/jupiter"]
-    make = "cd /var/lib/jupiter && mkdir -m 700 agent && echo key > agent/cluster.json && : > .x"
+    keys = """echo '{"fingerprint": "f00d"}' > agent/cluster.json"""
+    make = f"cd /var/lib/jupiter && mkdir -m 700 agent && {keys} && : > .x"
     write = ["--entrypoint", "sh", image, "-c", make]
     assert engine("run", *options, *write).code != 0, "without it nothing can be written"
     program, *words = init["command"]
@@ -124,7 +125,7 @@ def test_on_the_edge_the_folder_of_the_node_becomes_the_agents_own_and_its_user_
     engine("run", *options, *write).ok()
     assert sorted(path.name for path in state.iterdir()) == [".x", "agent"]
 
-    sent = wiper("jupiter", "n1", {"spec": rendered})["spec"]
+    sent = wiper("jupiter", "n1", {"spec": rendered}, "f00d")["spec"]
     (container,) = sent["containers"]
     assert (container["image"], container["securityContext"]) == (image, rendered["containers"][0]["securityContext"])
     program, *words = container["command"]

@@ -25,6 +25,8 @@ from jupiter_agent.bench.kube.rights import POD_TOKEN
 from jupiter_agent.bench.kube.store import Key, Object, Store
 
 AGENT = [sys.executable, "-P", "-m", "jupiter_agent.cli.agent_main"]
+PROGRAMS = {"python": sys.executable}
+"""Of the image, by their place on its path"""
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 POLL_S = 0.1
 BACK_OFF_S = (0.0, 2.0, 4.0, 8.0)
@@ -118,8 +120,7 @@ class Kubelet:
             return
         if pod.process is not None and (code := pod.process.poll()) is not None:
             if pod.object["spec"].get("restartPolicy") == "Never":
-                status: Object = {"phase": "Failed" if code else "Succeeded", "containerStatuses": []}
-                self._store.update(pod.key, lambda after: after.update(status=status))
+                self._tell_end(pod, container, code)
                 return
             pod.last_exit, pod.process, pod.ready = code, None, False
             pod.again_at = now + BACK_OFF_S[min(pod.restarts, len(BACK_OFF_S) - 1)]
@@ -138,6 +139,18 @@ class Kubelet:
         if "readinessProbe" in container and now >= pod.probed_at + (0.2 if not pod.ready else 1.0):
             pod.probed_at, pod.ready = now, self._probe(pod)
         self._tell(pod)
+
+    def _tell_end(self, pod: Pod, container: Object, code: int) -> None:
+        """Of a pod that is not started again."""
+        ended: Object = {"exitCode": code, "reason": "Error" if code else "Completed"}
+        if code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            ended["message"] = (pod.folder / "log").read_text("utf-8", "replace")[-2048:]
+        each = {"name": container["name"], "containerID": _id(pod), "ready": False, "restartCount": 0}
+        status: Object = {
+            "phase": "Failed" if code else "Succeeded",
+            "containerStatuses": [{**each, "state": {"terminated": ended}}],
+        }
+        self._store.update(pod.key, lambda after: after.update(status=status))
 
     def _end(self, pod: Pod, now: float) -> None:
         """SIGTERM, and SIGKILL when its time is over."""
@@ -170,7 +183,8 @@ class Kubelet:
         env["JUPITER_BIND"] = f"{pod.ip}:7421"  # all pods share this machine's ports
         env["JUPITER_SERVICE_ACCOUNT"] = str(mounts[ACCOUNT])
         env["JUPITER_MDNS"] = "off"
-        command = [_placed(word, mounts) for word in container.get("command") or AGENT]
+        program, *words = container.get("command") or AGENT
+        command = [PROGRAMS.get(program, program), *(_placed(word, mounts) for word in words)]
         with (pod.folder / "log").open("wb") as log:
             pod.process = subprocess.Popen(
                 [*command, *container.get("args", [])], env=env, cwd=pod.folder, stdin=subprocess.DEVNULL, stdout=log,
@@ -235,6 +249,8 @@ class Kubelet:
         if waiting:
             state = {"waiting": {"reason": waiting[0], "message": waiting[1]}}
         container: Object = {"name": "agent", "ready": pod.ready, "restartCount": pod.restarts, "state": state}
+        if pod.process is not None or pod.restarts:
+            container["containerID"] = _id(pod)
         if pod.last_exit is not None:
             container["lastState"] = {"terminated": {"exitCode": pod.last_exit, "reason": "Error"}}
         ready = "True" if running and pod.ready else "False"
@@ -247,6 +263,11 @@ class Kubelet:
         if status != pod.said:
             pod.said = status
             self._store.update(pod.key, lambda after: after.update(status=status))
+
+
+def _id(pod: Pod) -> str:
+    """As a container runtime names what it has started."""
+    return f"process://{pod.uid}-{pod.restarts}"
 
 
 def _placed(text: str, mounts: dict[str, Path]) -> str:

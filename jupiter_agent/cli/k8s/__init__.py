@@ -17,7 +17,7 @@ from jupiter_agent.cli.groups import Group
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.output import Format, Output, refuse_exports
 from jupiter_agent.config import did_you_mean
-from jupiter_agent.errors import EXIT_OK, JupiterError, UnauthorisedError, UnreachableError, UsageError
+from jupiter_agent.errors import EXIT_OK, EXIT_TIMEOUT, JupiterError, UnauthorisedError, UnreachableError, UsageError
 from jupiter_agent.k8s.manifests import NAMESPACE, OVERLAYS, TOKEN_KEY
 
 if TYPE_CHECKING:
@@ -154,13 +154,19 @@ def down(
     _, objects = _objects(context, where)
     removed = remove(objects, clock, grace, timeout)
     count, seconds = len(removed.titles), clock.now() - began
-    if removed.why_left or removed.kept:
+    wiped = removed.wiped
+    if removed.why_left or wiped.failed or removed.stuck:
         say(f"{count} objects are removed after {seconds:.1f} s")
-    for node, what in sorted(removed.kept.items()):
-        say(f"{node}: agents' state stays on its disk, the cluster's keys with it: {what}")
-    if removed.kept:
+    for node, disk in sorted(wiped.foreign):
+        say(f"{node}: {disk} is not ours but another cluster's: left alone")
+    for (node, disk), why in sorted(wiped.failed.items()):
+        say(f"{node}: agents' state stays on its disk, the cluster's keys with it: {disk} ({why})")
+    if removed.stuck:
+        hint = "is the node there? its kubelet has to say so; `kubectl delete pod --force` does without"
+        raise JupiterError(f"pods do not end on {', '.join(removed.stuck)}", hint, EXIT_TIMEOUT)
+    if wiped.failed:
         hint = "remove the folder there as root, `rm -rf FOLDER`; agents of another cluster leave it aside"
-        raise JupiterError(f"state is left on {len(removed.kept)} nodes", hint)
+        raise JupiterError(f"state is left on {len({node for node, _ in wiped.failed})} nodes", hint)
     if removed.why_left:
         hint = f"what is not jupiter's stays; `kubectl delete namespace {where}` removes it with all that is in it"
         raise JupiterError(f"the namespace {where} is left: {removed.why_left}", hint)

@@ -124,7 +124,8 @@ def _phase(status: Mapping[str, Any], leaving: bool, statuses: list[Object]) -> 
 
 def _stuck(status: Mapping[str, Any], statuses: list[Object]) -> tuple[str, str]:
     if status.get("phase") == "Failed":
-        return str(status.get("reason") or "Failed"), str(status.get("message") or "")
+        told = next(_waiting(statuses), ("Failed", "")) if not status.get("reason") else ("", "")
+        return str(status.get("reason") or told[0]), str(status.get("message") or told[1])
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return str(scheduled.get("reason") or "Unschedulable"), str(scheduled.get("message") or "")
@@ -143,7 +144,9 @@ def _waiting(statuses: list[Object]) -> Iterator[tuple[str, str]]:
             yield word, "; ".join(part for part in (ended, said, str(waiting.get("message") or "")) if part)
         ended_now = state.get("terminated") or {}
         if ended_now and ended_now.get("exitCode"):
-            yield str(ended_now.get("reason") or "Error"), f"it ended with {ended_now.get('exitCode')}"
+            said = " ".join(str(ended_now.get("message") or "").split())[-200:]
+            ended = f"it ended with {ended_now.get('exitCode')}"
+            yield str(ended_now.get("reason") or "Error"), f"{ended}; {said}" if said else ended
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -174,6 +177,25 @@ def state_folder(pod: Object) -> tuple[str, str]:
         if mount["name"] in disks and inside and PurePosixPath(inside).is_relative_to(top):
             return inside, str(PurePosixPath(disks[mount["name"]]) / PurePosixPath(inside).relative_to(top))
     return str(inside or ""), ""
+
+
+def has_run(pod: Object) -> bool:
+    """Whether the agent of a pod ever ran there: a container runtime names its containers. Of a pod that was never
+    started there is none, nor on a simulated node, whatever the pod's phase."""
+    for each in (pod.get("status") or {}).get("containerStatuses") or ():
+        last = (each.get("lastState") or {}).get("terminated") or {}
+        if each.get("name") == "agent" and (each.get("containerID") or last.get("containerID")):
+            return True
+    return False
+
+
+def exit_of(pod: Object) -> int | None:
+    """The code that the only container of a pod ended with; None while it has not."""
+    for each in (pod.get("status") or {}).get("containerStatuses") or ():
+        code = ((each.get("state") or {}).get("terminated") or {}).get("exitCode")
+        if code is not None:
+            return int(code)
+    return None
 
 
 def has_no_agent(node: Object) -> str:

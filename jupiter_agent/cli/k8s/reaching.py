@@ -65,13 +65,18 @@ def agent_pods(objects: Objects) -> list[Pod]:
     return sorted(found, key=lambda pod: (pod.node, pod.name))
 
 
-def nodes_without(objects: Objects) -> dict[str, str]:
-    """node -> why no agent is to be expected there; nothing where nodes may not be listed."""
+def node_states(objects: Objects) -> dict[str, str] | None:
+    """node -> why no agent is to be expected there, '' where one is; None where nodes may not be listed."""
     try:
         nodes = objects.listed("Node")
     except RefusedError:
-        return {}
-    return {str(metadata(node).get("name")): why for node in nodes if (why := has_no_agent(node))}
+        return None
+    return {str(metadata(node).get("name")): has_no_agent(node) for node in nodes}
+
+
+def nodes_without(objects: Objects) -> dict[str, str]:
+    """node -> why no agent is to be expected there; nothing where nodes may not be listed."""
+    return {node: why for node, why in (node_states(objects) or {}).items() if why}
 
 
 class PodClient:

@@ -1,85 +1,118 @@
 """What agents leave on the disks of their nodes, and off with it: the overlay `edge` keeps state there, keys included.
 
 Only a pod reaches a node's disk. So when the agents have ended, one more pod comes to each node, with the image, the
-user and the disk that its agent had, and removes the agent's state folder: not what is beside it, which may be somebody
-else's, or the state of another cluster. Where no pod can run, it is said what stays and where.
+user and the disk that its agent had, and removes the agent's state folder if it is of the cluster that goes
+(`emptying`): not what is beside it, nor the state of another cluster. Where no pod can run, it is said what stays.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from jupiter_agent.cli.ctl.session import Clock
+from jupiter_agent.cli.k8s import emptying
 from jupiter_agent.cli.k8s.access import Object
 from jupiter_agent.cli.k8s.deploy import POLL_S
-from jupiter_agent.cli.k8s.objects import Objects, metadata
-from jupiter_agent.cli.k8s.pods import state_folder, to_pod
+from jupiter_agent.cli.k8s.objects import AT_ONCE, Objects, metadata
+from jupiter_agent.cli.k8s.pods import exit_of, state_folder, to_pod
 from jupiter_agent.errors import JupiterError
 from jupiter_agent.k8s.manifests import MANAGED
 
-WIPE_S = 60.0
-"""How long a node may take, its pod's start included"""
+FIRST_S, NEXT_S = 20.0, 6.0
+"""How long is waited for the first pod's end, and after each for another's: a node that runs none holds nobody up"""
 NAME = "jupiter-wipe-"
+FOREIGN = "of another cluster"
+WORDS = {0: "", emptying.FOREIGN: FOREIGN, emptying.IN_USE: "an agent still uses it"}
+"""What an end says"""
+
+Place = tuple[str, str]
+"""A node, and a folder on its disk"""
 
 
-def wipe(objects: Objects, pods: dict[str, Object], clock: Clock, until: float) -> dict[str, str]:
-    """Remove the folders of these agents, node -> its pod as it was; node -> why it could not be done."""
+@dataclass
+class Wiped:
+    """What is still there."""
+
+    failed: dict[Place, str] = field(default_factory=dict)
+    """and why it could not be removed"""
+    foreign: list[Place] = field(default_factory=list)
+    """not the cluster's that goes"""
+
+
+def wipe(objects: Objects, pods: Mapping[Place, Object], fingerprint: str, clock: Clock) -> Wiped:
+    """Remove the folders of these agents, each named by its pod as it was."""
     left = [each for each in objects.ours(["Pod"]) if str(metadata(each).get("name")).startswith(NAME)]
     objects.delete_all(left, 0)  # by somebody who was interrupted
-    failed: dict[str, str] = {}
-    running: dict[str, Object] = {}
-    until = min(until, clock.now() + WIPE_S)
+    wiped, running = Wiped(), dict[Place, Object]()
+
+    def send(place: Place) -> None:
+        try:
+            running[place] = objects.create(wiper(objects.namespace, place[0], pods[place], fingerprint))
+        except JupiterError as error:
+            wiped.failed[place] = error.message
+
     try:
-        for node, pod in pods.items():
-            try:
-                running[node] = objects.create(wiper(objects.namespace, node, pod))
-            except JupiterError as error:
-                failed[node] = error.message
-        waiting = dict(running)
-        while waiting:
-            found = {metadata(each)["uid"]: each for each in objects.listed("Pod")}
-            late = clock.now() >= until
-            for node, sent in list(waiting.items()):
-                why_not = _ended(found.get(metadata(sent)["uid"]))
-                if why_not is None and late:
-                    why_not = "nothing runs there in time"
-                if why_not is not None:
-                    del waiting[node]
-                    failed |= {node: why_not} if why_not else {}
-            if waiting:
-                clock.sleep(POLL_S)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(send, pods))
+        _await(objects, running, wiped, clock)
     finally:
         objects.delete_all(list(running.values()), 0)
-    return failed
+    return wiped
+
+
+def _await(objects: Objects, running: Mapping[Place, Object], wiped: Wiped, clock: Clock) -> None:
+    waiting, until = dict(running), clock.now() + FIRST_S
+    while waiting:
+        found = {metadata(each)["uid"]: each for each in objects.listed("Pod")}
+        now = clock.now()
+        for place, sent in list(waiting.items()):
+            why_not = _ended(found.get(metadata(sent)["uid"]))
+            if why_not is not None:
+                del waiting[place]
+                until = now + NEXT_S
+            if why_not == FOREIGN:
+                wiped.foreign.append(place)
+            elif why_not:
+                wiped.failed[place] = why_not
+        if waiting and now >= until:
+            wiped.failed |= dict.fromkeys(waiting, "nothing runs there in time")
+            return
+        if waiting:
+            clock.sleep(POLL_S)
 
 
 def _ended(sent: Object | None) -> str | None:
     """'' when it has done its work, why not when it has failed, None while it has not ended."""
     if sent is None:
         return "its pod was removed"
-    phase = (sent.get("status") or {}).get("phase")
+    phase, code = (sent.get("status") or {}).get("phase"), exit_of(sent)
+    if phase == "Succeeded" or code in WORDS:
+        return WORDS[code or 0]
     pod = to_pod(sent)
-    if phase == "Succeeded":
-        return ""
     return str(pod) if phase == "Failed" or pod.is_stuck else None
 
 
-def wiper(namespace: str, node: str, pod: Object) -> Object:
+def wiper(namespace: str, node: str, pod: Object, fingerprint: str) -> Object:
     """A pod for that node, and no Service's: it lacks the name by which agents are chosen."""
     spec = pod["spec"]
     (agent,) = [each for each in spec["containers"] if each["name"] == "agent"]
-    inside, _ = state_folder(pod)
+    inside, outside = state_folder(pod)
     mounts = [each for each in agent["volumeMounts"] if PurePosixPath(inside).is_relative_to(each["mountPath"])]
     volumes = [each for each in spec["volumes"] if each["name"] in {mount["name"] for mount in mounts}]
     container: dict[str, Any] = {
         "name": "wipe", "image": agent["image"], "imagePullPolicy": agent.get("imagePullPolicy", "IfNotPresent"),
-        "command": ["rm", "-rf", inside], "volumeMounts": mounts,
-        "securityContext": agent["securityContext"],
+        "command": ["python", "-I", "-B", "-c", inspect.getsource(emptying), inside, fingerprint],
+        "volumeMounts": mounts, "securityContext": agent["securityContext"],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
     }  # fmt: skip
-    name = f"{NAME}{hashlib.sha256(node.encode()).hexdigest()[:10]}"
+    name = f"{NAME}{hashlib.sha256(f'{node} {outside}'.encode()).hexdigest()[:10]}"
     return {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": dict(MANAGED)},
         "spec": {

@@ -156,9 +156,9 @@ def test_what_goes_from_a_nodes_disk_is_the_agents_state_and_no_other_folder_tha
     spec["volumes"].insert(0, {"name": "camera", "hostPath": {"path": "/data"}})
     spec["containers"][0]["volumeMounts"].insert(0, {"name": "camera", "mountPath": "/data"})
     assert state_folder({"spec": spec}) == ("/var/lib/jupiter/agent", "/var/lib/jupiter/agent")
-    sent = wiper("jupiter", "n1", {"spec": spec})["spec"]
+    sent = wiper("jupiter", "n1", {"spec": spec}, "f00d")["spec"]
     assert [each["name"] for each in sent["volumes"]] == ["state"]
-    assert sent["containers"][0]["command"] == ["rm", "-rf", "/var/lib/jupiter/agent"]
+    assert sent["containers"][0]["command"][-2:] == ["/var/lib/jupiter/agent", "f00d"]
     spec["volumes"] = [each for each in spec["volumes"] if each["name"] != "state"] + [
         {"name": "state", "emptyDir": {}}
     ]

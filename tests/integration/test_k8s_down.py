@@ -1,0 +1,133 @@
+"""`jupiter k8s down` where not all goes well: two deployments on a node, nodes that go away, nodes that run nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from k8s_standin import Rig
+
+Make = Callable[..., Rig]
+EDGE = ("k8s", "up", "--overlay", "edge", "--timeout", "60")
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Iterator[Make]:
+    rigs: list[Rig] = []
+
+    def build(nodes: int, **options: Any) -> Rig:
+        rigs.append(Rig(tmp_path, monkeypatch, capsys, nodes=nodes, **options))
+        return rigs[-1]
+
+    yield build
+    for rig in rigs:
+        rig.cluster.stop()
+
+
+def on_disk(rig: Rig) -> dict[str, list[str]]:
+    """node -> files in the agent's state folder on its disk that make it that of a node and a cluster"""
+    found = {name: kubelet.disk / "var/lib/jupiter/agent" for name, kubelet in rig.cluster.kubelets.items()}
+    return {name: [file for file in ("cluster.json", "node.json") if (folder / file).exists()]
+            for name, folder in found.items()}  # fmt: skip
+
+
+WHOLE = ["cluster.json", "node.json"]
+
+
+def silence(rig: Rig, node: str) -> None:
+    """Nothing is heard of it any more."""
+    kubelet = rig.cluster.kubelets[node]
+    kubelet._stopping = True
+    kubelet._thread.join()
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_down_of_one_deployment_leaves_the_state_of_another_on_the_same_node(make, starts):
+    rig = make(1)
+    assert rig.run(*EDGE, "-n", "a")[0] == 0
+    if not starts:
+        rig.cluster.kubelets["n1"].images = set()  # as where the ports are taken: nothing of it ever runs
+    code, _, said = rig.run("k8s", "up", "--overlay", "edge", "--timeout", "6", "-n", "b")
+    assert (code != 0, "down --namespace b" in said) == (True, True), said
+    code, _, said = rig.run("k8s", "down", "-n", "b")
+    assert code == 0, said
+    assert ("n1: /var/lib/jupiter/agent is not ours but another cluster's: left alone" in said) is starts
+    assert on_disk(rig) == {"n1": WHOLE}
+    rig.cluster.kubelets["n1"].images = None
+    assert rig.run("k8s", "down", "-n", "a")[0] == 0
+    assert on_disk(rig) == {"n1": []}
+
+
+def test_a_node_that_is_lost_while_its_pod_ends_or_was_taken_out_holds_nobody_up(make):
+    rig = make(3)
+    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    silence(rig, "n2")
+    silence(rig, "n3")
+    rig.store.remove(("nodes", "", "n2"))
+    threading.Timer(2.0, rig.cluster.set_ready, ("n3", False)).start()
+    code, _, said = rig.run("k8s", "down", "--timeout", "30")
+    assert code == 0, said
+    assert rig.cluster.left() == []
+
+
+def test_when_time_is_over_all_goes_but_the_pod_that_does_not_end(make):
+    rig = make(2)
+    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    silence(rig, "n2")
+    code, _, said = rig.run("k8s", "down", "--timeout", "6")
+    assert (code, "error: pods do not end on n2" in said) == (6, True), said
+    left = rig.cluster.left()
+    assert {plural for plural, _ in left} <= {"namespaces", "pods"}, left
+    rig.store.remove(("nodes", "", "n2"))
+    assert rig.run("k8s", "down")[0] == 0
+    assert rig.cluster.left() == []
+
+
+def test_a_node_that_cannot_run_what_empties_its_disk_is_named_soon(make):
+    rig = make(2)
+    assert rig.run(*EDGE)[0] == 0
+    cut_off = rig.cluster.kubelets["n2"]
+    usual = cut_off._turn
+
+    def turn(now: float) -> None:
+        if not any(name.startswith("jupiter-wipe-") for name in _pods_of(rig, "n2")):
+            usual(now)
+
+    cut_off._turn = turn
+    began = time.monotonic()
+    code, _, said = rig.run("k8s", "down")
+    assert time.monotonic() - began < 20.0
+    assert (code, "n2: agents' state stays on its disk" in said, "in time" in said) == (1, True, True), said
+    assert "error: state is left on 1 nodes" in said
+    assert (on_disk(rig), rig.cluster.left()) == ({"n1": [], "n2": WHOLE}, [])
+
+
+def _pods_of(rig: Rig, node: str) -> list[str]:
+    found = rig.store.listed("pods", wanted=lambda pod: pod["spec"].get("nodeName") == node)
+    return [each["metadata"]["name"] for each in found]
+
+
+def test_simulated_nodes_that_do_not_say_so_have_no_disk_to_be_emptied(make):
+    rig = make(1, simulated=3, marked=False)
+    assert rig.run(*EDGE)[0] == 0
+    began = time.monotonic()
+    code, _, said = rig.run("k8s", "down")
+    assert code == 0, said
+    assert time.monotonic() - began < 10.0
+    assert (on_disk(rig), rig.cluster.left()) == ({"n1": []}, [])
+
+
+def test_without_knowing_whose_state_it_is_nothing_is_removed_from_a_disk(make):
+    rig = make(1)
+    assert rig.run(*EDGE)[0] == 0
+    rig.cluster.rights.forbidden.add(("get", "secrets"))
+    code, _, said = rig.run("k8s", "down")
+    assert (code, "it is not known whose it is: the token may not be read" in said) == (1, True), said
+    assert on_disk(rig) == {"n1": WHOLE}
