@@ -27,10 +27,10 @@ def validate(found: dict[str, Any]) -> None:
 
 
 class Rig:
-    """A running stand-in, and `jupiter` as its user types it."""
+    """A running stand-in, that takes no longer than it must, and `jupiter` as its user types it."""
 
     def __init__(self, folder: Path, monkeypatch: Any, capsys: Any, **options: Any) -> None:
-        self.cluster = Cluster(folder, validate=validate, **options)
+        self.cluster = Cluster(folder, validate=validate, **{"at_once": True, **options})
         self.cluster.start()
         self._capsys = capsys
         monkeypatch.setenv("KUBECONFIG", str(self.cluster.kubeconfig))

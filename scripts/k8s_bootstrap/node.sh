@@ -103,7 +103,8 @@ token) cat "$ROOT/var/lib/rancher/k3s/server/node-token" ;;
 kubeconfig) cat "$ROOT/etc/rancher/k3s/k3s.yaml" ;;
 wait)
     for _ in $(seq 180); do
-        ready=$("$BIN/k3s" kubectl get nodes --no-headers 2>/dev/null | awk '$2 == "Ready"' | wc -l)
+        # The API may be away for a moment. Ready,SchedulingDisabled: somebody has cordoned it, and it is up.
+        ready=$("$BIN/k3s" kubectl get nodes --no-headers 2>/dev/null | awk '$2 ~ /^Ready(,|$)/' | wc -l) || ready=0
         [ "$ready" -lt "$NODES" ] || exit 0
         sleep 1
     done

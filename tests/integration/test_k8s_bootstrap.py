@@ -34,7 +34,8 @@ echo "install $HOST_NAME $INSTALL_K3S_EXEC $INSTALL_K3S_VERSION ${K3S_URL:-} ${K
 [ ! -e "$HOSTS/broken-$HOST_NAME" ] || exit 1
 mkdir -p "$ROOT/usr/local/bin" "$ROOT/var/lib/rancher/k3s/server" "$ROOT/etc/rancher/k3s"
 printf '#!/bin/bash\\ncase $1 in --version) echo "k3s version %s (x)" ;;\\n
-kubectl) for h in "$HOSTS"/*/etc/jupiter-k3s; do echo n Ready; done ;;
+kubectl) [ ! -e "$HOSTS/away" ] || { rm "$HOSTS/away"; exit 1; }\n
+for h in "$HOSTS"/*/etc/jupiter-k3s; do echo n $(cat "$HOSTS/state" || echo Ready); done ;;
 *) echo "k3s $HOST_NAME $*" >> "$LOG" ;; esac\\n' "$INSTALL_K3S_VERSION" > "$ROOT/usr/local/bin/k3s"
 un=k3s-uninstall.sh; [ "$INSTALL_K3S_EXEC" = server ] || un=k3s-agent-uninstall.sh
 printf '#!/bin/bash\\nrm "$ROOT/usr/local/bin/k3s" "$0"\\n' > "$ROOT/usr/local/bin/$un"
@@ -139,6 +140,15 @@ def test_again_it_changes_only_what_is_different(site: Site) -> None:
     assert {line.split()[1] for line in site.done("systemctl")} == {"three"}
     assert site.bootstrap("up", "--k3s", "v1.37.0+k3s1").returncode == 0
     assert len(site.done("install")) == 3, "another version for all"
+
+
+def test_an_api_that_is_away_for_a_moment_and_a_cordoned_node_fail_no_wait(site: Site) -> None:
+    (site.folder / "hosts").mkdir()
+    (site.folder / "hosts" / "away").touch()
+    (site.folder / "hosts" / "state").write_text("Ready,SchedulingDisabled\n")
+    done = site.bootstrap("up")
+    assert done.returncode == 0, done.stderr
+    assert not (site.folder / "hosts" / "away").exists(), "it was asked while it was away"
 
 
 def test_a_machine_whose_install_failed_is_done_again_the_next_time(site: Site) -> None:

@@ -279,6 +279,30 @@ def test_what_others_changed_in_ours_is_put_right_and_what_they_added_stays(make
     assert (found["data"]["notes"], found["metadata"]["labels"]["team"]) == ("mine", "field")
 
 
+def _token(rig: Rig) -> Any:
+    return rig.store.get("secrets", "jupiter", "jupiter-token")["data"]["token"]
+
+
+def test_a_token_that_another_up_made_at_the_same_moment_stays_and_is_used(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    token = _token(rig)
+    rig.cluster.server.fail("GET", "secrets/jupiter-token", 404, "NotFound", "not found", times=2)  # it came just after
+    code, _, said = rig.run("k8s", "up", "--timeout", "0")
+    assert (code, "10 unchanged" in said) == (0, True), said
+    assert _token(rig) == token
+
+
+def test_a_cluster_in_a_namespace_that_just_went_away_does_not_inherit_its_token(make, monkeypatch):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    token = _token(rig)
+    rig.cluster.controllers.namespace_s = 2.0  # so long the Secret is still there to be read
+    rig.store.delete(("namespaces", "", "jupiter"))
+    assert rig.run("k8s", "up", "--timeout", "0")[0] == 0
+    assert _token(rig) != token
+
+
 def _daemonset(rig: Rig) -> dict[str, Any]:
     return dict(rig.store.get("daemonsets", "jupiter", "jupiter-agent"))
 

@@ -16,13 +16,14 @@ USER, USER_TOKEN = "somebody", "user-token"
 
 
 class Cluster:
-    """`nodes` real ones n1, n2 ...; `simulated` more, s1 ..., on which nothing runs; `marked`: they say so."""
+    """`nodes` real ones n1, n2 ...; `simulated` more, s1 ..., on which nothing runs; `marked`: they say so. `at_once`:
+    without the seconds that a container runtime and the controller of namespaces take."""
 
     def __init__(
         self, folder: Path, nodes: int, simulated: int = 0, validate: Callable[[Object], None] | None = None,
-        marked: bool = True,
+        marked: bool = True, at_once: bool = False,
     ) -> None:  # fmt: skip
-        self.folder = folder
+        self.folder, self._at_once = folder, at_once
         self.store = Store(validate)
         self.rights = Rights(self.store, {USER_TOKEN: USER}, {USER})
         self.server = ApiServer(self.store, self.rights, folder / "tls")
@@ -39,7 +40,7 @@ class Cluster:
         for name in ghosts:
             self._make_node(name, {"kwok.x-k8s.io/node": "fake"} if marked else {})
         self._simulated = SimulatedKubelet(self.store, ghosts)
-        self._controllers = Controllers(self.store)
+        self.controllers = Controllers(self.store, *([0.0] if at_once else []))
         self._started = False
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(json.dumps(self._config()))
@@ -50,7 +51,7 @@ class Cluster:
     def start(self) -> None:
         self._started = True
         self.server.start()
-        self._controllers.start()
+        self.controllers.start()
         self._simulated.start()
         for kubelet in self.kubelets.values():
             kubelet.start()
@@ -59,13 +60,15 @@ class Cluster:
         for kubelet in self.kubelets.values():
             kubelet.stop()
         self._simulated.stop()
-        self._controllers.stop()
+        self.controllers.stop()
         self.server.stop()
 
     def add_node(self, name: str, taints: list[Object] | None = None, labels: dict[str, str] | None = None) -> Kubelet:
         self._make_node(name, {}, taints or [], labels or {})
         number = len(self.kubelets) + 1
         kubelet = self.kubelets[name] = Kubelet(self.store, name, number, self.folder / "pods", self._env)
+        if self._at_once:
+            kubelet.start_s = kubelet.end_s = 0.0
         if getattr(self, "_started", False):
             kubelet.start()
         return kubelet

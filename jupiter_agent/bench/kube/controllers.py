@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,8 @@ from jupiter_agent.bench.kube.store import TYPES, Key, Object, StatusError, Stor
 BUILT_IN = (("configmaps", "kube-root-ca.crt"), ("serviceaccounts", "default"))
 SLICE_LABEL = "kubernetes.io/service-name"
 EACH_S = 0.2
+NAMESPACE_S = 5.0
+"""So long the controller of namespaces lets one be that is to go: other API servers must have heard of it"""
 
 
 def key_of(plural: str, found: Object) -> Key:
@@ -22,8 +25,11 @@ def key_of(plural: str, found: Object) -> Key:
 class Controllers:
     """One thread that brings everything in line after each change."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, namespace_s: float = NAMESPACE_S) -> None:
+        self.namespace_s = namespace_s
         self._store = store
+        self._doomed: dict[str, float] = {}
+        """uid of a namespace -> when it was first seen to go"""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -66,6 +72,9 @@ class Controllers:
                     made = {"apiVersion": "v1", "kind": TYPES[plural].kind, "metadata": {"name": built}}
                     with _quietly():
                         store.create((plural, name, built), made)
+            return
+        now = time.monotonic()
+        if now - self._doomed.setdefault(found["metadata"]["uid"], now) < self.namespace_s:
             return
         left = [(plural, each) for plural in kinds for each in store.listed(plural, name)]
         for plural, each in left:

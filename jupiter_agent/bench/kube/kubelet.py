@@ -29,6 +29,8 @@ PROGRAMS = {"python": sys.executable}
 """Of the image, by their place on its path"""
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 POLL_S = 0.1
+START_S, END_S = 1.0, 0.5
+"""What a container runtime and the kubelet take to start a pod's process, and to say that it has ended"""
 BACK_OFF_S = (0.0, 2.0, 4.0, 8.0)
 PASSED_ON = ("PATH", "HOME", "PYTHONPATH", "LANG", "JUPITER_LOG_LEVEL")
 
@@ -44,6 +46,10 @@ class Pod:
     ip: str
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
+    since: float = 0.0
+    """when it was first seen here"""
+    ended_at: float | None = None
+    """when its process was first seen to have ended for good"""
     again_at: float = 0.0
     kill_at: float = 0.0
     probed_at: float = 0.0
@@ -57,6 +63,7 @@ class Kubelet:
 
     def __init__(self, store: Store, name: str, number: int, folder: Path, cluster_env: dict[str, str]) -> None:
         self.name, self.number = name, number
+        self.start_s, self.end_s = START_S, END_S
         self.images: set[str] | None = None
         """None: all"""
         self.pods: dict[str, Pod] = {}
@@ -98,7 +105,7 @@ class Kubelet:
             shutil.rmtree(self.pods.pop(uid).folder, ignore_errors=True)
         for uid, found in mine.items():
             if uid not in self.pods:
-                self.pods[uid] = self._admit(uid, found)
+                self.pods[uid] = self._admit(uid, found, now)
             pod = self.pods[uid]
             pod.object = found
             if found["metadata"].get("deletionTimestamp"):
@@ -106,10 +113,10 @@ class Kubelet:
             else:
                 self._keep(pod, now)
 
-    def _admit(self, uid: str, found: Object) -> Pod:
+    def _admit(self, uid: str, found: Object, now: float) -> Pod:
         self._count += 1
         ip = f"127.{1 + self.number // 250}.{self.number % 250 + 1}.{self._count % 250 + 1}"
-        return Pod(key_of("pods", found), uid, found, self._folder / f"{self.name}-{self._count}", ip)
+        return Pod(key_of("pods", found), uid, found, self._folder / f"{self.name}-{self._count}", ip, since=now)
 
     # --- a pod's life ---
 
@@ -120,7 +127,8 @@ class Kubelet:
             return
         if pod.process is not None and (code := pod.process.poll()) is not None:
             if pod.object["spec"].get("restartPolicy") == "Never":
-                self._tell_end(pod, container, code)
+                if self._is_over(pod, now):
+                    self._tell_end(pod, container, code)
                 return
             pod.last_exit, pod.process, pod.ready = code, None, False
             pod.again_at = now + BACK_OFF_S[min(pod.restarts, len(BACK_OFF_S) - 1)]
@@ -129,6 +137,9 @@ class Kubelet:
                 shutil.copy(pod.folder / "log", pod.folder / "log.previous")
         if pod.process is None and now < pod.again_at:
             self._tell(pod, waiting=("CrashLoopBackOff", f"back-off {BACK_OFF_S[-1]:g}s restarting failed container"))
+            return
+        if pod.process is None and now < pod.since + self.start_s:
+            self._tell(pod)
             return
         if pod.process is None:
             try:
@@ -139,6 +150,12 @@ class Kubelet:
         if "readinessProbe" in container and now >= pod.probed_at + (0.2 if not pod.ready else 1.0):
             pod.probed_at, pod.ready = now, self._probe(pod)
         self._tell(pod)
+
+    def _is_over(self, pod: Pod, now: float) -> bool:
+        """Whether the end of its process is known by now."""
+        if pod.ended_at is None:
+            pod.ended_at = now
+        return now >= pod.ended_at + self.end_s
 
     def _tell_end(self, pod: Pod, container: Object, code: int) -> None:
         """Of a pod that is not started again."""
@@ -156,7 +173,8 @@ class Kubelet:
         """SIGTERM, and SIGKILL when its time is over."""
         process = pod.process
         if process is None or process.poll() is not None:
-            self._store.remove(pod.key)
+            if self._is_over(pod, now):
+                self._store.remove(pod.key)
             return
         grace_s = float(pod.object["metadata"].get("deletionGracePeriodSeconds") or 0)
         if not pod.kill_at:

@@ -86,7 +86,7 @@ def up(
     """Put an agent on every node; returns when all see all. May be repeated: what is right already stays."""
     from jupiter_agent.adapters.keys import ClusterKeys, encode_token, founding_token
     from jupiter_agent.cli.ctl.session import Clock
-    from jupiter_agent.cli.k8s.deploy import Watcher, put, summary
+    from jupiter_agent.cli.k8s.deploy import Watcher, await_namespace, put, summary
     from jupiter_agent.cli.k8s.members import Members, opener
     from jupiter_agent.cli.k8s.reaching import read_token
     from jupiter_agent.cli.k8s.rollout import Rollout
@@ -105,8 +105,10 @@ def up(
         return _print_objects(manifests.objects(overlay, token=new, **settings), output)
     began = clock.now()
     access, objects = _objects(context, where)
-    token = read_token(objects) or new
-    done = put(objects, manifests.objects(overlay, token=token, **settings), clock)
+    await_namespace(objects, clock)
+    known = read_token(objects) or new
+    done = put(objects, manifests.objects(overlay, token=known, **settings))
+    token = read_token(objects)  # another `up` may have been faster
     say(f"objects in namespace {where}: {summary(done)}")
     if not timeout:
         return EXIT_OK

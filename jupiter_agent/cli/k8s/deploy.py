@@ -22,15 +22,14 @@ NAMESPACE_S = 120.0
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
-def put(objects: Objects, wanted: list[Object], clock: Clock) -> dict[str, str]:
+def put(objects: Objects, wanted: list[Object]) -> dict[str, str]:
     """Make what is missing, change what differs, take rights back that are not wanted any more: title -> what was done.
-    When it fails, what it made is removed."""
+    What is in a Secret stays. When it fails, what it made is removed."""
     done: dict[str, str] = {}
-    _await_namespace(objects, clock)
     before = objects.get("DaemonSet", DAEMONSET) or {}
     try:
         for each in wanted:
-            done[title(each)] = objects.ensure(each)
+            done[title(each)] = objects.ensure(each, keep=each["kind"] == "Secret")
     except BaseException:
         if objects.made:
             say(f"removing again: {', '.join(title(each) for each in objects.made)}")
@@ -57,8 +56,9 @@ def _unmake(objects: Objects) -> None:
             say(f"{title(each)} is left: {error.message}")
 
 
-def _await_namespace(objects: Objects, clock: Clock) -> None:
-    """A namespace that is being deleted takes nothing: wait until it is gone."""
+def await_namespace(objects: Objects, clock: Clock) -> None:
+    """A namespace that is being deleted takes nothing: wait until it is gone. What is in it till then, a token too, is
+    that of a deployment that ends."""
     until, said = clock.now() + NAMESPACE_S, False
     while True:
         try:

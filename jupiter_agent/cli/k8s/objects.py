@@ -106,8 +106,9 @@ class Objects:
 
     # --- making ---
 
-    def ensure(self, wanted: Object) -> str:
-        """Make it, or bring what is there and ours in line; which of the words above it was."""
+    def ensure(self, wanted: Object, keep: bool = False) -> str:
+        """Make it, or bring what is there and ours in line; which of the words above it was. `keep`: the data that is
+        there stays, whatever is wanted: a token that another `up` made at the same moment may be in use."""
         kind, name = wanted["kind"], wanted["metadata"]["name"]
         found = self._namespace(name) if kind == "Namespace" else self.get(kind, name)
         made = self._create(wanted) if found is None else None
@@ -119,6 +120,9 @@ class Objects:
                 f"{title({'kind': kind, **found})} in namespace {self.namespace} is not jupiter's",
                 "choose another --namespace, or remove it yourself",
             )
+        if keep:
+            there = {key: value for key, value in (found.get("data") or {}).items() if value}
+            wanted = {**wanted, "data": {**wanted["data"], **there}}
         same = self._apply(wanted, found)
         return CREATED if made else SAME if same else CHANGED
 
