@@ -46,7 +46,8 @@ def open_state(config: Config) -> StateDir:
     aside = set_aside(config.state_dir, token.fingerprint) if token else None
     state = StateDir(config.state_dir)
     if aside:
-        state.notices.append(f"{config.state_dir} was of another cluster than the token; that one's is {aside} now")
+        what = "of another cluster than the token" if has_cluster(aside) else "what is left of one that was removed"
+        state.notices.append(f"{config.state_dir} was {what}; that is {aside} now")
     return state
 
 

@@ -161,29 +161,54 @@ def has_cluster(path: Path) -> bool:
 def set_aside(path: Path, fingerprint: bytes) -> Path | None:
     """Make room for the cluster of this fingerprint where a machine's disk outlives deployments: a state folder of
     another cluster is named after that one, and what was named so of this one comes back, so a cluster that returns
-    finds its node. Where the other's is now; None when none was in the way. UsageError, also while an agent uses it."""
+    finds its node. A folder of no cluster is what is left of one whose removal was cut short: nothing of it may be
+    in another's. Where what was in the way is now; None if nothing was. UsageError, also while an agent uses it."""
+    earlier = [each for each in _aside(path, fingerprint.hex()[:16]) if _is_of(each, fingerprint)]
     aside: Path | None = None
-    if has_cluster(path):
-        state = StateDir(path)  # nobody else may run in it
-        try:
-            known = read_cluster(path).fingerprint
-            if known == fingerprint:
-                return None
-            aside = _named(path, known)
-            path.rename(aside)
-        except OSError as error:
-            raise _unusable(path, error) from error
-        finally:
-            state.close()
-    earlier = _named(path, fingerprint)
-    if has_cluster(earlier) and not path.exists():
-        earlier.rename(path)
+    try:
+        if has_cluster(path) or (path.is_dir() and (earlier or _has_content(path))):
+            state = StateDir(path)  # nobody else may run in it
+            try:
+                known = read_cluster(path).fingerprint if has_cluster(path) else None
+                if known == fingerprint:
+                    return None
+                aside = _free(path, known.hex()[:16] if known else "leftovers")
+                path.rename(aside)
+            finally:
+                state.close()
+        if earlier and not path.exists():
+            earlier[-1].rename(path)
+    except OSError as error:
+        raise _unusable(path, error) from error
     return aside
 
 
-def _named(path: Path, fingerprint: bytes) -> Path:
-    """After a cluster: its fingerprint is a digest of its issuer's public key, and no secret."""
-    return path.with_name(f"{path.name}-{fingerprint.hex()[:16]}")
+def _has_content(path: Path) -> bool:
+    return any(each.name != LOCK_FILE for each in path.iterdir())
+
+
+def _aside(path: Path, mark: str) -> list[Path]:
+    """What was set aside under this mark, oldest first. That of a cluster is its fingerprint: a digest of its issuer's
+    public key, and no secret."""
+    plain = f"{path.name}-{mark}"
+    found = [each for each in path.parent.glob(f"*{mark}*") if each.name == plain or each.name.startswith(f"{plain}.")]
+    return sorted(found, key=lambda each: (len(each.name), each.name))
+
+
+def _free(path: Path, mark: str) -> Path:
+    """A name that is not taken."""
+    taken = {each.name for each in _aside(path, mark)}
+    plain, number = f"{path.name}-{mark}", 2
+    while taken and f"{plain}.{number}" in taken:
+        number += 1
+    return path.with_name(f"{plain}.{number}" if taken else plain)
+
+
+def _is_of(path: Path, fingerprint: bytes) -> bool:
+    try:
+        return has_cluster(path) and read_cluster(path).fingerprint == fingerprint
+    except UsageError:
+        return False
 
 
 def read_cluster(path: Path) -> ClusterKeys:

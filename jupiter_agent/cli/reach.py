@@ -4,7 +4,8 @@ Whom to ask: `--peer`, else the agents of `--dir`, else JUPITER_PEER, else JUPIT
 `--token-file`, else `./.jupiter`, else this machine's agent, else in a pod the Service. The key: `--token-file`, else
 `--dir`, JUPITER_TOKEN_FILE, JUPITER_DIR, `./.jupiter`, this machine's agent, the Secret mounted into a pod. With
 `--context` or `--namespace` the agents are those of a Kubernetes cluster, reached through its API server
-(cli/k8s/reaching.py). Reachability is judged before authorisation, also without a key.
+(cli/k8s/reaching.py); those of its own namespace a pod reaches itself. Reachability is judged before authorisation,
+also without a key.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -25,6 +26,7 @@ LOCAL_DIR = Path(".jupiter")
 START_OR_NAME = "start some: `jupiter local up --nodes 3`; or name one: --peer HOST:PORT"
 IN_POD = Path("/etc/jupiter/secret/token")
 """Where the manifests mount the token; a pod of yours may do the same"""
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 SYSTEM_DIR = Path("/var/lib/jupiter-agent")
 CONNECT_TIMEOUT_S = 1.0
 
@@ -130,6 +132,25 @@ def inside_pod(env: Mapping[str, str]) -> list[str]:
     return [f"{host}:{port}"] if host and port else ["jupiter:7421", "jupiter.jupiter.svc:7421"]
 
 
+def _is_own_namespace(where: Where) -> bool:
+    """Whether the namespace that is named is that of the pod we are in, and a key of its agents is here: then there is
+    no need of the API server, of rights there, or of its client. A kubeconfig here means the cluster that it names."""
+    env = where.env
+    if where.context or not env.get("KUBERNETES_SERVICE_HOST") or _has_kubeconfig(env):
+        return False
+    try:
+        own = POD_NAMESPACE.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        own = env.get("POD_NAMESPACE", "")  # as the manifests say it; a pod need not have an account
+    if not (where.token_file or env.get("JUPITER_TOKEN_FILE") or IN_POD.is_file()):
+        return False
+    return where.namespace == own if own else IN_POD.is_file()
+
+
+def _has_kubeconfig(env: Mapping[str, str]) -> bool:
+    return bool(env.get("KUBECONFIG")) or (Path(env.get("HOME") or "~").expanduser() / ".kube" / "config").is_file()
+
+
 def _checked(peer: str) -> str:
     try:
         return parse_address(peer)
@@ -210,6 +231,8 @@ def _namespace(where: Where) -> str:
 
 def open_client(where: Where) -> Caller:
     """A client of the first agent that answers. UnreachableError, UnauthorisedError or UsageError."""
+    if where.namespace and _is_own_namespace(where):
+        where = replace(where, namespace="")
     if where.context or where.namespace:
         from jupiter_agent.cli.k8s.reaching import open_client
 

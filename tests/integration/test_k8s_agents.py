@@ -35,7 +35,7 @@ def nodes(rig: Rig) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in json.loads(out)["items"] if each["state"] == "alive"}
 
 
-def from_inside_a_pod(rig: Rig, monkeypatch: Any, tmp_path: Path, service: str) -> set[str]:
+def from_inside_a_pod(rig: Rig, monkeypatch: Any, tmp_path: Path, service: str, *named: str) -> set[str]:
     """Names of the nodes as `ctl` shows them to somebody in a pod of the namespace who has the Secret mounted."""
     secret = rig.store.get("secrets", "jupiter", "jupiter-token")["data"]["token"]
     mounted = tmp_path / "mounted"
@@ -44,12 +44,15 @@ def from_inside_a_pod(rig: Rig, monkeypatch: Any, tmp_path: Path, service: str) 
         patch.chdir(tmp_path)
         patch.setattr(reach, "IN_POD", mounted)
         patch.setattr(reach, "SYSTEM_DIR", tmp_path / "none")
+        patch.setattr(reach, "POD_NAMESPACE", tmp_path / "namespace")
+        (tmp_path / "namespace").write_text("jupiter")
+        patch.delenv("KUBECONFIG")
         patch.setenv("HOME", str(tmp_path))
         patch.setenv("JUPITER_STATE_DIR", str(tmp_path / "none"))
         patch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         patch.setenv("JUPITER_SERVICE_HOST", service)
         patch.setenv("JUPITER_SERVICE_PORT", "7421")
-        code, out, said = rig.run("ctl", "get", "nodes", "-o", "json")
+        code, out, said = rig.run("ctl", *named, "get", "nodes", "-o", "json")
     assert code == 0, said
     return {each["name"] for each in json.loads(out)["items"]}
 
@@ -72,7 +75,8 @@ def test_agents_come_find_each_other_through_the_api_server_and_go(rig, monkeypa
     }  # fmt: skip
     code, out, _ = rig.run("k8s", "logs", "n2")
     assert (code, "agent n2" in out) == (0, True)
-    assert from_inside_a_pod(rig, monkeypatch, tmp_path, rows["n1"]["address"]) == {"n1", "n2", "n3"}
+    for named in ((), ("--namespace", "jupiter")):
+        assert from_inside_a_pod(rig, monkeypatch, tmp_path, rows["n1"]["address"], *named) == {"n1", "n2", "n3"}
 
     asked = {
         (ask.verb, ask.group, ask.resource, ask.namespace)

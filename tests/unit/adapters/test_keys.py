@@ -289,6 +289,43 @@ def test_a_folder_that_was_on_its_way_back_when_the_power_went_is_found(tmp_path
     assert a_node_of(folder, cluster) == first
 
 
+def test_what_is_left_of_a_folder_gets_into_no_other_clusters_state(tmp_path: Path) -> None:
+    folder, one, two = tmp_path / "agent", ClusterKeys.found(), ClusterKeys.found()
+    first = a_node_of(folder, one)
+    set_aside(folder, two.fingerprint)
+    for again in ("", ".2"):
+        a_node_of(folder, two)
+        (folder / "jobs").mkdir()
+        (folder / CLUSTER_FILE).unlink()  # its removal was cut short
+        assert set_aside(folder, two.fingerprint) == tmp_path / f"agent-leftovers{again}"
+        assert not folder.exists()
+    a_node_of(folder, two)
+    (folder / CLUSTER_FILE).unlink()
+    assert set_aside(folder, one.fingerprint) == tmp_path / "agent-leftovers.3"
+    assert (a_node_of(folder, one), (folder / "jobs").exists()) == (first, False), "the one that was aside is whole"
+
+
+def test_a_name_that_is_taken_keeps_no_agent_from_its_start(tmp_path: Path) -> None:
+    folder, one, two = tmp_path / "agent", ClusterKeys.found(), ClusterKeys.found()
+    mark = one.fingerprint.hex()[:16]
+    (tmp_path / f"agent-{mark}").mkdir()
+    (tmp_path / f"agent-{mark}" / "something").touch()
+    first = a_node_of(folder, one)
+    assert set_aside(folder, two.fingerprint) == tmp_path / f"agent-{mark}.2"
+    assert a_node_of(folder, two) != first
+    set_aside(folder, one.fingerprint)
+    assert a_node_of(folder, one) == first
+
+
+def test_a_folder_that_is_empty_or_was_just_made_is_no_leftover(tmp_path: Path) -> None:
+    folder, one = tmp_path / "agent", ClusterKeys.found()
+    folder.mkdir()
+    assert set_aside(folder, one.fingerprint) is None
+    StateDir(folder).close()
+    assert set_aside(folder, one.fingerprint) is None
+    assert folder.exists()
+
+
 def test_a_folder_that_an_agent_uses_is_not_set_aside(tmp_path: Path) -> None:
     folder = tmp_path / "agent"
     a_node_of(folder, ClusterKeys.found())

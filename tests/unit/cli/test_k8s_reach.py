@@ -56,6 +56,36 @@ def test_a_context_or_a_namespace_leads_to_the_cluster_and_nowhere_else(monkeypa
     assert asked == [("field", "", ("10.0.0.2:7421",), None), ("", "ours", (), None)]
 
 
+@pytest.mark.parametrize(
+    ("env", "own", "mounted", "inside"),
+    [
+        (POD, "ours", True, True),
+        ({**POD, "POD_NAMESPACE": "ours"}, "", True, True),
+        (POD, "", True, True),
+        (POD, "theirs", True, False),
+        (POD, "ours", False, False),
+        ({**POD, "KUBECONFIG": "/x"}, "ours", True, False),
+        ({}, "ours", True, False),
+    ],
+)
+def test_a_pod_reaches_the_agents_of_its_own_namespace_itself(tmp_path, monkeypatch, env, own, mounted, inside):
+    asked, secret, said = [], tmp_path / "secret", tmp_path / "namespace"
+    for path, text in ((secret, "jup1.x" if mounted else ""), (said, own)):
+        if text:
+            path.write_text(text)
+    monkeypatch.setattr(reach, "IN_POD", secret)
+    monkeypatch.setattr(reach, "POD_NAMESPACE", said)
+    monkeypatch.setattr("jupiter_agent.cli.k8s.reaching.open_client", lambda *given: asked.append("outside"))
+    monkeypatch.setattr(
+        "jupiter_agent.adapters.client.Client.open", lambda tried, token: asked.append((*tried, token)), raising=True
+    )
+    env = {"HOME": str(tmp_path), "JUPITER_SERVICE_HOST": "10.96.7.7", "JUPITER_SERVICE_PORT": "7421", **env}
+    reach.open_client(Where(namespace="ours", env=env))
+    assert asked == [("10.96.7.7:7421", "jup1.x") if inside else "outside"]
+    reach.open_client(Where(namespace="ours", context="field", env=env))
+    assert asked[1:] == ["outside"]
+
+
 # --- a forwarded port ---
 
 
