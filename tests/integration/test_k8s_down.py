@@ -14,6 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from k8s_standin import Rig
 
+from jupiter_agent.cli.k8s.objects import Objects
+
 Make = Callable[..., Rig]
 EDGE = ("k8s", "up", "--overlay", "edge", "--timeout", "60")
 
@@ -85,6 +87,8 @@ def test_when_time_is_over_all_goes_but_the_pod_that_does_not_end(make):
     assert (code, "error: pods do not end on n2" in said) == (6, True), said
     left = rig.cluster.left()
     assert {plural for plural, _ in left} <= {"namespaces", "pods"}, left
+    (pod,) = rig.store.listed("pods")
+    assert pod["metadata"]["deletionGracePeriodSeconds"] == 2.0, "nobody is left to hand anything over to"
     rig.store.remove(("nodes", "", "n2"))
     assert rig.run("k8s", "down")[0] == 0
     assert rig.cluster.left() == []
@@ -122,6 +126,35 @@ def test_simulated_nodes_that_do_not_say_so_have_no_disk_to_be_emptied(make):
     assert code == 0, said
     assert time.monotonic() - began < 10.0
     assert (on_disk(rig), rig.cluster.left()) == ({"n1": []}, [])
+
+
+@pytest.mark.parametrize("overlay", ["restricted", "edge"])
+def test_with_the_seconds_of_a_container_runtime_and_of_the_end_of_a_namespace_down_takes_few_more(make, overlay):
+    rig = make(2, at_once=False)
+    assert rig.run("k8s", "up", "--overlay", overlay, "--timeout", "60")[0] == 0
+    began = time.monotonic()
+    code, _, said = rig.run("k8s", "down")
+    assert (code, rig.cluster.left()) == (0, []), said
+    assert 5.0 < time.monotonic() - began < 15.0
+
+
+def test_kinds_are_listed_at_once_to_see_what_others_have_in_a_namespace():
+    both = threading.Barrier(2, timeout=10.0)
+
+    class Slow:
+        context = ""
+
+        def request(self, method: str, path: str, *_: Any, **__: Any) -> dict[str, Any]:
+            if path == "/apis":
+                return {"groups": []}
+            if path == "/api/v1":
+                verbs = {"namespaced": True, "verbs": ["list"]}
+                return {"resources": [{"kind": "A", "name": "as", **verbs}, {"kind": "B", "name": "bs", **verbs}]}
+            both.wait()
+            return {"items": [{"metadata": {"name": path.rpartition("/")[2]}}]}
+
+    slow: Any = Slow()
+    assert Objects(slow, "jupiter").others() == (["A as", "B bs"], [])
 
 
 def test_without_knowing_whose_state_it_is_nothing_is_removed_from_a_disk(make):

@@ -144,7 +144,7 @@ def down(
     context: Context = "",
     namespace: Namespace = None,
     folder: App = None,
-    grace: Annotated[int, typer.Option(metavar="S", min=0, help="How long each agent may take to leave.")] = 5,
+    grace: Annotated[int, typer.Option(metavar="S", min=0, help="How long each agent may take to leave.")] = 2,
     timeout: Annotated[float, typer.Option(metavar="S", min=1, help="How long to wait for all to be gone.")] = 120.0,
 ) -> None:
     """Remove the agents, their state and all that `up` made; jobs that run are lost. Touches nothing else."""

@@ -8,7 +8,7 @@ what is right already stays as it is. A namespace that was there before is used 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -232,20 +232,24 @@ class Objects:
         not be listed, and why: there may be more of that."""
         kinds, unknown = self._kinds()
         found: set[str] = set()
-        for prefix, plural, kind in kinds:
-            try:
-                found |= {f"{kind} {name}" for name in self._foreign(prefix, plural, kind)}
-            except RefusedError as error:
-                if error.status not in NONE:
-                    unknown.append(f"{kind} ({error.message})")
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for (_, _, kind), names in zip(kinds, threads.map(self._foreign, kinds), strict=True):
+                if not isinstance(names, RefusedError):
+                    found |= {f"{kind} {name}" for name in names}
+                elif names.status not in NONE:
+                    unknown.append(f"{kind} ({names.message})")
         return sorted(found), unknown
 
-    def _foreign(self, prefix: str, plural: str, kind: str) -> Iterator[str]:
-        found = self._access.request("GET", f"{prefix}/namespaces/{self.namespace}/{plural}").get("items")
-        for each in found or []:
-            name = str(metadata(each).get("name"))
-            if not is_ours(each) and not metadata(each).get("ownerReferences") and (kind, name) not in _BUILT_IN:
-                yield name
+    def _foreign(self, each_kind: tuple[str, str, str]) -> list[str] | RefusedError:
+        """Names of what is of this kind, in the namespace, and somebody else's."""
+        prefix, plural, kind = each_kind
+        try:
+            found = self._access.request("GET", f"{prefix}/namespaces/{self.namespace}/{plural}").get("items") or []
+        except RefusedError as error:
+            return error
+        others = [each for each in found if not is_ours(each) and not metadata(each).get("ownerReferences")]
+        names = [str(metadata(each).get("name")) for each in others]
+        return [name for name in names if (kind, name) not in _BUILT_IN]
 
     def _kinds(self) -> tuple[list[tuple[str, str, str]], list[str]]:
         """Everything that can be in a namespace of this cluster: (prefix, plural, kind); which part of the API did not
