@@ -25,6 +25,9 @@ REPEAT_S = 30.0
 """Between rounds where there is company; the machine forgets what is not said again"""
 AGAIN_S = (0.5, 15.0)
 """Between rounds where there is none; it doubles"""
+EAGER_S, EAGER_AGAIN_S = 60.0, 2.0
+"""At first the pause stays so short: agents of one deployment start in the same second, and were not there at the first
+rounds"""
 
 Knock = Callable[[str], Awaitable[bool]]
 """Whether somebody lets newcomers knock at this address"""
@@ -60,7 +63,7 @@ class Knocker:
         self._open.clear()
 
     async def _run(self) -> None:
-        pause = AGAIN_S[0]
+        pause, eager_until = AGAIN_S[0], asyncio.get_running_loop().time() + EAGER_S
         while True:
             self.news.clear()
             found = await self._round()
@@ -68,7 +71,8 @@ class Knocker:
                 self.counters["kube_found"] += len(found)
                 self._post(SeedsFound(tuple(Hint(address, SOURCE) for address in found)))
             company = self._has_company()
-            pause = AGAIN_S[0] if found else min(2.0 * pause, AGAIN_S[1])
+            longest = EAGER_AGAIN_S if asyncio.get_running_loop().time() < eager_until else AGAIN_S[1]
+            pause = AGAIN_S[0] if found else min(2.0 * pause, longest)
             with suppress(TimeoutError):
                 async with asyncio.timeout((REPEAT_S if company else pause) * self.rng.uniform(0.7, 1.0)):
                     await self.news.wait()

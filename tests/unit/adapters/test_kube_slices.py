@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jupiter_agent.adapters.kube_api import KubeError
-from jupiter_agent.adapters.kube_knock import AGAIN_S, ENOUGH, KNOCK_S, KNOCKS
+from jupiter_agent.adapters.kube_knock import AGAIN_S, EAGER_AGAIN_S, EAGER_S, ENOUGH, KNOCK_S, KNOCKS
 from jupiter_agent.adapters.kube_slices import BACK_OFF_S, PATIENCE_S, KubeNames, SliceWatch, addresses, service_of
 from jupiter_agent.adapters.pod import Account
 from jupiter_agent.core.events import SeedsFound
@@ -223,6 +223,20 @@ def test_addresses_at_which_nobody_is_are_no_hints_and_hold_nobody_up():
     assert sorted(times)[1] < 2 * KNOCK_S + 2 * AGAIN_S[0]
 
 
+def test_agents_that_start_in_the_same_second_find_each_other_among_fifty_that_are_nobodys():
+    ghosts = [f"10.9.0.{k}" for k in range(1, 51)]
+    script = Script([listed(piece("a", "10.0.0.1", "10.0.0.2", *ghosts))], [FOR_EVER])
+
+    async def knock(address: str) -> bool:
+        if not address.startswith("10.9.") and asyncio.get_running_loop().time() > 20.0:
+            return True
+        await asyncio.sleep(KNOCK_S)
+        return False
+
+    posted, _ = watched(script, 20.0 + 2 * (KNOCK_S + EAGER_AGAIN_S) + KNOCK_S, knock)
+    assert {address for each in posted for address in each} >= {"10.0.0.1:7421"}
+
+
 def test_who_is_not_there_yet_is_knocked_at_again_soon_and_then_less_often():
     script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
     knocks: list[float] = []
@@ -242,7 +256,8 @@ def test_who_is_not_there_yet_is_knocked_at_again_soon_and_then_less_often():
 
     knocks.clear()
     watched(script, 600.0, never)
-    assert 600 / AGAIN_S[1] <= len(knocks) <= 600 / (0.7 * AGAIN_S[1]) + 8
+    usual = EAGER_S / EAGER_AGAIN_S + (600 - EAGER_S) / AGAIN_S[1]
+    assert usual <= len(knocks) <= usual / 0.7 + 8
 
 
 def test_an_agents_own_address_is_no_news_to_it():
