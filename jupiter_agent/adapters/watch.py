@@ -42,21 +42,23 @@ class Watch:
 
     def __init__(self) -> None:
         self._watched: dict[int, Watched] = {}
-        self._oom_kills = 0
+        self._earlier_kills = self._oom_kills = 0
+        """what `oom_kills` said at the last look but one, and at the last"""
         self._looking: asyncio.Task[None] | None = None
 
     def add(self, watched: Watched) -> None:
         self._watched[watched.pid] = watched
         if self._looking is None or self._looking.done():
-            self._oom_kills = oom_kills()
+            self._earlier_kills = self._oom_kills = oom_kills()
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     def drop(self, pid: int) -> None:
         self._watched.pop(pid, None)
 
     def ran_out_of_memory(self) -> bool:
-        """Whether the kernel ended something, on this machine, for want of memory since the last look."""
-        return oom_kills() > self._oom_kills
+        """Whether the kernel ended something, on this machine, for want of memory lately: since the last look but one,
+        as the last may have come between that end and the question."""
+        return oom_kills() > self._earlier_kills
 
     async def close(self) -> None:
         self._watched.clear()
@@ -68,7 +70,7 @@ class Watch:
         took = 0.0
         while self._watched:
             await asyncio.sleep(max(LOOK_S, took * LOOK_SHARE))
-            self._oom_kills = oom_kills()
+            self._earlier_kills, self._oom_kills = self._oom_kills, oom_kills()
             found, took = await loop.run_in_executor(None, _look_at, list(self._watched.values()))
             for watched, excess in found:
                 if self._watched.get(watched.pid) is watched:

@@ -57,6 +57,10 @@ def from_inside_a_pod(rig: Rig, monkeypatch: Any, tmp_path: Path, service: str, 
     return {each["name"] for each in json.loads(out)["items"]}
 
 
+def status(rig):
+    return {each["name"]: each for each in json.loads(rig.run("k8s", "status", "-o", "json")[1])["items"]}
+
+
 def test_agents_come_find_each_other_through_the_api_server_and_go(rig, monkeypatch, tmp_path):
     code, out, said = rig.run("k8s", "up", "-o", "json", "--timeout", "60")
     assert code == 0, said
@@ -68,11 +72,13 @@ def test_agents_come_find_each_other_through_the_api_server_and_go(rig, monkeypa
     assert {name: each["found_by"] for name, each in found.items() if each["found_by"] != "self"}
     assert {each["found_by"] for each in found.values()} <= {"self", "kube", "gossip"}
 
-    code, out, _ = rig.run("k8s", "status", "-o", "json")
-    rows = {each["name"]: each for each in json.loads(out)["items"]}
-    assert {name: (row["state"], row["joined"]) for name, row in rows.items()} == {
-        **dict.fromkeys(("n1", "n2", "n3"), ("ready", True)), **dict.fromkeys(("s1", "s2"), ("ready", False)),
-    }  # fmt: skip
+    rows = status(rig)
+    wanted = {**dict.fromkeys(("n1", "n2", "n3"), ("ready", True)), **dict.fromkeys(("s1", "s2"), ("ready", False))}
+    deadline = time.monotonic() + 20
+    while {name: (row["state"], row["joined"]) for name, row in rows.items()} != wanted:
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.5)
+        rows = status(rig)
     code, out, _ = rig.run("k8s", "logs", "n2")
     assert (code, "agent n2" in out) == (0, True)
     for named in ((), ("--namespace", "jupiter")):
