@@ -128,8 +128,8 @@ class WarmProcess:
 
     async def _live(self) -> None:
         self._log.attach()
-        await until_calm(self._wanted)
         try:
+            await until_calm(self._wanted)
             while not self._stopped.is_set() and not self._finished:
                 await self._live_once()
                 if self._failures and not self._finished:

@@ -61,8 +61,7 @@ class Plan:
         """Whether there is a reason why `member` may look dead to `observer`: a fault that hit it, or stands between
         the two, now or lately. Who could not hear how a fault ended, hears of it when its own is over."""
         between = [fault for fault in self.faults if fault.parts(observer, member)]
-        pause = [fault for fault in self.faults if fault.kind == "pause" and observer in fault.names]
-        deaf = [*between, *pause]
+        deaf = [*between, *(f for f in self.faults if f.kind == "pause" and observer in f.names)]
         for fault in [*between, *(f for f in self.faults if member in f.names)]:
             end = max([fault.end, *(f.end for f in deaf if f.start <= fault.end)])
             if fault.start <= when <= end + GRACE_S:
@@ -99,12 +98,11 @@ class Draw:
     def step(self, at: float, verb: str, *args: str) -> None:
         self.plan.steps.append(Step(round(at, 2), verb, args))
 
-    def fault(self, kind: str, start: float, end: float, *names: str, sides: tuple[frozenset[str], ...] = ()) -> None:
-        self.plan.faults.append(Fault(kind, start, end, frozenset(names), sides))
-
-    def cut(self, start: float, end: float, name: str, others: list[str]) -> None:
-        ways = frozenset(frozenset({name, other}) for other in others)
-        self.plan.faults.append(Fault("cut", start, end, ways=ways))
+    def fault(
+        self, kind: str, start: float, end: float, *names: str,
+        sides: tuple[frozenset[str], ...] = (), ways: frozenset[frozenset[str]] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.plan.faults.append(Fault(kind, start, end, frozenset(names), sides, ways))
 
     def victim(self) -> str:
         """Somebody without another fault; '' when too few are left."""
@@ -179,7 +177,7 @@ def _asymmetric(d: Draw, start: float, end: float) -> None:
         args = (other, ">", name) if d.rng.random() < 0.7 else (name, ">", other)
         d.step(start, "cut", *args)
         d.step(end, "mend", *args)
-    d.cut(start, end, name, deaf_to)
+    d.fault("cut", start, end, ways=frozenset(frozenset({name, other}) for other in deaf_to))
 
 
 def _crash(d: Draw, start: float, end: float) -> None:

@@ -67,6 +67,12 @@ async def until(ready: Callable[[], object], limit_s: float = 20.0) -> None:
             await asyncio.sleep(0.01)
 
 
+async def begun(source: End, taker: End, sha256: bytes, size: int) -> None:
+    """Until the first bytes of a large object are here."""
+    taker.take(source, sha256, size)
+    await until(lambda: taker.store.partial_offset(sha256) > 0)
+
+
 @in_loop
 @pytest.mark.smoke
 async def test_objects_arrive_whole_and_verified(tmp_path):
@@ -105,8 +111,7 @@ async def test_after_its_source_is_gone_an_object_goes_on_from_another(tmp_path)
         size = 200 * MB
         sha256 = source.put(size)
         assert other.put(size) == sha256
-        taker.take(source, sha256, size)
-        await until(lambda: taker.store.partial_offset(sha256) > 0)
+        await begun(source, taker, sha256, size)
         source.channel.close()
         await until(taker.ended)
         assert taker.ended() == ["lost"]
@@ -197,8 +202,7 @@ async def test_a_liar_about_the_content_is_told_by_the_digest(tmp_path):
 async def test_an_object_that_is_dropped_stops_coming(tmp_path):
     async with two(tmp_path) as (source, taker, _):
         sha256 = source.put(200 * MB)
-        taker.take(source, sha256, 200 * MB)
-        await until(lambda: taker.store.partial_offset(sha256) > 0)
+        await begun(source, taker, sha256, 200 * MB)
         taker.channel.drop(sha256)
         taker.take(source, bytes(32), MB)
         await until(taker.ended)
@@ -211,8 +215,7 @@ async def test_an_object_that_is_dropped_stops_coming(tmp_path):
 async def test_an_object_whose_beginning_was_thrown_away_is_not_said_to_be_here(tmp_path):
     async with two(tmp_path) as (source, taker, _):
         sha256 = source.put(100 * MB)
-        taker.take(source, sha256, 100 * MB)
-        await until(lambda: taker.store.partial_offset(sha256) > 0)
+        await begun(source, taker, sha256, 100 * MB)
         taker.store.drop(sha256)
         await until(taker.ended)
         assert taker.ended() == ["lost"]

@@ -39,7 +39,7 @@ class ChaosWorld(Grid):
     def __init__(self, seed: int, mortal_home: bool, replicas: int = 1) -> None:
         super().__init__(seed)
         self.chance = Random(seed * 31 + 7)
-        if seed % 4 == 1:
+        if seed % 4 == 1:  # in the others objects come in chunks, as between agents that only messages reach
             self.bulk = SimBulk(self)
         self.mortal_home, self.replicas = mortal_home, replicas
         self.tails: dict[str, Tail] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from jumping import run
 
 from jupiter_agent.adapters.kube_api import KubeError
 from jupiter_agent.adapters.kube_knock import AGAIN_S, EAGER_AGAIN_S, EAGER_S, ENOUGH, KNOCK_S, KNOCKS
@@ -20,34 +20,6 @@ from jupiter_agent.core.events import SeedsFound
 from jupiter_agent.core.membership.seeds import LASTS_S
 
 PLACE = ("jupiter", "jupiter-agents")
-
-
-class _Jump(selectors.SelectSelector):
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        found = super().select(0)
-        if not found:
-            self.now += timeout or 0.0
-        return found
-
-
-class Jumping(asyncio.SelectorEventLoop):
-    """Waits for nobody: the clock goes to when the next thing is due."""
-
-    def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
-
-    def time(self) -> float:
-        return self._jump.now
-
-
-def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    with asyncio.Runner(loop_factory=Jumping) as runner:
-        return runner.run(work())
 
 
 class Script:
