@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""Whoever started us in the background may have it ignored, which every process we start would inherit."""
 
 LONG = {"sim", "integration", "e2e"}
 """Folders of which only the tests marked `smoke` are run with --fast"""

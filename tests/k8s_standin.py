@@ -51,6 +51,11 @@ class Rig:
         code = main(arguments)
         return code, *self._capsys.readouterr()
 
+    def done(self, *arguments: str) -> None:
+        """Run a command that must succeed."""
+        code, out, err = self.run(*arguments)
+        assert code == 0, out + err
+
     def wait(self, ready: Callable[[], Any], limit_s: float = 40.0) -> Any:
         deadline = time.monotonic() + limit_s
         while not (found := ready()):

@@ -107,7 +107,7 @@ def test_agents_come_find_each_other_through_the_api_server_and_go(rig, monkeypa
 
 
 def test_a_killed_agent_is_the_same_node_again_and_a_deleted_pod_is_replaced_under_a_job(rig):
-    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    rig.done("k8s", "up", "--timeout", "60")
     before = nodes(rig)
     (pod,) = [each for each in rig.cluster.pods() if each.object["spec"]["nodeName"] == "n2"]
     assert pod.process is not None
@@ -132,7 +132,7 @@ def test_a_killed_agent_is_the_same_node_again_and_a_deleted_pod_is_replaced_und
 
 
 def test_a_node_that_comes_later_gets_an_agent_that_the_others_see_by_itself(rig):
-    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    rig.done("k8s", "up", "--timeout", "60")
     rig.cluster.add_node("n4")
     began = time.monotonic()
     rig.wait(lambda: "n4" in nodes(rig))
@@ -162,7 +162,7 @@ def test_pods_that_the_namespace_does_not_allow_are_reported_with_the_reason(rig
 
 
 def test_what_agents_ask_of_the_api_server_starts_anew_when_their_version_is_forgotten(rig):
-    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    rig.done("k8s", "up", "--timeout", "60")
 
     def lists() -> int:
         return [(ask.verb, ask.resource) for ask in rig.cluster.rights.asked].count(("list", "endpointslices"))
@@ -183,7 +183,7 @@ EDGE = ("k8s", "up", "--overlay", "edge", "--timeout", "60")
 
 
 def test_agents_at_the_edge_leave_nothing_on_the_disks_and_come_again(rig):
-    assert rig.run(*EDGE)[0] == 0
+    rig.done(*EDGE)
     before = nodes(rig)
     assert on_disk(rig) == {"n1": ["agent"], "n2": ["agent"], "n3": ["agent"]}
     (pod,) = [each for each in rig.cluster.pods() if each.object["spec"]["nodeName"] == "n2"]
@@ -201,7 +201,7 @@ def test_agents_at_the_edge_leave_nothing_on_the_disks_and_come_again(rig):
 
 
 def test_state_that_cannot_be_removed_is_named_and_keeps_no_new_cluster_from_its_node(rig):
-    assert rig.run(*EDGE)[0] == 0
+    rig.done(*EDGE)
     rig.cluster.rights.forbidden.add(("create", "pods"))
     code, _, said = rig.run("k8s", "down")
     assert code == 1
@@ -240,5 +240,5 @@ def test_agents_at_the_edge_run_on_tainted_nodes_and_publish_what_the_cluster_sa
     assert camera["labels"] == {
         "kubernetes.io/hostname": "camera", "gpu.example/kind": "jetson", "topology.kubernetes.io/zone": "field",
     }  # fmt: skip
-    assert rig.run("k8s", "down")[0] == 0
+    rig.done("k8s", "down")
     assert rig.cluster.left() == []

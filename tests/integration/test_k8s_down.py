@@ -53,7 +53,7 @@ def silence(rig: Rig, node: str) -> None:
 @pytest.mark.parametrize("starts", [True, False])
 def test_down_of_one_deployment_leaves_the_state_of_another_on_the_same_node(make, starts):
     rig = make(1)
-    assert rig.run(*EDGE, "-n", "a")[0] == 0
+    rig.done(*EDGE, "-n", "a")
     if not starts:
         rig.cluster.kubelets["n1"].images = set()  # as where the ports are taken: nothing of it ever runs
     code, _, said = rig.run("k8s", "up", "--overlay", "edge", "--timeout", "6", "-n", "b")
@@ -63,13 +63,13 @@ def test_down_of_one_deployment_leaves_the_state_of_another_on_the_same_node(mak
     assert ("n1: /var/lib/jupiter/agent is not ours but another cluster's: left alone" in said) is starts
     assert on_disk(rig) == {"n1": WHOLE}
     rig.cluster.kubelets["n1"].images = None
-    assert rig.run("k8s", "down", "-n", "a")[0] == 0
+    rig.done("k8s", "down", "-n", "a")
     assert on_disk(rig) == {"n1": []}
 
 
 def test_a_node_that_is_lost_while_its_pod_ends_or_was_taken_out_holds_nobody_up(make):
     rig = make(3)
-    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    rig.done("k8s", "up", "--timeout", "60")
     silence(rig, "n2")
     silence(rig, "n3")
     rig.store.remove(("nodes", "", "n2"))
@@ -81,7 +81,7 @@ def test_a_node_that_is_lost_while_its_pod_ends_or_was_taken_out_holds_nobody_up
 
 def test_when_time_is_over_all_goes_but_the_pod_that_does_not_end(make):
     rig = make(2)
-    assert rig.run("k8s", "up", "--timeout", "60")[0] == 0
+    rig.done("k8s", "up", "--timeout", "60")
     silence(rig, "n2")
     code, _, said = rig.run("k8s", "down", "--timeout", "6")
     assert (code, "error: pods do not end on n2" in said) == (6, True), said
@@ -90,13 +90,13 @@ def test_when_time_is_over_all_goes_but_the_pod_that_does_not_end(make):
     (pod,) = rig.store.listed("pods")
     assert pod["metadata"]["deletionGracePeriodSeconds"] == 2.0, "nobody is left to hand anything over to"
     rig.store.remove(("nodes", "", "n2"))
-    assert rig.run("k8s", "down")[0] == 0
+    rig.done("k8s", "down")
     assert rig.cluster.left() == []
 
 
 def test_a_node_that_cannot_run_what_empties_its_disk_is_named_soon(make):
     rig = make(2)
-    assert rig.run(*EDGE)[0] == 0
+    rig.done(*EDGE)
     cut_off = rig.cluster.kubelets["n2"]
     usual = cut_off._turn
 
@@ -120,7 +120,7 @@ def _pods_of(rig: Rig, node: str) -> list[str]:
 
 def test_simulated_nodes_that_do_not_say_so_have_no_disk_to_be_emptied(make):
     rig = make(1, simulated=3, marked=False)
-    assert rig.run(*EDGE)[0] == 0
+    rig.done(*EDGE)
     began = time.monotonic()
     code, _, said = rig.run("k8s", "down")
     assert code == 0, said
@@ -131,7 +131,7 @@ def test_simulated_nodes_that_do_not_say_so_have_no_disk_to_be_emptied(make):
 @pytest.mark.parametrize("overlay", ["restricted", "edge"])
 def test_with_the_seconds_of_a_container_runtime_and_of_the_end_of_a_namespace_down_takes_few_more(make, overlay):
     rig = make(2, at_once=False)
-    assert rig.run("k8s", "up", "--overlay", overlay, "--timeout", "60")[0] == 0
+    rig.done("k8s", "up", "--overlay", overlay, "--timeout", "60")
     began = time.monotonic()
     code, _, said = rig.run("k8s", "down")
     assert (code, rig.cluster.left()) == (0, []), said
@@ -159,7 +159,7 @@ def test_kinds_are_listed_at_once_to_see_what_others_have_in_a_namespace():
 
 def test_without_knowing_whose_state_it_is_nothing_is_removed_from_a_disk(make):
     rig = make(1)
-    assert rig.run(*EDGE)[0] == 0
+    rig.done(*EDGE)
     rig.cluster.rights.forbidden.add(("get", "secrets"))
     code, _, said = rig.run("k8s", "down")
     assert (code, "it is not known whose it is: the token may not be read" in said) == (1, True), said
@@ -168,9 +168,9 @@ def test_without_knowing_whose_state_it_is_nothing_is_removed_from_a_disk(make):
 
 def test_the_rights_that_the_commands_use_are_those_that_the_readme_names(make):
     rig = make(1)
-    assert rig.run(*EDGE)[0] == 0
+    rig.done(*EDGE)
     used = {"up": _used(rig)}
-    assert rig.run("k8s", "down")[0] == 0
+    rig.done("k8s", "down")
     used["down"] = _used(rig) - used["up"]
     text = (Path(__file__).parents[2] / "daemonset" / "README.md").read_text()
     table = text.partition("## What its user needs")[2].partition("## Overlays")[0]

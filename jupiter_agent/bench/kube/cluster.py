@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,22 @@ from jupiter_agent.bench.kube.server import ApiServer
 from jupiter_agent.bench.kube.store import TYPES, Object, Store
 
 USER, USER_TOKEN = "somebody", "user-token"
+CLAIM_PORT = 7420
+"""Nobody listens there"""
+
+
+def _own_net() -> tuple[socket.socket, str]:
+    """Half of the addresses of a part of the loopback network that no other stand-in on this machine has, and what
+    keeps it ours. OSError when none is left."""
+    for half in random.sample(range(2, 250), 248):
+        claim = socket.socket()
+        try:
+            claim.bind((f"127.{half}.0.1", CLAIM_PORT))
+        except OSError:
+            claim.close()
+        else:
+            return claim, f"127.{half}"
+    raise OSError("no part of the loopback network is free for the stand-in's pods")
 
 
 class Cluster:
@@ -33,6 +51,7 @@ class Cluster:
             "STAND_IN_CA": str(self.server.ca),
         }  # fmt: skip
         self._env = env
+        self._claim, self._net = _own_net()
         self.kubelets: dict[str, Kubelet] = {}
         for number in range(1, nodes + 1):
             self.add_node(f"n{number}")
@@ -62,11 +81,12 @@ class Cluster:
         self._simulated.stop()
         self.controllers.stop()
         self.server.stop()
+        self._claim.close()
 
     def add_node(self, name: str, taints: list[Object] | None = None, labels: dict[str, str] | None = None) -> Kubelet:
         self._make_node(name, {}, taints or [], labels or {})
         number = len(self.kubelets) + 1
-        kubelet = self.kubelets[name] = Kubelet(self.store, name, number, self.folder / "pods", self._env)
+        kubelet = self.kubelets[name] = Kubelet(self.store, name, number, self.folder / "pods", self._env, self._net)
         if self._at_once:
             kubelet.start_s = kubelet.end_s = 0.0
         if getattr(self, "_started", False):

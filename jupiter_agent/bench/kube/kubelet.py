@@ -61,8 +61,12 @@ class Pod:
 class Kubelet:
     """The pods of one node. `images`: those that are on it; `down`: as if the machine had lost power."""
 
-    def __init__(self, store: Store, name: str, number: int, folder: Path, cluster_env: dict[str, str]) -> None:
+    def __init__(
+        self, store: Store, name: str, number: int, folder: Path, cluster_env: dict[str, str], net: str
+    ) -> None:
         self.name, self.number = name, number
+        self._net = net
+        """the first half of the addresses of its pods"""
         self.start_s, self.end_s = START_S, END_S
         self.images: set[str] | None = None
         """None: all"""
@@ -115,7 +119,7 @@ class Kubelet:
 
     def _admit(self, uid: str, found: Object, now: float) -> Pod:
         self._count += 1
-        ip = f"127.{1 + self.number // 250}.{self.number % 250 + 1}.{self._count % 250 + 1}"
+        ip = f"{self._net}.{self.number}.{self._count % 250 + 1}"
         return Pod(key_of("pods", found), uid, found, self._folder / f"{self.name}-{self._count}", ip, since=now)
 
     # --- a pod's life ---
