@@ -126,8 +126,10 @@ class Driver:
             self._due, self._asked_at, self._stale = self._machine.next_deadline(), now, False
 
     def _expire(self) -> None:
+        """Served at once: another turn of the loop would cost as much as the deadline."""
         self._disarm()
-        self._schedule()
+        if not self._scheduled:
+            self._turn()
 
     def _disarm(self) -> None:
         self._armed_for = float("inf")

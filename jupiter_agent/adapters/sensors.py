@@ -52,6 +52,7 @@ class Sensors:
         self._smooth: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._slow: dict[str, Any] = {}
+        self._limits: list[machine.MemoryLimit] = []
         self._slow_at = float("-inf")
 
     def read(self, now: float) -> dict[str, Any]:
@@ -60,7 +61,7 @@ class Sensors:
         network, GPUs, labels."""
         if now - self._slow_at >= SLOW_S:
             self._slow, self._slow_at = self._look_slowly(), now
-        memory = machine.memory_used(self._slow["memory_bytes"], self._root)
+        memory = machine.memory_used(self._limits, self._root)
         disk = shutil.disk_usage(self._folder)
         return {
             **self._slow,
@@ -74,6 +75,7 @@ class Sensors:
 
     def _look_slowly(self) -> dict[str, Any]:
         total = machine_memory(self._root)
+        self._limits = machine.memory_limits(total, self._root)
         gpus = machine.gpus(self._root)
         rare = {"gpus": len(gpus), "gpu": gpus[0][:64]} if gpus else {}
         return {

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import zmq
 
-from jupiter_agent.adapters.curve import Context, Socket
+from jupiter_agent.adapters.curve import Context, Socket, readable
 from jupiter_agent.adapters.gate import ADMIT, REFUSE, WAIT
 from jupiter_agent.core.ids import CLIENT_PREFIX
 
@@ -124,7 +124,8 @@ class Hub:
             if not full:
                 self.loop.call_soon(on_lost)
             return False
-        self.touch()
+        if readable(sock):  # sending may have taken the edge of what came meanwhile
+            self.touch()
         return True
 
     def report(self, callback: Callable[..., None], *args: Any) -> None:

@@ -55,13 +55,13 @@ def test_memory_in_use_is_counted_against_the_tightest_limit_and_without_caches(
             "sys/fs/cgroup/a/memory.stat": f"anon 1\ninactive_file {388 * MIB}\n",
         },
     )
-    assert machine.memory_used(GIB, root) == 0.5
+    assert machine.memory_used(machine.memory_limits(GIB, root), root) == 0.5
     (root / "sys/fs/cgroup/a/memory.max").write_text("max\n")
-    assert machine.memory_used(8 * GIB, root) == 0.25
+    assert machine.memory_used(machine.memory_limits(8 * GIB, root), root) == 0.25
 
 
 def test_a_kernel_that_tells_nothing_leaves_everything_as_usual(tmp_path: Path) -> None:
-    assert machine.memory_used(GIB, tmp_path) is None
+    assert machine.memory_used(machine.memory_limits(GIB, tmp_path), tmp_path) is None
     assert machine.times(tmp_path) is None
     assert machine.runnable(tmp_path) is None
     assert machine.traffic(tmp_path) is None
