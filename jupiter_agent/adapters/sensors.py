@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from math import floor, log
+from math import floor, log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ ROOM_AGAIN = 1.25
 
 SMOOTH = 0.5
 """Weight of the newest reading in loads and rates"""
+SMOOTH_COUNT, SCATTER, SETTLE = 0.25, 1.2, 0.05
+"""... in the count of processes: what is counted at an instant scatters by the root of its mean. Smoothed so, it is off
+by less than `SCATTER` of that root 99.8 % of the time; what is smaller shows in the long run, smoothed with `SETTLE`"""
 STEADY = 0.3
 RATE_STEP, LEAST_RATE = 4.0, 64e3
 SLOW_S = 60.0
@@ -94,9 +97,17 @@ class Sensors:
             found = {"load": self._smoothed("load", busy * cores), "steal": self._smoothed("steal", stolen)}
         waiting = machine.runnable(self._root)
         if waiting is not None:
-            found["queue_length"] = self._smoothed("queue_length", float(waiting))
+            found["queue_length"] = self._settled("queue_length", float(waiting))
         steps = {"load": 0.5, "queue_length": 0.5, "steal": 0.05}
         return {"load": 0.0, **{name: self._held(name, value, steps[name]) for name, value in found.items()}}
+
+    def _settled(self, name: str, count: float) -> float:
+        """The mean of a count over the last seconds where that is news beyond its scatter, else over the last minute."""
+        lately = self._smoothed(name, count, SMOOTH_COUNT)
+        long = self._smoothed(f"{name}: long", count, SETTLE)
+        if abs(lately - long) > SCATTER * sqrt(min(lately, long)):
+            long = self._smooth[f"{name}: long"] = lately
+        return long
 
     def _network(self, now: float) -> dict[str, float]:
         """Rates in bytes/s."""
@@ -110,9 +121,9 @@ class Sensors:
         }
         return {name: _coarse(self._smoothed(name, rate)) for name, rate in rates.items()}
 
-    def _smoothed(self, name: str, value: float) -> float:
+    def _smoothed(self, name: str, value: float, weight: float = SMOOTH) -> float:
         before = self._smooth.get(name, value)
-        self._smooth[name] = before + SMOOTH * (value - before)
+        self._smooth[name] = before + weight * (value - before)
         return self._smooth[name]
 
     def _is_full(self, free: int, total: int) -> bool:

@@ -99,7 +99,7 @@ def test_load_is_busy_cores_and_the_queue_is_who_wants_one(tmp_path: Path, monke
     assert (first["load"], first["queue_length"], first["steal"]) == (1.5, 6.0, 0.0)
     sensed(tmp_path, user=3 * tick, idle=3 * tick, steal=2 * tick, running=1)
     second = sensors.read(4.0)
-    assert (second["load"], second["queue_length"], second["steal"]) == (1.0, 3.0, 0.25)
+    assert (second["load"], second["steal"]) == (1.0, 0.25)
     assert (second["speed"], second["labels"], second["memory_used"]) == (1.5, {"zone": "a"}, 0.5)
 
 
@@ -112,6 +112,29 @@ def test_small_changes_of_an_idle_node_change_nothing_that_is_published(tmp_path
         machine_of(tmp_path, {"proc/net/dev": NET.format(second * 20_000 + noise, second * 9_000)})
         readings.append(sensors.read(second * 2.0))
     assert all(reading == readings[1] for reading in readings[1:])
+
+
+def queue_lengths(root: Path, running: list[int]) -> list[float]:
+    sensed(root)
+    sensors, found = Sensors("/", 1.0, root=root), []
+    for second, count in enumerate(running, 1):
+        sensed(root, idle=second * 400, running=1 + count)
+        found.append(sensors.read(second * 2.0)["queue_length"])
+    return found
+
+
+def test_a_count_that_scatters_around_its_mean_is_told_once(tmp_path: Path) -> None:
+    """Poisson of mean 3: half of what was told was scatter, and each change travels to every node."""
+    scattered = [3, 2, 5, 1, 4, 3, 6, 2, 3, 0, 4, 3, 2, 5, 3, 1, 4, 2, 7, 3]
+    assert set(queue_lengths(tmp_path, scattered)) == {3.0}
+
+
+def test_a_queue_that_came_or_went_is_told_within_seconds(tmp_path: Path) -> None:
+    found = queue_lengths(tmp_path, [0, 0] + 8 * [6] + 12 * [0])
+    assert found[:3] == [0.0, 0.0, 1.5]
+    assert found[9] >= 4.0
+    assert found[13] <= 2.0
+    assert found[-1] <= 0.5
 
 
 def test_rates_of_the_network_are_powers_of_four_without_the_loopback(tmp_path: Path) -> None:
