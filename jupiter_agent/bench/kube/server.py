@@ -343,5 +343,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
+        if code == 429:
+            self.send_header("retry-after", "1")
         self.end_headers()
         self.wfile.write(data)

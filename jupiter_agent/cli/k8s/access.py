@@ -1,7 +1,8 @@
 """The API server as the user of this machine reaches it: kubeconfig, one context of it, requests by the client library.
 
 The library is imported here and in `forward`, and only when a command needs it. Its errors end here: what a caller sees
-is a `RefusedError` with the status of HTTP, or one of our errors with a hint.
+is a `RefusedError` with the status of HTTP, or one of our errors with a hint. An answer that passes by (the server is
+busy, or etcd changes its leader) is none: what may be asked twice is asked again for some seconds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.k8s.tunnel import Tunnel
 from jupiter_agent.errors import EXIT_UNAUTHORISED, JupiterError, UnreachableError, UsageError
 
@@ -22,16 +24,44 @@ MANAGER = "jupiter"
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 CHANNELS = "v4.channel.k8s.io"
-TIMEOUT_S = 30.0
+CONNECT_S, TIMEOUT_S = 5.0, 30.0
+PASSING = frozenset({429, 500, 502, 503, 504})
+"""A server that answers so may do it a moment later"""
+PATIENCE_S, FIRST_S, LAST_S = 10.0, 0.25, 2.0
+"""How long a request is repeated, and the pauses between: the first, twice as long each time, the longest"""
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 class RefusedError(JupiterError):
     """The API server answered, and did not do it. `reason` is one of Kubernetes' words: NotFound, Conflict ..."""
 
+    after_s = 0.0
+    """so long it asks to be left alone"""
+
     def __init__(self, status: int, reason: str, message: str, hint: str = "") -> None:
         super().__init__(message, hint, EXIT_UNAUTHORISED if status in (401, 403) else None)
         self.status, self.reason = status, reason
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same request may succeed a moment later."""
+    return isinstance(error, UnreachableError) or (isinstance(error, RefusedError) and error.status in PASSING)
+
+
+def patiently(
+    ask: Callable[[], Object], may_repeat: Callable[[JupiterError], bool], until: float, clock: Clock
+) -> Object:
+    """What `ask` returns, asked again after errors that pass while there is time."""
+    pause = FIRST_S
+    while True:
+        try:
+            return ask()
+        except JupiterError as error:
+            wait = max(pause, error.after_s) if isinstance(error, RefusedError) else pause
+            if not is_passing(error) or not may_repeat(error) or clock.now() + wait > until:
+                raise
+        clock.sleep(wait)
+        pause = min(2 * pause, LAST_S)
 
 
 class Access(Protocol):
@@ -45,10 +75,11 @@ class Access(Protocol):
         path: str,
         body: Object | list[Object] | None = None,
         query: Mapping[str, str] | None = None,
-        timeout_s: float = TIMEOUT_S,
+        patience_s: float | None = None,
     ) -> Object:
         """The object the server answers with. A PATCH with an object applies it, one with a list is a JSON Patch.
-        RefusedError, or UnreachableError."""  # fmt: skip
+        `patience_s`: repeat it so long (default: `PATIENCE_S`, a POST only if it was surely not done: repeated, it may
+        find what itself has made). RefusedError, or UnreachableError."""  # fmt: skip
 
     def lines(self, path: str, query: Mapping[str, str], on_line: Callable[[str], None]) -> None:
         """The text at a path, as it grows."""
@@ -99,25 +130,41 @@ def _check_context(config: Any, known: str, context: str) -> None:
 class ClientAccess:
     """`Access` by the kubernetes client. Several threads may use it."""
 
-    def __init__(self, client: Any, context: str) -> None:
+    def __init__(self, client: Any, context: str, clock: Clock | None = None) -> None:
         self.context = context
-        self._client = client
+        self._client, self._clock = client, clock or Clock()
         self._lock = threading.Lock()
+        self._has_answered = False
+        """a server that never did is not away for a moment: its address is wrong"""
+        _leave_pauses_to_us(client)
 
     def request(
         self, method: str, path: str, body: Object | list[Object] | None = None,
-        query: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S,
+        query: Mapping[str, str] | None = None, patience_s: float | None = None,
     ) -> Object:  # fmt: skip
         applies = method == "PATCH" and isinstance(body, dict)
         kind = APPLY if applies else JSON_PATCH if method == "PATCH" else "application/json"
         text: Any = json.dumps(body) if applies else body  # JSON is YAML
-        response = self._call(method, path, text, query or {}, kind, timeout_s)
+        always = patience_s is not None or _is_repeatable(method, body)
+
+        def may_repeat(error: JupiterError) -> bool:
+            known = self._has_answered or isinstance(error, RefusedError)
+            return known and (always or (isinstance(error, RefusedError) and error.status == 429))
+
+        until = self._clock.now() + (PATIENCE_S if patience_s is None else patience_s)
+        return patiently(
+            lambda: self._read(self._call(method, path, text, query or {}, kind, TIMEOUT_S)),
+            may_repeat, until, self._clock,
+        )  # fmt: skip
+
+    def _read(self, response: Any) -> Object:
         try:
             found = json.loads(response.read() or b"{}")
         except ValueError as error:
             raise UnreachableError(
                 f"{self._host} does not speak like an API server", "is the server of the kubeconfig right?"
             ) from error
+        self._has_answered = True
         return found if isinstance(found, dict) else {"items": found}
 
     def lines(self, path: str, query: Mapping[str, str], on_line: Callable[[str], None]) -> None:
@@ -163,12 +210,14 @@ class ClientAccess:
                     header_params={"Accept": "application/json", "Content-Type": kind}, body=body,
                     auth_settings=["BearerToken"],
                 )  # fmt: skip
-            limit = (5.0, timeout_s) if timeout_s else (5.0, None)
+            limit = (CONNECT_S, timeout_s)
             response = client.rest_client.request(
                 request[0], request[1], headers=request[2], body=request[3], _request_timeout=limit
             )
             if not 200 <= response.status <= 299:
-                raise _refused(response.status, response.read(), method, path)
+                refused = _refused(response.status, response.read(), method, path)
+                refused.after_s = _seconds(response.headers.get("retry-after") or "")
+                raise refused
         except self._foreign() as error:
             raise UnreachableError(
                 f"the API server {self._host} is not reached: {_short(error)}",
@@ -189,6 +238,25 @@ class ClientAccess:
 
 
 _FORWARD_HINT = "`jupiter k8s status` shows its state; forwarding needs get and create of pods/portforward"
+
+
+def _is_repeatable(method: str, body: Object | list[Object] | None) -> bool:
+    """Whether a second time changes nothing: a PATCH of ours names the uid or the version that it is for."""
+    if method == "DELETE":
+        return isinstance(body, dict) and bool((body.get("preconditions") or {}).get("uid"))
+    return method in ("GET", "PATCH")
+
+
+def _leave_pauses_to_us(client: Any) -> None:
+    """The library's own waits as long as a server asks, whatever our patience."""
+    from urllib3 import Retry
+
+    client.rest_client.pool_manager.connection_pool_kw["retries"] = Retry(3, respect_retry_after_header=False)
+
+
+def _seconds(retry_after: str) -> float:
+    """API servers say a number, never a date."""
+    return float(retry_after) if retry_after.isdecimal() else 0.0
 
 
 def _refused(status: int, raw: bytes, method: str, path: str) -> RefusedError:

@@ -22,6 +22,8 @@ AT_ONCE = 8
 """requests"""
 GONE = (404, 409)
 """Nobody is there any more: no object of the name, or another one under it"""
+PROBING_S = 2.0
+"""Our patience with each of the API's parts: one may be down for long, and what it has is then not known, no more"""
 NONE = (404, 405)
 """There are no objects of the kind here, or it has no list"""
 
@@ -123,13 +125,13 @@ class Objects:
         if keep:
             there = {key: value for key, value in (found.get("data") or {}).items() if value}
             wanted = {**wanted, "data": {**wanted["data"], **there}}
-        same = self._apply(wanted, found)
+        same = self.apply(wanted, found)
         return CREATED if made else SAME if same else CHANGED
 
-    def create(self, wanted: Object) -> Object:
+    def create(self, wanted: Object, patience_s: float | None = None) -> Object:
         """RefusedError (409, AlreadyExists) when there is one of this name. An apply would take that for ours: it says
-        no word of what is there beside the fields that it names."""
-        made = self._access.request("POST", self.path(wanted["kind"]), wanted, _STRICT)
+        no word of what is there beside the fields that it names. With `patience_s`: or what this call has made."""
+        made = self._access.request("POST", self.path(wanted["kind"]), wanted, _STRICT, patience_s)
         self.made.append({**made, "kind": wanted["kind"]})
         return self.made[-1]
 
@@ -142,8 +144,9 @@ class Objects:
                 return None
             raise
 
-    def _apply(self, wanted: Object, found: Object) -> bool:
-        """By force: whatever others have written into what is ours. Whether it was as it should be."""
+    def apply(self, wanted: Object, found: Object) -> bool:
+        """To what was found, by force: whatever others have written into what is ours. Whether it was as it should
+        be."""
         found = self._taken_over(wanted["kind"], found)
         meant = {**wanted, "metadata": {**wanted["metadata"], "uid": metadata(found)["uid"]}}
         path = self.path(wanted["kind"], wanted["metadata"]["name"])
@@ -244,7 +247,8 @@ class Objects:
         """Names of what is of this kind, in the namespace, and somebody else's."""
         prefix, plural, kind = each_kind
         try:
-            found = self._access.request("GET", f"{prefix}/namespaces/{self.namespace}/{plural}").get("items") or []
+            path = f"{prefix}/namespaces/{self.namespace}/{plural}"
+            found = self._access.request("GET", path, patience_s=PROBING_S).get("items") or []
         except RefusedError as error:
             return error
         others = [each for each in found if not is_ours(each) and not metadata(each).get("ownerReferences")]
@@ -272,7 +276,7 @@ class Objects:
     def _resources(self, prefix: str) -> list[Object] | JupiterError:
         """The error of an extension of the API that is down, say."""
         try:
-            return self._access.request("GET", prefix).get("resources") or []
+            return self._access.request("GET", prefix, patience_s=PROBING_S).get("resources") or []
         except JupiterError as error:
             return [] if isinstance(error, RefusedError) and error.status in NONE else error
 
