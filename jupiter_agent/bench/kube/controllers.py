@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -100,7 +101,7 @@ class Controllers:
     def _daemonset(self, found: Object) -> None:
         store, metadata, spec = self._store, found["metadata"], found["spec"]
         namespace, generation = metadata["namespace"], metadata["generation"]
-        nodes = [each for each in store.listed("nodes") if _tolerates(spec["template"]["spec"], each)]
+        nodes = [each for each in store.listed("nodes") if _takes(each, spec["template"]["spec"])]
         names = {each["metadata"]["name"] for each in nodes}
         pods = [each for each in store.listed("pods", namespace) if _owner(each) == metadata["uid"]]
         for pod in pods:
@@ -112,9 +113,9 @@ class Controllers:
         fresh = [pod for pod in pods if pod["metadata"]["labels"]["pod-template-generation"] == str(generation)]
         ready = [pod for pod in pods if _is_ready(pod) and not pod["metadata"].get("deletionTimestamp")]
         lagging = [pod for pod in pods if pod not in fresh and not pod["metadata"].get("deletionTimestamp")]
-        if lagging and len(ready) == len(names):  # maxUnavailable: 1
+        for pod in lagging[: max(0, _most_away(spec, len(names)) - (len(names) - len(ready)))]:
             with _quietly():
-                store.delete(key_of("pods", lagging[0]))
+                store.delete(key_of("pods", pod))
         status = {
             "observedGeneration": generation, "desiredNumberScheduled": len(names), "numberReady": len(ready),
             "currentNumberScheduled": len(pods), "updatedNumberScheduled": len(fresh), "numberMisscheduled": 0,
@@ -189,6 +190,17 @@ def _is_ready(pod: Object) -> bool:
 
 def _owner(found: Object) -> str:
     return next((str(each["uid"]) for each in found["metadata"].get("ownerReferences") or ()), "")
+
+
+def _most_away(spec: Object, nodes: int) -> int:
+    """maxUnavailable: a count, or a share that is rounded up."""
+    most = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("maxUnavailable", 1)
+    return math.ceil(nodes * int(most[:-1]) / 100) if isinstance(most, str) else int(most)
+
+
+def _takes(node: Object, spec: Object) -> bool:
+    labels = node["metadata"].get("labels") or {}
+    return (spec.get("nodeSelector") or {}).items() <= labels.items() and _tolerates(spec, node)
 
 
 def _tolerates(spec: Object, node: Object) -> bool:

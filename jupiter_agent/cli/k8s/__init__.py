@@ -162,13 +162,17 @@ def down(
     for node, disk in sorted(wiped.foreign):
         say(f"{node}: {disk} is not ours but another cluster's: left alone")
     for (node, disk), why in sorted(wiped.failed.items()):
-        say(f"{node}: agents' state stays on its disk, the cluster's keys with it: {disk} ({why})")
+        stays = "may be left" if (node, disk) in wiped.unsure else "stays"
+        say(f"{node}: agents' state {stays} on its disk, the cluster's keys with it: {disk} ({why})")
     if removed.stuck:
         hint = "is the node there? its kubelet has to say so; `kubectl delete pod --force` does without"
         raise JupiterError(f"pods do not end on {', '.join(removed.stuck)}", hint, EXIT_TIMEOUT)
     if wiped.failed:
-        hint = "remove the folder there as root, `rm -rf FOLDER`; agents of another cluster leave it aside"
-        raise JupiterError(f"state is left on {len({node for node, _ in wiped.failed})} nodes", hint)
+        hint = "as root, there: `rm -rf FOLDER FOLDER.going-*`; what is called FOLDER-... is of other clusters"
+        sure = {node for node, _ in wiped.failed.keys() - wiped.unsure}
+        maybe = {node for node, _ in wiped.failed} - sure
+        counts = [f"is left on {len(sure)} nodes"] * bool(sure) + [f"may be left on {len(maybe)} nodes"] * bool(maybe)
+        raise JupiterError(f"state {' and '.join(counts)}", hint)
     if removed.why_left:
         hint = f"what is not jupiter's stays; `kubectl delete namespace {where}` removes it with all that is in it"
         raise JupiterError(f"the namespace {where} is left: {removed.why_left}", hint)

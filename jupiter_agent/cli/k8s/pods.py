@@ -189,6 +189,21 @@ def has_run(pod: Object) -> bool:
     return False
 
 
+def runs_nowhere(pod: Object) -> bool:
+    """Whether a pod is said to run without a container that a runtime could name: its node is simulated, and may not
+    say so. A kubelet knows a container by what the runtime calls it."""
+    status = pod.get("status") or {}
+    statuses = status.get("containerStatuses") or ()
+    named = (each.get("containerID") or ((each.get("lastState") or {}).get("terminated") or {}) for each in statuses)
+    return status.get("phase") == "Running" and not any(named)
+
+
+def is_taken(pod: Object) -> bool:
+    """Whether its node's kubelet has taken it."""
+    status = pod.get("status") or {}
+    return bool(status.get("startTime") or status.get("containerStatuses"))
+
+
 def exit_of(pod: Object) -> int | None:
     """The code that the only container of a pod ended with; None while it has not."""
     for each in (pod.get("status") or {}).get("containerStatuses") or ():

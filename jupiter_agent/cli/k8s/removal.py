@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.deploy import POLL_S
+from jupiter_agent.cli.k8s.disks import disks_of, hold_back, is_held, node_of
 from jupiter_agent.cli.k8s.objects import Objects, is_ours, metadata, title
-from jupiter_agent.cli.k8s.pods import SIMULATED, has_run, state_folder, to_pod
+from jupiter_agent.cli.k8s.pods import SIMULATED, state_folder
 from jupiter_agent.cli.k8s.reaching import node_states, read_token
-from jupiter_agent.cli.k8s.wipe import Wiped, wipe
-from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
+from jupiter_agent.cli.k8s.wipe import Wiped, clear, wipe
+from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError, UnauthorisedError, UsageError
 from jupiter_agent.k8s.manifests import DAEMONSET, ORDER
 
 KINDS = [kind for kind in reversed(ORDER) if kind != "Namespace"]
 """In the order in which they are removed"""
 NODES_S = 3.0
 """Between looks at the nodes while pods end"""
+HELD_S = 5.0
+"""How long a controller is waited for that does not say that it knows of a change"""
+NAMESPACE_S = 10.0
+"""So long a namespace may take at least, however late it is"""
 GONE = "the node was taken out of the cluster"
 
 
@@ -40,35 +46,45 @@ def remove(objects: Objects, clock: Clock, grace_s: int, timeout_s: float) -> Re
     that do not end within `timeout_s` keep neither the Secret nor rights nor Services from going. JupiterError when the
     namespace takes longer."""
     until = clock.now() + timeout_s
-    removed: list[str] = []
     daemonsets = objects.ours(["DaemonSet"])
-    objects.delete_all(daemonsets)
-    removed += [title(each) for each in daemonsets]
-    ended, stuck = _end_pods(objects, clock, grace_s, until)
-    wiped = _wiped(objects, [each for each in ended if _node(each) not in stuck], clock)
+    held = [each for each in daemonsets if hold_back(objects, each, _agents(objects))]
+    objects.delete_all([each for each in daemonsets if each not in held])
+    held_until = clock.now() + HELD_S
+    ended, stuck = _end_pods(
+        objects, clock, grace_s, until,
+        lambda: clock.now() >= held_until or all(is_held(objects, each) for each in held),
+    )  # fmt: skip
+    removed = [title(each) for each in daemonsets + clear(objects)]
+    wiped = _wiped(objects, daemonsets, ended, set(stuck), clock, until)
+    objects.delete_all(held)
     rest = objects.ours([kind for kind in KINDS if kind != "DaemonSet"])
     for kind in KINDS:
         objects.delete_all([each for each in rest if each["kind"] == kind])
     removed += [title(each) for each in rest]
-    why_left = _end_namespace(objects, clock, 0.0 if stuck else until)
+    why_left = _end_namespace(objects, clock, 0.0 if stuck else max(until, clock.now() + NAMESPACE_S))
     if why_left == "":
         removed.append(f"Namespace {objects.namespace}")
     return Removed(removed, why_left or "", wiped, stuck)
 
 
-def _wiped(objects: Objects, ended: list[Object], clock: Clock) -> Wiped:
-    """What is still on the nodes' disks when all that can be removed is gone. An agent that never ran left nothing:
-    what is there is somebody else's, say that of the deployment whose ports kept it from running."""
-    pods = {(_node(pod), disk): pod for pod in ended if (disk := state_folder(pod)[1]) and has_run(pod)}
-    if not pods:
+def _wiped(
+    objects: Objects, daemonsets: list[Object], ended: list[Object], stuck: set[str], clock: Clock, until: float
+) -> Wiped:
+    """What is still on the nodes' disks when all that can be removed is gone."""
+    if not any(state_folder(each)[1] for each in [*ended, *(each["spec"]["template"] for each in daemonsets)]):
         return Wiped()
     states = node_states(objects)
-    without = {} if states is None else {node: why for node, _ in pods if (why := states.get(node, GONE))}
-    failed = {place: without[place[0]] for place in pods if without.get(place[0], SIMULATED) != SIMULATED}
-    pods = {place: pod for place, pod in pods.items() if place[0] not in without}
-    mark, why_not = _fingerprint(objects)
-    wiped = wipe(objects, pods, mark, clock) if mark else Wiped(dict.fromkeys(pods, why_not))
+    disks = disks_of(daemonsets, ended, states or {})
+    if not disks.pods:
+        return Wiped()
+    without = {} if states is None else {node: why for node, _ in disks.pods if (why := states.get(node, GONE))}
+    without = {**dict.fromkeys(stuck, "its pod has not ended"), **without}
+    failed = {place: without[place[0]] for place in disks.pods if without.get(place[0], SIMULATED) != SIMULATED}
+    pods = {place: pod for place, pod in disks.pods.items() if place[0] not in without}
+    mark, why_not = _fingerprint(objects) if pods else ("", "")
+    wiped = wipe(objects, pods, mark, clock, until) if mark else Wiped(dict.fromkeys(pods, why_not))
     wiped.failed |= failed
+    wiped.unsure = disks.unsure
     return wiped
 
 
@@ -81,11 +97,13 @@ def _fingerprint(objects: Objects) -> tuple[str, str]:
         return (
             (decode_token(token).fingerprint.hex(), "") if token else ("", "the Secret is gone that tells whose it is")
         )
-    except JupiterError as error:
+    except (UnauthorisedError, UsageError) as error:
         return "", f"it is not known whose it is: {error.message}"
 
 
-def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> tuple[list[Object], list[str]]:
+def _end_pods(
+    objects: Objects, clock: Clock, grace_s: int, until: float, no_more_come: Callable[[], bool]
+) -> tuple[list[Object], list[str]]:
     """All agents go at once, so there is nobody to hand anything over to: they get less time than the manifests say.
     Where no kubelet is heard of, or is no more, none will say that a pod has ended: it is struck off, also when that
     turns out later. Returns all pods as last seen, and the nodes on which some have not ended."""
@@ -96,7 +114,7 @@ def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> tup
     states: dict[str, str] | None = None
     look_at = clock.now()
     while True:
-        found = [each for each in objects.ours(["Pod"]) if _is_agents(each)]
+        found = _agents(objects)
         if found and clock.now() >= look_at:
             states, look_at = node_states(objects), clock.now() + NODES_S
         lost = [each for each in found if _is_lost(each, states)]
@@ -105,12 +123,12 @@ def _end_pods(objects: Objects, clock: Clock, grace_s: int, until: float) -> tup
         objects.delete_all([each for each in found if metadata(each)["uid"] not in asked | doomed], grace_s)
         struck |= doomed
         asked |= {metadata(each)["uid"] for each in found}
-        nodes = {_node(each) for each in found}
+        nodes = {node_of(each) for each in found}
         ended |= {metadata(each)["uid"]: each for each in found}
         for node in sorted(left - nodes):
             say(f"{node}: gone")
         left = nodes
-        if not found or clock.now() >= until:
+        if (not found and no_more_come()) or clock.now() >= until:
             return list(ended.values()), sorted(nodes)
         clock.sleep(POLL_S)
 
@@ -121,8 +139,8 @@ def _is_lost(found: Object, states: dict[str, str] | None) -> bool:
     return bool(node) and states is not None and bool(states.get(node, GONE))
 
 
-def _node(found: Object) -> str:
-    return to_pod(found).node or "unscheduled"
+def _agents(objects: Objects) -> list[Object]:
+    return [each for each in objects.ours(["Pod"]) if _is_agents(each)]
 
 
 def _is_agents(found: Object) -> bool:

@@ -17,15 +17,16 @@ from typing import Any
 
 from jupiter_agent.cli.ctl.session import Clock
 from jupiter_agent.cli.k8s import emptying
-from jupiter_agent.cli.k8s.access import Object
+from jupiter_agent.cli.k8s.access import PATIENCE_S, Object, RefusedError, is_passing
 from jupiter_agent.cli.k8s.deploy import POLL_S
 from jupiter_agent.cli.k8s.objects import AT_ONCE, Objects, metadata
-from jupiter_agent.cli.k8s.pods import exit_of, state_folder, to_pod
+from jupiter_agent.cli.k8s.pods import exit_of, is_taken, runs_nowhere, state_folder, to_pod
 from jupiter_agent.errors import JupiterError
 from jupiter_agent.k8s.manifests import MANAGED
 
 FIRST_S, NEXT_S = 20.0, 6.0
-"""How long is waited for the first pod's end, and after each for another's: a node that runs none holds nobody up"""
+"""How long a pod may wait for its node's kubelet to take it, and how long it may after another one has ended: a node
+whose kubelet takes none holds nobody up. One that is taken has what is left of the command's time, and `FIRST_S`."""
 NAME = "jupiter-wipe-"
 FOREIGN = "of another cluster"
 WORDS = {0: "", emptying.FOREIGN: FOREIGN, emptying.IN_USE: "an agent still uses it"}
@@ -43,48 +44,75 @@ class Wiped:
     """and why it could not be removed"""
     foreign: list[Place] = field(default_factory=list)
     """not the cluster's that goes"""
+    unsure: set[Place] = field(default_factory=set)
+    """of those that failed: where nothing may be"""
 
 
-def wipe(objects: Objects, pods: Mapping[Place, Object], fingerprint: str, clock: Clock) -> Wiped:
-    """Remove the folders of these agents, each named by its pod as it was."""
+def clear(objects: Objects) -> list[Object]:
+    """Remove the pods of a `down` that was interrupted while it wiped. They may have ended, and stay for good else."""
     left = [each for each in objects.ours(["Pod"]) if str(metadata(each).get("name")).startswith(NAME)]
-    objects.delete_all(left, 0)  # by somebody who was interrupted
+    objects.delete_all(left, 0)
+    return left
+
+
+def wipe(objects: Objects, pods: Mapping[Place, Object], fingerprint: str, clock: Clock, until: float) -> Wiped:
+    """Remove the folders of these agents, each named by a pod as it was there. An error that may pass ends it: what is
+    not wiped for it can be, by another `down`."""
     wiped, running = Wiped(), dict[Place, Object]()
 
     def send(place: Place) -> None:
         try:
-            running[place] = objects.create(wiper(objects.namespace, place[0], pods[place], fingerprint))
+            running[place] = _sent(objects, wiper(objects.namespace, place[0], pods[place], fingerprint))
         except JupiterError as error:
+            if is_passing(error):
+                raise
             wiped.failed[place] = error.message
 
     try:
         with ThreadPoolExecutor(AT_ONCE) as threads:
             list(threads.map(send, pods))
-        _await(objects, running, wiped, clock)
+        _await(objects, running, wiped, clock, until)
     finally:
         objects.delete_all(list(running.values()), 0)
     return wiped
 
 
-def _await(objects: Objects, running: Mapping[Place, Object], wiped: Wiped, clock: Clock) -> None:
-    waiting, until = dict(running), clock.now() + FIRST_S
-    while waiting:
+def _sent(objects: Objects, wanted: Object) -> Object:
+    """Its name is its node's and folder's, so one that is there already is what an earlier request has made, whose
+    answer was lost."""
+    try:
+        return objects.create(wanted, PATIENCE_S)
+    except RefusedError as error:
+        found = objects.ours(["Pod"]) if (error.status, error.reason) == (409, "AlreadyExists") else []
+        for each in found:
+            if metadata(each)["name"] == wanted["metadata"]["name"]:
+                return each
+        raise
+
+
+def _await(objects: Objects, running: Mapping[Place, Object], wiped: Wiped, clock: Clock, until: float) -> None:
+    began = clock.now()
+    waiting, take_until, end_until = dict(running), began + FIRST_S, max(until, began + FIRST_S)
+    while True:
         found = {metadata(each)["uid"]: each for each in objects.listed("Pod")}
         now = clock.now()
         for place, sent in list(waiting.items()):
             why_not = _ended(found.get(metadata(sent)["uid"]))
             if why_not is not None:
                 del waiting[place]
-                until = now + NEXT_S
+                take_until = now + NEXT_S
             if why_not == FOREIGN:
                 wiped.foreign.append(place)
             elif why_not:
                 wiped.failed[place] = why_not
-        if waiting and now >= until:
-            wiped.failed |= dict.fromkeys(waiting, "nothing runs there in time")
+        for place, sent in list(waiting.items()):
+            taken = is_taken(found[metadata(sent)["uid"]])
+            if now >= (end_until if taken else take_until):
+                del waiting[place]
+                wiped.failed[place] = "it takes longer than there is time" if taken else "nothing runs there in time"
+        if not waiting:
             return
-        if waiting:
-            clock.sleep(POLL_S)
+        clock.sleep(POLL_S)
 
 
 def _ended(sent: Object | None) -> str | None:
@@ -92,7 +120,7 @@ def _ended(sent: Object | None) -> str | None:
     if sent is None:
         return "its pod was removed"
     phase, code = (sent.get("status") or {}).get("phase"), exit_of(sent)
-    if phase == "Succeeded" or code in WORDS:
+    if phase == "Succeeded" or code in WORDS or runs_nowhere(sent):
         return WORDS[code or 0]
     pod = to_pod(sent)
     return str(pod) if phase == "Failed" or pod.is_stuck else None
