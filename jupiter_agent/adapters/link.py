@@ -22,7 +22,7 @@ from jupiter_agent.adapters.curve import (
     readable,
 )
 from jupiter_agent.adapters.keys import ClusterKeys, Token, fingerprint
-from jupiter_agent.adapters.ports import first_open, join_address
+from jupiter_agent.adapters.ports import first_open, join_address, numeric, parse_address
 from jupiter_agent.core.ids import node_id
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.membership import PROTOCOL_MAX, PROTOCOL_MIN, Iam, Record, Refused, Who
@@ -55,6 +55,14 @@ class Link:
         self._poller.register(self._monitor, zmq.POLLIN)
         self._opened = time.monotonic()
         self._sock.connect("tcp://" + address)
+
+    def wait_open(self) -> None:
+        """Until the handshake is done, or has failed."""
+        while not self._up:
+            if time.monotonic() - self._opened >= HANDSHAKE_S + REACH_S:
+                raise LostError(f"the agent at {self.address} does not answer")
+            self._monitor.poll(100)
+            self.check()
 
     def send(self, message: Message) -> None:
         self.check()
@@ -147,8 +155,41 @@ def first_reachable(addresses: list[str]) -> list[str]:
 
 
 def open_link(context: Context, address: str, token: Token) -> Link:
-    """A session with the agent at `address`, authenticated as operator."""
+    """A session with the agent at `address`, authenticated as operator.
+
+    The two ports of a Service may lead to two agents: kube-proxy remembers for each port by itself where a caller went.
+    Whoever does not hold the key of the one at the door ends our handshake at once; then that one is asked where it
+    says it is. Not there first: from outside, through a forwarded port, that place only keeps one waiting.
+    """
     where = first_open(address, REACH_S)
     if where is None:
         raise UnreachableError(f"no agent answers at {address}")
-    return Link(context, where, token.access().operator, ask_who(context, where, token).curve_key)
+    iam, pair = ask_who(context, where, token), token.access().operator
+    try:
+        return _opened(context, where, pair, iam.curve_key)
+    except (LostError, UnauthorisedError) as error:
+        if numeric(iam.address) == where or not _is_address(iam.address):
+            raise
+        if (own := first_open(iam.address, REACH_S)) is None:
+            hint = f"or several agents are behind it: the one that answered is at {iam.address}, out of reach from here"
+            raise type(error)(error.message, f"{error.hint}; {hint}".lstrip("; ")) from None
+        return _opened(context, own, pair, iam.curve_key)
+
+
+def _opened(context: Context, where: str, pair: CurvePair, server_key: str) -> Link:
+    """A session whose handshake is done. LostError, UnauthorisedError."""
+    link = Link(context, where, pair, server_key)
+    try:
+        link.wait_open()
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _is_address(text: str) -> bool:
+    """An agent that is older than the field says nothing of where it is."""
+    try:
+        return bool(parse_address(text))
+    except UsageError:
+        return False

@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 
@@ -21,7 +23,7 @@ from jupiter_agent.adapters.authority import ClusterAuthority
 from jupiter_agent.adapters.client import Client
 from jupiter_agent.adapters.keys import ClusterKeys, NodeIdentity, NodeKeys, Token, derive_access, encode_token
 from jupiter_agent.adapters.link import Link, LostError
-from jupiter_agent.adapters.ports import format_address
+from jupiter_agent.adapters.ports import format_address, join_address, parse_address
 from jupiter_agent.adapters.zeromq import ZmqTransport
 from jupiter_agent.core.ids import node_id
 from jupiter_agent.core.messages import Message
@@ -50,9 +52,14 @@ class FakeAgent:
     """Answers `Who`, calls and blobs."""
 
     def __init__(
-        self, store: dict[bytes, bytes], protocol: tuple[int, int] = (1, 1), issuer: ClusterKeys = CLUSTER
+        self,
+        store: dict[bytes, bytes],
+        protocol: tuple[int, int] = (1, 1),
+        issuer: ClusterKeys = CLUSTER,
+        said: str | None = None,
     ) -> None:
-        self.store, self.protocol, self.issuer = store, protocol, issuer
+        """`said`: the address that it tells, if not its own."""
+        self.store, self.protocol, self.issuer, self._said = store, protocol, issuer, said
         self.calls: list[str] = []
         self._keys = NodeKeys.new()
         self._loop = asyncio.new_event_loop()
@@ -91,7 +98,8 @@ class FakeAgent:
         sign_key, curve_key = NodeIdentity(self._keys.seed).public, self._keys.curve.public
         record = Record(node_id(sign_key), "n1", self.address, sign_key, curve_key, "admin", 1, 0)
         shown = (sign_key, "admin", ClusterAuthority(self.issuer).issue(record), self.issuer.issuer)
-        self._say(src, Iam(who.seq, record.id, "n1", curve_key, self.protocol, "9.9", *shown))
+        said = self.address if self._said is None else self._said
+        self._say(src, Iam(who.seq, record.id, "n1", curve_key, self.protocol, "9.9", *shown, said))
 
     def on_frame(self, src: str, frame: bytes) -> None:
         assert src.startswith("client:")
@@ -127,6 +135,51 @@ class FakeAgent:
     def on_down(self, peer: str, reason: str) -> None: ...
 
     def on_port(self, peer: str, outcome: str) -> None: ...
+
+
+class Split:
+    """An address whose two ports lead to two agents, as those of a Service do that has many behind it."""
+
+    def __init__(self, agent: FakeAgent, door: FakeAgent) -> None:
+        self._listening: list[socket.socket] = []
+        self._open: list[socket.socket] = []
+        port = free_pair()
+        for at, target in ((port, agent.address), (port + 1, join_address(door.address))):
+            self._listening.append(socket.create_server(("127.0.0.1", at)))
+            self._start(self._accept, self._listening[-1], parse_address(target))
+        self.address = f"127.0.0.1:{port}"
+
+    def _start(self, work: Callable[..., None], *args: object) -> None:
+        threading.Thread(target=work, args=args, daemon=True).start()
+
+    def _accept(self, listening: socket.socket, target: tuple[str, int]) -> None:
+        with suppress(OSError):
+            while True:
+                near, far = listening.accept()[0], socket.create_connection(target)
+                self._open += [near, far]
+                self._start(self._pass_on, near, far)
+                self._start(self._pass_on, far, near)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        for each in self._listening + self._open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+def free_pair() -> int:
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first, suppress(OSError):
+            port = int(first.getsockname()[1])
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            return port
 
 
 Start = Callable[..., FakeAgent]
@@ -264,6 +317,41 @@ def test_another_clusters_token_is_refused(start: Start) -> None:
     with pytest.raises(UnauthorisedError):
         Client.open([start().address, "127.0.0.1:9"], foreign)
     assert time.monotonic() - began < 2.0
+
+
+def test_behind_an_address_whose_ports_lead_to_two_agents_the_one_that_answered_is_asked(start: Start) -> None:
+    one, two = start(), start()
+    with closing(Split(agent=one, door=two)) as service:
+        began = time.monotonic()
+        with closing(Client.open([service.address], TOKEN)) as client:
+            assert client.call("get", {}) == {"by": two.address}
+        assert time.monotonic() - began < 1.0, "the other one refuses at once"
+
+
+def test_where_both_ports_lead_to_one_agent_it_is_asked_there_wherever_it_says_it_is(start: Start) -> None:
+    one = start(said="192.0.2.1:7421")
+    with closing(Split(agent=one, door=one)) as forwarded:
+        began = time.monotonic()
+        with closing(Client.open([forwarded.address], TOKEN)) as client:
+            assert client.call("get", {}) == {"by": one.address}
+            assert client.address == forwarded.address
+        assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("said", ["", "127.0.0.1:9", "no address at all", ":", "127.0.0.1:0"])
+def test_an_agent_that_is_not_where_it_says_is_told_of_as_refused(start: Start, said: str) -> None:
+    one, two = start(), start(said=said)
+    with closing(Split(agent=one, door=two)) as service:
+        with pytest.raises(UnauthorisedError, match="refused our key") as caught:
+            Client.open([service.address], TOKEN).close()
+        assert ("several agents" in caught.value.hint) is said.startswith("127")
+    assert one.calls == two.calls == []
+
+
+def test_agents_that_do_not_know_of_addresses_and_those_that_do_understand_each_other() -> None:
+    new = Iam(1, "i", "n", "k", (1, 1), "v", b"s", "admin", b"a", b"c", "10.0.0.5:7421")
+    old = msgspec.msgpack.decode(encode(new))[:-1]
+    assert decode(msgspec.msgpack.encode(old)) == msgspec.structs.replace(new, address="")
 
 
 def test_who_serves_the_door_without_being_a_member_gets_no_session(start: Start) -> None:

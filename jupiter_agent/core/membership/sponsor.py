@@ -39,7 +39,9 @@ class Sponsor:
             if message.grant and not self._let_client_in(event.src, message):
                 return
             shown = (mine.sign_key, mine.role, mine.admission, context.trust.authority.public())
-            iam = Iam(message.seq, mine.id, mine.name, mine.curve_key, mine.protocol, mine.version, *shown)
+            iam = Iam(
+                message.seq, mine.id, mine.name, mine.curve_key, mine.protocol, mine.version, *shown, mine.address
+            )  # fmt: skip
             context.emit(Send(event.src, iam))
         elif isinstance(message, Join):
             try:

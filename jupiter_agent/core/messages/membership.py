@@ -78,6 +78,8 @@ class Iam(Message, frozen=True, tag=2):
     admission: Annotated[bytes, Meta(max_length=1024)] = b""
     cluster_key: Key = b""
     """the issuer's public key: with it the admission shows that a member answers, and with which key"""
+    address: Text = ""
+    """where it listens itself: behind a Service the caller's other connection may come to another agent"""
 
 
 class Join(Message, frozen=True, tag=3):

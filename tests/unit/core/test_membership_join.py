@@ -125,6 +125,7 @@ def test_who_is_answered_with_key_and_protocol():
     rig.event(events.JoinRequested("join:1", Who(5)))
     (iam,) = rig.sent(Iam, "join:1")
     assert (iam.seq, iam.id, iam.curve_key, iam.protocol) == (5, rig.me.id, rig.me.curve_key, (1, 1))
+    assert iam.address == rig.me.address
 
 
 def test_a_joiner_is_admitted_learned_and_told_who_is_there():
