@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +173,49 @@ def test_only_the_server_of_the_pods_ca_is_told_the_token(tmp_path):
             asyncio.run(KubeApi(Account("127.0.0.1", 1, tmp_path / "ours")).get("/api"))
     finally:
         ours.stop()
+
+
+def without_key_identifiers(folder: Path) -> None:
+    """A server's certificate of a CA that says of no key which it is."""
+    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    (folder / "ca.cnf").write_text(
+        "[req]\ndistinguished_name=dn\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n"
+        "[server]\nsubjectAltName=IP:127.0.0.1\nsubjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n"
+    )
+    steps = (
+        ["req", "-config", "ca.cnf", "-x509", *ec, "-subj", "/CN=old-ca", "-keyout", "ca.key", "-out", "ca.crt"],
+        ["req", "-config", "ca.cnf", *ec, "-subj", "/CN=kubernetes", "-keyout", "server.key", "-out", "server.csr"],
+        ["x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+         "-extfile", "ca.cnf", "-extensions", "server", "-out", "server.crt"],
+    )  # fmt: skip
+    for step in steps:
+        subprocess.run(["openssl", *step], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_certificate_of_a_ca_without_key_identifiers_is_good_enough_also_for_newer_pythons(tmp_path, monkeypatch):
+    without_key_identifiers(tmp_path)
+    (tmp_path / "token").write_text("t")
+    default = ssl.create_default_context
+
+    def as_of_python_3_13(*args: Any, **more: Any) -> ssl.SSLContext:
+        context = default(*args, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", as_of_python_3_13)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(whole(b'{"kind": "X"}'))
+        writer.close()
+
+    async def main(host: str) -> Any:
+        async with await asyncio.start_server(on_connection, "127.0.0.1", 0, ssl=served) as server:
+            return await KubeApi(Account(host, server.sockets[0].getsockname()[1], tmp_path)).get("/api/v1/x")
+
+    assert asyncio.run(main("127.0.0.1")) == {"kind": "X"}
+    with pytest.raises(KubeError, match="not from the pod's CA"):  # its name still counts
+        asyncio.run(main("localhost"))
