@@ -17,6 +17,7 @@ from random import Random
 from jupiter_agent.adapters.ports import join_address
 from jupiter_agent.adapters.reaching import tcp_outcome
 from jupiter_agent.core.events import Hint, SeedsFound
+from jupiter_agent.errors import UsageError
 
 SOURCE = "kube"
 KNOCK_S, KNOCKS, ENOUGH = 1.0, 32, 8
@@ -36,6 +37,17 @@ Knock = Callable[[str], Awaitable[bool]]
 async def is_open(address: str) -> bool:
     """One plain TCP connect to the join socket."""
     return await tcp_outcome(join_address(address), KNOCK_S) == "open"
+
+
+async def leads_to_agents(answer: Awaitable[list[str]], mine: str, knock: Knock) -> bool:
+    """Whether what a resolver says of a Service's name is of agents: we are among them ourselves, or one opens. Where a
+    search domain has a wildcard record, every name has an answer that is not."""
+    try:
+        async with asyncio.timeout(KNOCK_S):
+            found = await answer
+    except (OSError, UsageError):  # TimeoutError is an OSError
+        return False
+    return mine in found or any(await asyncio.gather(*map(knock, found[:ENOUGH])))
 
 
 class Knocker:

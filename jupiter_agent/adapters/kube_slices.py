@@ -1,9 +1,10 @@
 """Discovery in pods where there is no cluster DNS: the EndpointSlices of our Service, asked of the API server.
 
 A name to join, `jupiter-agents:7421`, is first the resolver's business. When it has no answer (in `PATIENCE_S`, for a
-resolver that is not there keeps one waiting for most of a minute), and this process has a pod's account, the name is
-taken for a Service's: its EndpointSlices are listed once and then watched, so that a new pod is known within the second
-it has an address. While that works the resolver is asked only now and then; when it answers the watch ends.
+resolver that is not there keeps one waiting for most of a minute), or one that leads to no agent, and this process has
+a pod's account, the name is taken for a Service's: its EndpointSlices are listed once and then watched, so that a new
+pod is known within the second it has an address. A resolver without an answer is asked only now and then meanwhile; the
+watch ends when its answer leads to agents, which is looked at again every few minutes.
 
 Which of the addresses become hints is the knocker's business (kube_knock.py).
 
@@ -17,21 +18,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
 from jupiter_agent.adapters.kube_api import KubeApi, KubeError
-from jupiter_agent.adapters.kube_knock import Knock, Knocker, is_open
+from jupiter_agent.adapters.kube_knock import Knock, Knocker, is_open, leads_to_agents
 from jupiter_agent.adapters.pod import Account
 from jupiter_agent.adapters.ports import format_address, numeric, parse_address
+from jupiter_agent.adapters.reaching import resolve
 from jupiter_agent.core.events import SeedsFound
 from jupiter_agent.errors import UsageError
 
 PATIENCE_S = 1.0
 DNS_AGAIN_S, DNS_SOON_S = 120.0, 20.0
 """A resolver without an answer is asked again so much later, where the API server has one, and where it has none. Each
-question may hold a thread for most of a minute."""
+question may hold a thread for most of a minute. An answer that led to agents is trusted so long."""
 WATCH_S = (180.0, 300.0)
 """How long a watch is asked for"""
 SHORT_S = 1.0
@@ -42,6 +45,7 @@ GONE = 410
 
 log = logging.getLogger("jupiter")
 
+Resolver = Callable[[str], Awaitable[list[str]]]
 Slices = dict[str, tuple[str, ...]]
 """name of an EndpointSlice -> the addresses in it"""
 
@@ -83,6 +87,7 @@ class KubeNames:
     ) -> None:
         """`mine`: this agent's own address."""
         self.counters: Counter[str] = Counter()
+        self.resolver: Resolver = resolve
         self._mine, self._knock = mine, knock
         self._namespace = account.namespace
         self._api = api or KubeApi(account)
@@ -98,7 +103,7 @@ class KubeNames:
                 return True
             watch = self._watches[name] = SliceWatch(self._api, place, parse_address(name)[1], self._post, self._knock)
             watch.counters = watch.knocker.counters = self.counters
-            watch.mine = self._mine
+            watch.mine, watch.answer = self._mine, partial(self.resolver, name)
         return watch.begin()
 
     def on_resolved(self, name: str, known: bool) -> None:
@@ -108,7 +113,7 @@ class KubeNames:
 
     def close(self) -> None:
         for watch in self._watches.values():
-            watch.stop()
+            watch.close()
 
 
 class SliceWatch:
@@ -121,7 +126,9 @@ class SliceWatch:
         self.slices: Slices = {}
         self.mine = ""
         self.rng = Random()
-        self._api, self._port = api, port
+        self.answer: Callable[[], Awaitable[list[str]]] = partial(resolve, f"{place[1]}:{port}")
+        """What the resolver says"""
+        self._api, self._port, self._knock = api, port, knock
         self.knocker = Knocker(self.known, post, knock)
         self._namespace, self._service = place
         self._path = f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices"
@@ -132,8 +139,9 @@ class SliceWatch:
         self._version = ""
         self._failures = 0
         self._listed = False
-        self._ask_dns_at = 0.0
-        self._resolved = False
+        self._ask_dns_at = self._trusted_until = 0.0
+        self._answers = self._astray = False
+        self._checking: asyncio.Task[None] | None = None
         self._said = ""
 
     # --- when it runs ---
@@ -143,31 +151,60 @@ class SliceWatch:
         if self._task is None and self._start is None:
             self._start = self._loop.call_later(PATIENCE_S, self._run_now)
         now = self._loop.time()
-        if not self._resolved and now < self._ask_dns_at:
+        if not self._answers and now < self._ask_dns_at:
             return False
         self._ask_dns_at = now + (DNS_AGAIN_S if self._listed else DNS_SOON_S)
         return True
 
     def on_resolved(self, known: bool) -> None:
-        self._resolved = known
-        if known:
+        self._answers = known
+        if not known:
+            self._trusted_until = 0.0
+            self._go_on()
+        elif self._loop.time() < self._trusted_until:
             self.stop()
-        elif self._task is None:
+        elif self._checking is None:
+            self._wait_no_more()
+            self._checking = self._loop.create_task(self._check())
+
+    async def _check(self) -> None:
+        """Watch, until the resolver's answers lead to agents."""
+        sound = await leads_to_agents(self.answer(), self.mine, self._knock)
+        self._checking = None
+        if sound:
+            self._trusted_until = self._loop.time() + DNS_AGAIN_S
+            self.stop()
+        else:
+            self._go_on()
+            if not self._astray:
+                log.info("no agent is where the resolver says %s is; the API server is asked", self._service)
+        self._astray = not sound
+
+    def _go_on(self) -> None:
+        if self._task is None:
             self._run_now()
 
+    def _wait_no_more(self) -> None:
+        if self._start is not None:
+            self._start.cancel()
+        self._start = None
+
+    def close(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+        self.stop()
+
     def stop(self) -> None:
-        for work in (self._start, self._task):
-            if work is not None:
-                work.cancel()
-        self._start = self._task = None
+        self._wait_no_more()
+        if self._task is not None:
+            self._task.cancel()
+        self._task = None
         self.knocker.stop()
         self._listed, self._version = False, ""
         self.slices.clear()
 
     def _run_now(self) -> None:
-        if self._start is not None:
-            self._start.cancel()
-            self._start = None
+        self._wait_no_more()
         self._task = self._loop.create_task(self._run())
         self.knocker.start()
 

@@ -14,7 +14,15 @@ from jumping import run
 
 from jupiter_agent.adapters.kube_api import KubeError
 from jupiter_agent.adapters.kube_knock import AGAIN_S, EAGER_AGAIN_S, EAGER_S, ENOUGH, KNOCK_S, KNOCKS
-from jupiter_agent.adapters.kube_slices import BACK_OFF_S, PATIENCE_S, KubeNames, SliceWatch, addresses, service_of
+from jupiter_agent.adapters.kube_slices import (
+    BACK_OFF_S,
+    DNS_AGAIN_S,
+    PATIENCE_S,
+    KubeNames,
+    SliceWatch,
+    addresses,
+    service_of,
+)
 from jupiter_agent.adapters.pod import Account
 from jupiter_agent.core.events import SeedsFound
 from jupiter_agent.core.membership.seeds import LASTS_S
@@ -302,28 +310,137 @@ def test_a_name_is_a_services_when_dns_in_a_cluster_would_take_it_for_one(name, 
 # --- with DNS beside it ---
 
 
-def names(script: Script, folder: Path, posted: list[Any]) -> KubeNames:
+NAME = "jupiter-agents:7421"
+
+
+class Dns:
+    """A resolver that answers every name with these addresses; None: with none."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.found: list[str] | None = [f"{host}:7421" for host in hosts]
+        self.asked = 0
+
+    async def __call__(self, name: str) -> list[str]:
+        assert name == NAME
+        self.asked += 1
+        if self.found is None:
+            raise OSError("unknown")
+        return self.found
+
+
+def names(script: Script, folder: Path, posted: list[Any], dns: Dns | None = None, knock: Any = None) -> KubeNames:
     (folder / "token").write_text("t")
     (folder / "namespace").write_text("jupiter\n")
     account = Account.of_pod({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, folder)
     assert account is not None
     assert (account.port, account.namespace) == (443, "jupiter")
-    return KubeNames(account, posted.append, "", script, there)
+    kube = KubeNames(account, posted.append, "10.0.0.9:7421", script, knock or there)
+    kube.resolver = dns or Dns("10.0.0.1")
+    return kube
 
 
-def test_where_dns_answers_the_api_server_is_never_asked(tmp_path):
+async def agents_only(address: str) -> bool:
+    await asyncio.sleep(KNOCK_S)
+    return address.startswith("10.")
+
+
+async def nobody(address: str) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(("dns", "knock"), [(Dns("10.0.0.1"), there), (Dns("10.0.0.1", "10.0.0.9"), nobody)])
+def test_where_dns_leads_to_an_agent_the_api_server_is_never_asked(tmp_path, dns, knock):
     script = Script([listed()], [FOR_EVER])
 
     async def work() -> None:
-        kube = names(script, tmp_path, [])
+        kube = names(script, tmp_path, [], dns, knock)
         for _ in range(30):
-            assert kube.look_up("jupiter-agents:7421")
-            kube.on_resolved("jupiter-agents:7421", True)
+            assert kube.look_up(NAME)
+            kube.on_resolved(NAME, True)
             await asyncio.sleep(9.0)
         kube.close()
 
     run(work)
     assert script.asked == []
+    assert dns.asked <= 270 / DNS_AGAIN_S + 1, "an answer that was good is not looked at each time"
+
+
+def test_a_domain_that_answers_every_name_keeps_no_agent_alone(tmp_path):
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    posted: list[Any] = []
+    dns = Dns("203.0.113.7")
+
+    async def work() -> tuple[int, int]:
+        kube = names(script, tmp_path, posted, dns, agents_only)
+        for _ in range(20):
+            assert kube.look_up(NAME), "it may lead to an agent any time"
+            kube.on_resolved(NAME, True)
+            await asyncio.sleep(9.0)
+        alone = len(posted)
+        dns.found = ["10.0.0.2:7421"]
+        kube.on_resolved(NAME, True)
+        await asyncio.sleep(3.0)
+        ended = len(posted)
+        await asyncio.sleep(100.0)
+        kube.close()
+        return alone, ended
+
+    alone, ended = run(work)
+    assert script.asked[0][0] <= 2 * KNOCK_S
+    assert alone >= 180 / LASTS_S["kube"]
+    assert len(posted) == ended, "the watch ends when the cluster's own DNS comes up"
+
+
+def test_an_answer_that_led_to_agents_and_does_no_more_is_noticed(tmp_path):
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    dns = Dns("10.0.0.1")
+
+    async def work() -> None:
+        kube = names(script, tmp_path, [], dns, agents_only)
+        for _ in range(20):
+            kube.look_up(NAME)
+            kube.on_resolved(NAME, True)
+            await asyncio.sleep(9.0)
+            dns.found = ["203.0.113.7:7421"]
+        kube.close()
+
+    run(work)
+    assert DNS_AGAIN_S <= script.asked[0][0] <= DNS_AGAIN_S + 15.0
+
+
+def test_a_resolver_that_is_slow_but_good_ends_a_watch_that_began_meanwhile(tmp_path):
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    posted: list[Any] = []
+
+    async def work() -> None:
+        kube = names(script, tmp_path, posted)
+        for _ in range(2):
+            kube.look_up(NAME)
+            await asyncio.sleep(2 * PATIENCE_S)
+            kube.on_resolved(NAME, True)
+            await asyncio.sleep(1.0)
+        before = len(posted)
+        await asyncio.sleep(100.0)
+        assert len(posted) == before == 2
+        kube.close()
+
+    run(work)
+
+
+def test_an_answer_that_is_gone_when_it_is_looked_at_is_none(tmp_path):
+    script = Script([listed(piece("a", "10.0.0.1"))], [FOR_EVER])
+    dns = Dns()
+    dns.found = None
+
+    async def work() -> None:
+        kube = names(script, tmp_path, [], dns)
+        kube.look_up(NAME)
+        kube.on_resolved(NAME, True)
+        await asyncio.sleep(5.0)
+        kube.close()
+
+    run(work)
+    assert script.asked
 
 
 def test_a_resolver_that_keeps_one_waiting_is_not_waited_for_and_asked_seldom_then(tmp_path):
@@ -334,7 +451,7 @@ def test_a_resolver_that_keeps_one_waiting_is_not_waited_for_and_asked_seldom_th
     async def work() -> None:
         kube = names(script, tmp_path, posted)
         for _ in range(40):
-            if kube.look_up("jupiter-agents:7421"):
+            if kube.look_up(NAME):
                 resolver.append(asyncio.get_running_loop().time())
             await asyncio.sleep(9.0)
         kube.close()
@@ -351,10 +468,10 @@ def test_the_watch_ends_when_dns_comes_up(tmp_path):
 
     async def work() -> int:
         kube = names(script, tmp_path, posted)
-        kube.look_up("jupiter-agents:7421")
-        kube.on_resolved("jupiter-agents:7421", False)
+        kube.look_up(NAME)
+        kube.on_resolved(NAME, False)
         await asyncio.sleep(10.0)
-        kube.on_resolved("jupiter-agents:7421", True)
+        kube.on_resolved(NAME, True)
         before = len(posted)
         await asyncio.sleep(100.0)
         return before
