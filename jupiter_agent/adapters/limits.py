@@ -24,6 +24,10 @@ MEMORY_SHARE, SCRATCH_SHARE, MOST_SCRATCH = 0.5, 0.5, 16 * GIB
 """of this machine's memory, of its free disk"""
 SLACK = GIB
 """what a process may reserve beyond its memory limit: libraries map buffers that they never touch"""
+AGENT_BYTES, AGENT_SHARE = 256 * MIB, 0.25
+"""what is left to the agent where it ends with a task that fills its container: so much, or such a part of less"""
+LEAST_RESERVED = 192 * MIB
+"""in any case: numpy reserves 124 MiB and touches 30 (m)"""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,15 @@ class Allowed:
     seconds: float
     """per item"""
     address_space: int | None = None
+    most_reserved: int | None = None
+    """by one process; None: what its memory limit allows, and the slack"""
 
     def for_process(self) -> dict[str, int | None]:
         """As the process applies them to itself (task/harden.py)."""
+        data = self.memory + SLACK
         return {
             "address_space": self.address_space,
-            "data": self.memory + SLACK,
+            "data": data if self.most_reserved is None else min(data, self.most_reserved),
             "memory": self.memory,
             "file_size": self.scratch,
             "nofile": self.files,
@@ -78,10 +85,10 @@ class Limits:
     namespaces: bool = True
     """v4 and v5 tasks see /centralized_scheduler and /jupiter in a mount namespace, where the kernel lets us"""
 
-    def of(self, spec: TaskSpec | None, folder: Path) -> Allowed:
+    def of(self, spec: TaskSpec | None, folder: Path, root: Path = Path("/")) -> Allowed:
         """For the process of a task, `None`: for a sample run. `folder`: where private folders are."""
         asked = _asked(spec.extra.get("limits") if spec else None)
-        machine = machine_memory()
+        machine = machine_memory(root)
         return Allowed(
             memory=min(asked.get("memory") or self.memory_bytes or int(machine * MEMORY_SHARE), machine),
             scratch=asked.get("disk") or self.scratch_bytes or _free_share(folder),
@@ -90,6 +97,7 @@ class Limits:
             cpus=asked.get("cpus") or self.cpus or len(os.sched_getaffinity(0)),
             seconds=(spec.timeout_s if spec else None) or self.run_s,
             address_space=self.address_space_bytes,
+            most_reserved=beside_agent(machine) if ends_together(root) else None,
         )
 
 
@@ -120,8 +128,24 @@ def _total(root: Path) -> int:
     return GIB
 
 
+def ends_together(root: Path = Path("/")) -> bool:
+    """Whether the kernel, when memory runs out, ends all of a cgroup that we are in, instead of the process that took
+    most of it: so the kubelet has it since 1.28, and then a task takes its agent along."""
+    return any(1 in _number(folder / "memory.oom.group") for is_v1, folder in _cgroups(root) if not is_v1)
+
+
+def beside_agent(memory: int) -> int:
+    """How much of the memory of such a cgroup is not the agent's."""
+    return max(memory - min(AGENT_BYTES, int(memory * AGENT_SHARE)), LEAST_RESERVED)
+
+
 def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Of each cgroup from ours to the top, as far as they can be seen here."""
+    for is_v1, folder in _cgroups(root):
+        yield from _number(folder / ("memory.limit_in_bytes" if is_v1 else "memory.max"))
+
+
+def _cgroups(root: Path) -> Iterator[tuple[bool, Path]]:
+    """Whether it is of v1, and its folder: of each cgroup from ours to the top, as far as they can be seen here."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -130,12 +154,10 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        tops = ["sys/fs/cgroup/memory"] if controllers else ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
-        name = "memory.limit_in_bytes" if controllers else "memory.max"
-        for top in tops:
+        for top in ["sys/fs/cgroup/memory"] if controllers else ["sys/fs/cgroup", "sys/fs/cgroup/unified"]:
             inside = Path(path.lstrip("/"))
             for each in (inside, *inside.parents):
-                yield from _number(root / top / each / name)
+                yield bool(controllers), root / top / each
 
 
 def _number(path: Path) -> Iterator[int]:

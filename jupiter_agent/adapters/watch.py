@@ -8,14 +8,17 @@ So a task may exceed a limit for the time between two looks.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jupiter_agent.adapters.limits import Allowed, size
+from jupiter_agent.adapters.limits import Allowed, beside_agent, ends_together, machine_memory, size
 from jupiter_agent.adapters.proctree import reap_orphans, usage
+
+log = logging.getLogger("jupiter")
 
 LOOK_S, LOOK_SHARE = 0.25, 40.0
 """least pause between two looks, and how much longer than the look itself it is: at most a fortieth of a core"""
@@ -45,6 +48,11 @@ class Watch:
         self._earlier_kills = self._oom_kills = 0
         """what `oom_kills` said at the last look but one, and at the last"""
         self._looking: asyncio.Task[None] | None = None
+        if ends_together():
+            log.warning(
+                "where memory runs out the kernel ends this agent with its tasks, as memory.oom.group is 1; "
+                "a process of a task may reserve %s at most", size(beside_agent(machine_memory())),
+            )  # fmt: skip
 
     def add(self, watched: Watched) -> None:
         self._watched[watched.pid] = watched

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jupiter_agent.adapters.limits import GIB, MIB, Limits, machine_memory, size
+from jupiter_agent.adapters import watch
+from jupiter_agent.adapters.limits import GIB, MIB, SLACK, Limits, ends_together, machine_memory, size
 from jupiter_agent.adapters.watch import disk_bytes
 from jupiter_agent.core.messages.jobs import TaskSpec
 
@@ -30,11 +32,74 @@ UNLIMITED_V1 = 9223372036854771712
 def test_the_memory_of_a_machine_is_what_its_cgroups_leave_of_it(
     tmp_path: Path, cgroup: str, files: dict[str, str], expected: int
 ) -> None:
-    for name, text in {"proc/meminfo": MEMINFO, "proc/self/cgroup": cgroup, **files}.items():
-        path = tmp_path / name
+    assert machine_memory(made(tmp_path, {"proc/self/cgroup": cgroup, **files})) == expected
+
+
+def made(root: Path, files: dict[str, str]) -> Path:
+    for name, text in {"proc/meminfo": MEMINFO, **files}.items():
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n" * (not text.endswith("\n")))
-    assert machine_memory(tmp_path) == expected
+    return root
+
+
+V2 = {"proc/self/cgroup": "0::/\n"}
+POD = {**V2, "sys/fs/cgroup/memory.max": str(2 * GIB), "sys/fs/cgroup/memory.oom.group": "1"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (POD, True),
+        ({**POD, "sys/fs/cgroup/memory.oom.group": "0"}, False),
+        (V2, False),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/memory.oom.group": "1"}, True),
+        ({"proc/self/cgroup": "4:memory:/x\n", "sys/fs/cgroup/memory/x/memory.oom.group": "1"}, False),
+        ({"proc/self/cgroup": "4:memory:/x\n0::/y\n", "sys/fs/cgroup/unified/y/memory.oom.group": "1"}, True),
+    ],
+)
+def test_where_the_kernel_ends_all_of_a_cgroup_at_once_the_agent_ends_with_a_task(
+    tmp_path: Path, files: dict[str, str], expected: bool
+) -> None:
+    assert ends_together(made(tmp_path, files)) is expected
+
+
+def reserved(limits: Limits, root: Path, **asked: int) -> int:
+    """What one process may reserve."""
+    data = limits.of(TaskSpec("t", extra={"limits": asked}), root, root).for_process()["data"]
+    assert data is not None
+    return data
+
+
+def test_one_task_cannot_fill_a_container_that_ends_as_a_whole(tmp_path: Path) -> None:
+    pod = made(tmp_path, POD)
+    assert reserved(Limits(), pod) == 2 * GIB - 256 * MIB
+    assert reserved(Limits(), pod, memory=2 * GIB) == 2 * GIB - 256 * MIB
+    assert reserved(Limits(), pod, memory=GIB // 4) == GIB // 4 + SLACK
+
+
+def test_where_the_kernel_ends_the_task_alone_it_may_reserve_as_before(tmp_path: Path) -> None:
+    alone = made(tmp_path, {**POD, "sys/fs/cgroup/memory.oom.group": "0"})
+    assert reserved(Limits(), alone) == GIB + SLACK
+
+
+@pytest.mark.parametrize(("limit", "data"), [(GIB, 768), (512 * MIB, 384), (128 * MIB, 192)])
+def test_of_a_small_container_the_agent_keeps_a_quarter_and_numpy_can_still_be_imported(
+    tmp_path: Path, limit: int, data: int
+) -> None:
+    pod = made(tmp_path, {**POD, "sys/fs/cgroup/memory.max": str(limit)})
+    assert reserved(Limits(), pod) == data * MIB
+
+
+def test_an_agent_says_at_its_start_that_a_task_can_take_it_along(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("jupiter"), "propagate", True)
+    for together in (False, True):
+        monkeypatch.setattr(watch, "ends_together", lambda together=together: together)
+        watch.Watch()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "memory.oom.group is 1" in said
 
 
 def test_every_limit_is_set_when_nobody_says_anything(tmp_path: Path) -> None:
