@@ -1,8 +1,9 @@
 """What Kubernetes knows of the machine that this agent's pod runs on: published with the node's resources.
 
-`k8s_host`, labels, taints, and what is allocatable there, asked of the API server once (`nodes get`, which the overlay
-`edge` grants). Where that is not granted, the pod's own environment and labels say less: its host's name, and the zone
-and region that Kubernetes copies to pods. CPU and memory are never more than what the container has.
+`k8s_host`, labels, taints, and what is allocatable there, asked of the API server at the start and every few minutes,
+as they change (`nodes get`, which the overlay `edge` grants). Where that is not granted it is asked once, and the pod's
+own environment and labels say less: its host's name, and the zone and region that Kubernetes copies to pods. CPU and
+memory are never more than what the container has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 from jupiter_agent.adapters.kube_api import KubeApi, KubeError
@@ -24,6 +26,10 @@ GPUS = re.compile(r"(nvidia\.com|amd\.com|gpu\.intel\.com)/(gpu|i915|xe)")
 MOST_LABELS, MOST_TAINTS, MOST_TEXT, MOST_BYTES, MOST_TAINT = 32, 8, 63, 700, 60
 """So much of it is published at most, shortest first"""
 TRIES_S = (1.0, 5.0, 30.0, 120.0)
+"""Pauses while there is no answer"""
+AGAIN_S = (240.0, 420.0)
+"""until the next question, at random: agents of one deployment start together"""
+REFUSED, NOT_KNOWN = 403, (401, 404)
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)(n|u|m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei|)")
 _FACTOR = {
     "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
@@ -45,20 +51,25 @@ class HostNode:
     def __init__(self, account: Account, api: Api | None = None, pod_labels: Path = POD_LABELS) -> None:
         self._name = account.node
         self._api = api or KubeApi(account)
-        self.found: dict[str, Any] = {"k8s_host": self._name} if self._name else {}
+        self._said: dict[str, Any] = {"k8s_host": self._name} if self._name else {}
         if labels := topology(pod_labels):
-            self.found["labels"] = labels
+            self._said["labels"] = labels
+        self.found = self._said
+        self.rng = Random()
 
     async def ask(self) -> None:
-        """Until it is answered, or refused."""
-        for pause in TRIES_S if self._name else ():
+        """Again and again, until it is refused."""
+        tries, known = iter(TRIES_S), False
+        while self._name:
+            pause = self.rng.uniform(*AGAIN_S)
             try:
-                self.found |= capabilities(await self._api.get(f"/api/v1/nodes/{self._name}"))
-                return
+                self.found = self._said | capabilities(await self._api.get(f"/api/v1/nodes/{self._name}"))
+                known = True
             except KubeError as error:
-                if error.status in (401, 403, 404):
+                if error.status == REFUSED or (error.status in NOT_KNOWN and not known):
                     log.info("what the cluster knows of this node is not read: %s", error.message)
                     return
+                pause = pause if known else next(tries, pause)
             await asyncio.sleep(pause)
 
     def over(self, sensed: dict[str, Any]) -> dict[str, Any]:

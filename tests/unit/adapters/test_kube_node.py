@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from jumping import run
 
 from jupiter_agent.adapters.kube_api import KubeError
-from jupiter_agent.adapters.kube_node import MOST_BYTES, HostNode, bounded, capabilities, quantity, topology
+from jupiter_agent.adapters.kube_node import AGAIN_S, MOST_BYTES, HostNode, bounded, capabilities, quantity, topology
 from jupiter_agent.adapters.pod import Account
 from jupiter_agent.core.board import to_data
 from jupiter_agent.core.messages.membership import VALUE_BYTES
@@ -37,11 +40,22 @@ class Answers:
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         self.asked.append(path)
-        answer = self.answers.pop(0)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         found: dict[str, Any] = answer
         return found
+
+
+def asked(it: HostNode, seconds: float = 100.0) -> None:
+    """For so long, in a loop whose time is a number."""
+
+    async def work() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await it.ask()
+
+    run(work)
 
 
 def host(api: Answers, node: str = "n1", labels: Path = Path("/nowhere")) -> HostNode:
@@ -59,7 +73,7 @@ def test_labels_taints_and_what_is_allocatable_are_read_from_the_node():
 def test_a_reading_has_no_more_than_both_allow_and_the_operators_labels():
     api = Answers(NODE)
     it = host(api)
-    asyncio.run(it.ask())
+    asked(it)
     assert api.asked == ["/api/v1/nodes/n1"]
     values = it.over(SENSED)
     assert (values["cpus"], values["memory_bytes"], values["gpus"]) == (1.9, 2 << 30, 2)
@@ -74,7 +88,7 @@ def test_who_may_not_read_nodes_asks_once_and_says_what_the_pod_knows(tmp_path):
     labels.write_text('app="jupiter"\ntopology.kubernetes.io/region="eu"\ntopology.kubernetes.io/zone="eu-1"\n')
     api = Answers(KubeError(403, "403: nodes is forbidden"))
     it = host(api, labels=labels)
-    asyncio.run(it.ask())
+    asked(it)
     values = it.over({"cpus": 4.0})
     assert values == {
         "cpus": 4.0, "k8s_host": "n1",
@@ -83,24 +97,54 @@ def test_who_may_not_read_nodes_asks_once_and_says_what_the_pod_knows(tmp_path):
     assert len(api.asked) == 1
 
 
-def test_a_server_that_is_away_is_asked_again(monkeypatch):
-    pauses: list[float] = []
+def test_a_server_that_is_away_is_asked_again():
+    for seconds, gpus in ((5.9, None), (6.1, 2)):
+        it = host(Answers(KubeError(0, "no answer"), KubeError(500, "500: etcd"), NODE))
+        asked(it, seconds)
+        assert it.found.get("gpus") == gpus
 
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    api = Answers(KubeError(0, "no answer"), KubeError(500, "500: etcd"), NODE)
+def test_a_taint_that_comes_and_one_that_goes_are_noticed_within_minutes():
+    bare = {"metadata": {"labels": {"rack": "8"}}, "spec": {}, "status": {}}
+    away = KubeError(0, "no answer"), KubeError(401, "401"), KubeError(404, "404")
+    for seconds, taints in ((4 * AGAIN_S[0], True), (4 * AGAIN_S[1], False)):
+        it = host(Answers(NODE, *away, bare))
+        asked(it, seconds)
+        assert ("taints" in it.found) is taints
+    assert it.found == {"k8s_host": "n1", "labels": {"rack": "8"}}
+
+
+def test_who_may_not_read_nodes_any_more_asks_no_more_and_keeps_what_it_knows():
+    api = Answers(NODE, KubeError(403, "403: nodes is forbidden"), NODE)
     it = host(api)
-    asyncio.run(it.ask())
-    assert pauses == [1.0, 5.0]
-    assert it.found["gpus"] == 2
+    asked(it, 1e5)
+    assert len(api.asked) == 2
+    assert it.found["taints"]
+
+
+def test_agents_that_start_together_do_not_ask_again_together():
+    api = Answers(NODE)
+    every = [host(api) for _ in range(100)]
+
+    async def work() -> list[int]:
+        tasks = [asyncio.create_task(it.ask()) for it in every]
+        counts = []
+        for _ in range(int(AGAIN_S[1])):
+            counts.append(len(api.asked))
+            await asyncio.sleep(1.0)
+        for task in tasks:
+            task.cancel()
+        return counts
+
+    counts = run(work)
+    assert counts[1] == counts[int(AGAIN_S[0]) - 1] == 100
+    assert max(later - earlier for earlier, later in pairwise(counts[1:])) <= 10
 
 
 def test_a_pod_that_does_not_know_its_node_asks_nobody():
     api = Answers()
     it = host(api, node="")
-    asyncio.run(it.ask())
+    asked(it)
     assert it.over(SENSED) == SENSED
 
 
@@ -139,7 +183,7 @@ def test_what_is_published_of_a_node_fits_however_much_the_cluster_says_of_it():
     taints = [{"key": "k" * 200, "value": "v" * 63, "effect": "NoSchedule"}] * 20
     api = Answers({"metadata": {"labels": labels}, "spec": {"taints": taints}, "status": NODE["status"]})
     it = host(api, node="n" * 253)
-    asyncio.run(it.ask())
+    asked(it)
     said = {"gpu": "g" * 64, "isolation": "bubblewrap", "received_bps": 1.5e9, "sent_bps": 1.5e9, "queue_length": 10.5,
             "steal": 0.05, "load": 3.5, "disk_used": 0.55, "full": False, "draining": True, "queue": 3.25}  # fmt: skip
     values = it.over({**SENSED, **said})
