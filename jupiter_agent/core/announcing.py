@@ -23,8 +23,9 @@ MOVED_S, MOVED = 0.002, 0.2
 """A place is published anew when it moved by more, in round trip time and as a share of the own access"""
 EVERY_S = {"resources": 5.0, "links": 30.0, "net": 60.0}
 """What changes all the time is said at most so often (twice in a row at once)"""
-CROWD = 40
-"""Of more members than this each says it the less often, since all hear it"""
+CROWD, SELDOM_S = 40, 600.0
+"""Of more members than this each says it the less often, since all hear it: of `c` times as many `c` squared times less,
+so that even the sum becomes less, but not more seldom than this. News once in a while is still said at once"""
 NET_AFTER_S = 5.0
 """A place is said so long after the first words, and in a crowd, as the links, later: a hundred agents that start at
 once have enough to say, and until then no place is worth much"""
@@ -78,7 +79,8 @@ class Announcer:
             if was != value:
                 self._said[key] = value
                 urgent = any(was.get(mark) != value.get(mark) for mark in ("draining", "full"))
-                self._membership.publish(key, value, now, 0.0 if urgent else crowd * EVERY_S.get(key, 0.0))
+                every_s = min(SELDOM_S, crowd**2 * EVERY_S.get(key, 0.0))
+                self._membership.publish(key, value, now, 0.0 if urgent else every_s)
 
     def _best_links(self) -> dict[str, tuple[float, float]]:
         """Those with the least latency. What is published already stays while it is not far off: on a fast network the
