@@ -113,7 +113,9 @@ class Controllers:
         fresh = [pod for pod in pods if pod["metadata"]["labels"]["pod-template-generation"] == str(generation)]
         ready = [pod for pod in pods if _is_ready(pod) and not pod["metadata"].get("deletionTimestamp")]
         lagging = [pod for pod in pods if pod not in fresh and not pod["metadata"].get("deletionTimestamp")]
-        for pod in lagging[: max(0, _most_away(spec, len(names)) - (len(names) - len(ready)))]:
+        away = [pod for pod in lagging if pod not in ready]
+        there = [pod for pod in lagging if pod in ready]
+        for pod in away + there[: max(0, _most_away(spec, len(names)) - (len(names) - len(ready)))]:
             with _quietly():
                 store.delete(key_of("pods", pod))
         status = {

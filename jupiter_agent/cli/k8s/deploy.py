@@ -7,7 +7,7 @@ from jupiter_agent.cli.guard import say
 from jupiter_agent.cli.k8s.access import Object, RefusedError
 from jupiter_agent.cli.k8s.members import Members
 from jupiter_agent.cli.k8s.objects import CREATED, REMOVED, SAME, THERE, Objects, metadata, title
-from jupiter_agent.cli.k8s.pods import Pod, of_newest, state_folder
+from jupiter_agent.cli.k8s.pods import NOT_READY, Pod, of_newest, state_folder
 from jupiter_agent.cli.k8s.reaching import agent_pods, nodes_without
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, Look, Rollout
 from jupiter_agent.errors import EXIT_TIMEOUT, JupiterError
@@ -147,7 +147,12 @@ def _incomplete(rollout: Rollout, namespace: str, timeout_s: float) -> JupiterEr
     lines = [f"{node}: {why}" if node else why for node, (why, _) in sorted(rollout.missing.items())]
     hints = list(dict.fromkeys(hint for _, hint in rollout.missing.values()))[:3]
     if not lines and rollout.update:
-        hint = "it goes on by itself, one node after the other; `up` again, or a longer --timeout, waits for it"
+        hint = "it goes on by itself, one node in ten at a time; `up` again, or a longer --timeout, waits for it"
+        if lost := sorted(node for node, why in rollout.skipped.items() if why.startswith(NOT_READY)):
+            hint = (
+                f"not ready, and counted among those that are just replaced: {', '.join(lost[:5])}; it may stand still "
+                "until they are back or taken out: `kubectl delete node`"
+            )
         return JupiterError(f"not done after {timeout_s:g} s (--timeout): {rollout.update}", hint, EXIT_TIMEOUT)
     if not lines:
         lines, hints = ["no agent could be asked who is there"], ["`jupiter k8s status` shows the pods"]

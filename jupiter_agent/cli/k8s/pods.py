@@ -32,6 +32,7 @@ HINTS = {
 }
 """Why a pod is stuck -> what to do"""
 SIMULATED = "the node is simulated"
+NOT_READY = "the node is not ready"
 WAITS = frozenset({"ContainerCreating", "PodInitializing"})
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 """Every API server annotates DaemonSets with it: `generation` also counts changes that make no new pods"""
@@ -220,5 +221,5 @@ def has_no_agent(node: Object) -> str:
         return SIMULATED
     ready = _condition(node.get("status") or {}, "Ready")
     if ready.get("status") != "True":
-        return f"the node is not ready: {ready.get('message') or ready.get('reason') or 'nothing is heard of it'}"
+        return f"{NOT_READY}: {ready.get('message') or ready.get('reason') or 'nothing is heard of it'}"
     return ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jupiter_agent.cli.k8s.deploy import Watcher
-from jupiter_agent.cli.k8s.pods import TEMPLATE_GENERATION, Pod, has_no_agent, of_newest, to_pod
+from jupiter_agent.cli.k8s.deploy import Watcher, _incomplete
+from jupiter_agent.cli.k8s.pods import NOT_READY, SIMULATED, TEMPLATE_GENERATION, Pod, has_no_agent, of_newest, to_pod
 from jupiter_agent.cli.k8s.rollout import DONE, FAILED, GOING, NO_NODES_S, SILENT_S, STUCK_S, Look, Rollout
 
 
@@ -64,6 +64,21 @@ def test_how_far_pods_are_replaced_by_new_ones_is_said():
     assert said[-1] == "update: 1 of 2 nodes have the new version"
     assert it.look(look(*pods, members="12", updated=2), 130.0) == DONE
     assert it.update == ""
+
+
+@pytest.mark.parametrize(
+    ("no_agent", "hint"),
+    [
+        ({}, "it goes on by itself"),
+        ({"s1": SIMULATED}, "it goes on by itself"),
+        ({"n2": f"{NOT_READY}: nothing is heard"}, "not ready, and counted among those that are just replaced: n2;"),
+    ],
+)
+def test_a_roll_out_that_a_lost_node_may_hold_up_says_so(no_agent, hint):
+    it, _ = rollout()
+    it.look(look(pod("n1"), pod("n2"), pod("n3"), members="123", updated=0, no_agent=no_agent), 102.0)
+    assert it.update
+    assert str(_incomplete(it, "jupiter", 5.0).hint).startswith(hint)
 
 
 def test_a_pod_that_is_leaving_counts_for_nothing():
