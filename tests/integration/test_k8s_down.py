@@ -164,24 +164,3 @@ def test_without_knowing_whose_state_it_is_nothing_is_removed_from_a_disk(make):
     code, _, said = rig.run("k8s", "down")
     assert (code, "it is not known whose it is: the token may not be read" in said) == (1, True), said
     assert on_disk(rig) == {"n1": WHOLE}
-
-
-def test_the_rights_that_the_commands_use_are_those_that_the_readme_names(make):
-    rig = make(1)
-    rig.done(*EDGE)
-    used = {"up": _used(rig)}
-    rig.done("k8s", "down")
-    used["down"] = _used(rig) - used["up"]
-    text = (Path(__file__).parents[2] / "daemonset" / "README.md").read_text()
-    table = text.partition("## What its user needs")[2].partition("## Overlays")[0]
-    for verb, resource in used["up"]:
-        assert verb in table, verb
-        assert resource in table, resource
-    assert {("create", "pods"), ("delete", "pods")} <= used["down"]
-
-
-def _used(rig: Rig) -> set[tuple[str, str]]:
-    built_in = {"apis", "api", "version", ""}
-    return {(ask.verb, ask.resource) for ask in rig.cluster.rights.asked if ask.user == "somebody"} - {
-        (verb, resource) for verb in ("get", "list") for resource in built_in
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,60 @@ def test_a_namespace_of_ours_that_holds_somebody_elses_things_stays_with_them(ma
     assert "error: the namespace jupiter is left: it holds ConfigMap precious" in said
     assert "hint: what is not jupiter's stays; `kubectl delete namespace jupiter`" in said
     assert rig.cluster.left() == [("namespaces", "jupiter"), ("configmaps", "precious")]
+
+
+def test_what_istio_and_openshift_put_into_every_namespace_holds_none(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    for kind, name in (
+        ("ConfigMap", "istio-ca-root-cert"), ("ConfigMap", "openshift-service-ca.crt"), ("ServiceAccount", "builder"),
+    ):  # fmt: skip
+        rig.store.create(*foreign(kind, name))
+    of_account = {"name": "default-dockercfg-x1", "annotations": {"kubernetes.io/service-account.name": "default"}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockercfg", "metadata": of_account}
+    rig.store.create(("secrets", "jupiter", "default-dockercfg-x1"), secret)
+    rig.done("k8s", "down")
+    assert rig.cluster.left() == []
+
+
+def test_a_secret_that_somebody_made_holds_the_namespace(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockercfg", "metadata": {"name": "mine"}}
+    rig.store.create(("secrets", "jupiter", "mine"), secret)
+    code, _, said = rig.run("k8s", "down")
+    assert (code, "it holds Secret mine" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(("nodes", "goes_on"), [(10, False), (11, True)])
+def test_of_more_than_ten_nodes_a_lost_one_does_not_hold_up_a_roll_out(make, nodes, goes_on):
+    rig = make(simulated=nodes)
+    rig.run("k8s", "up", "--timeout", "0")
+
+    def pods() -> list[dict[str, Any]]:
+        return list(rig.store.listed("pods", "jupiter"))
+
+    def of_new_image() -> set[str]:
+        return {each["spec"]["nodeName"] for each in pods() if each["spec"]["containers"][0]["image"] == "jupiter:2"}
+
+    rig.wait(lambda: [each["status"]["phase"] for each in pods()] == ["Running"] * nodes)
+    rig.cluster._simulated._names.discard("s1")
+    (lost,) = [each for each in pods() if each["spec"]["nodeName"] == "s1"]
+    rig.store.delete(("pods", "jupiter", lost["metadata"]["name"]))
+    rig.run("k8s", "up", "--timeout", "0", "--image", "jupiter:2")
+    if goes_on:
+        rig.wait(lambda: len(of_new_image()) == nodes - 1)
+    else:
+        time.sleep(2.0)
+        assert of_new_image() == set()
+
+
+def test_a_namespace_has_some_seconds_to_end_also_when_the_time_of_down_is_over(make):
+    rig = make(simulated=1)
+    rig.run("k8s", "up", "--timeout", "0")
+    rig.cluster.controllers.namespace_s = 4.0
+    rig.done("k8s", "down", "--timeout", "1")
+    assert rig.cluster.left() == []
 
 
 def test_a_kind_that_is_served_in_an_older_version_only_holds_the_namespace_too(make, monkeypatch):

@@ -195,8 +195,10 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             self._send(200, self._discovered(path))
             return
-        api.rights.check(Ask(user, self._verb(found, query), TYPES[found.plural].group, found.resource,
-                             found.namespace if found.plural != "namespaces" else found.name, found.name))  # fmt: skip
+        group, place = TYPES[found.plural].group, found.namespace if found.plural != "namespaces" else found.name
+        forwards = ["create"] if found.part == "portforward" else []  # of a websocket, too, since 1.35
+        for verb in [self._verb(found, query), *forwards]:
+            api.rights.check(Ask(user, verb, group, found.resource, place, found.name))
         if found.part == "portforward":
             self._forward(found, query)
         elif found.part == "log":

@@ -252,8 +252,7 @@ class Objects:
         except RefusedError as error:
             return error
         others = [each for each in found if not is_ours(each) and not metadata(each).get("ownerReferences")]
-        names = [str(metadata(each).get("name")) for each in others]
-        return [name for name in names if (kind, name) not in _BUILT_IN]
+        return [str(metadata(each).get("name")) for each in others if not _is_built_in(kind, each)]
 
     def _kinds(self) -> tuple[list[tuple[str, str, str]], list[str]]:
         """Everything that can be in a namespace of this cluster: (prefix, plural, kind); which part of the API did not
@@ -305,4 +304,17 @@ def _as_applied(entries: list[Object]) -> list[Object] | None:
 _STRICT = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
 _PASSING = frozenset({"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics", "ControllerRevision"})
 """Kinds that come and go with others"""
-_BUILT_IN = frozenset({("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")})
+_BUILT_IN = {
+    "ConfigMap": {"kube-root-ca.crt", "istio-ca-root-cert", "openshift-service-ca.crt"},
+    "ServiceAccount": {"default", "builder", "deployer"},
+    "RoleBinding": {"system:image-pullers", "system:image-builders", "system:deployers"},
+}
+"""Put into every namespace: by Kubernetes, by Istio, by OpenShift"""
+_OF_ACCOUNTS = frozenset({"kubernetes.io/service-account-token", "kubernetes.io/dockercfg"})
+"""Types of Secrets that controllers make for each ServiceAccount: OpenShift, and Kubernetes before 1.24"""
+
+
+def _is_built_in(kind: str, found: Object) -> bool:
+    if kind == "Secret" and found.get("type") in _OF_ACCOUNTS:
+        return "kubernetes.io/service-account.name" in (metadata(found).get("annotations") or {})
+    return metadata(found).get("name") in _BUILT_IN.get(kind, ())
