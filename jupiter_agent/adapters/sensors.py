@@ -102,7 +102,7 @@ class Sensors:
         return {"load": 0.0, **{name: self._held(name, value, steps[name]) for name, value in found.items()}}
 
     def _settled(self, name: str, count: float) -> float:
-        """The mean of a count over the last seconds where that is news beyond its scatter, else over the last minute."""
+        """The mean of a count over the last seconds where it is news beyond its scatter, else over the last minute."""
         lately = self._smoothed(name, count, SMOOTH_COUNT)
         long = self._smoothed(f"{name}: long", count, SETTLE)
         if abs(lately - long) > SCATTER * sqrt(min(lately, long)):

@@ -24,8 +24,8 @@ MOVED_S, MOVED = 0.002, 0.2
 EVERY_S = {"resources": 5.0, "links": 30.0, "net": 60.0}
 """What changes all the time is said at most so often (twice in a row at once)"""
 CROWD, SELDOM_S = 40, 600.0
-"""Of more members than this each says it the less often, since all hear it: of `c` times as many `c` squared times less,
-so that even the sum becomes less, but not more seldom than this. News once in a while is still said at once"""
+"""Of more members than this each says it the less often, since all hear it: of `c` times as many `c` squared times
+less, so that even the sum becomes less, but not more seldom than this. News once in a while is still said at once"""
 NET_AFTER_S = 5.0
 """A place is said so long after the first words, and in a crowd, as the links, later: a hundred agents that start at
 once have enough to say, and until then no place is worth much"""
