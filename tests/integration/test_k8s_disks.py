@@ -72,6 +72,15 @@ def test_where_no_image_is_known_to_run_the_node_is_named_as_one_that_may_hold_s
     assert (on_disk(rig), rig.cluster.left()) == ({"n1": WHOLE}, [])
 
 
+def test_a_node_on_which_no_agent_ever_ran_has_nothing_to_be_removed(make):
+    rig = make(2)
+    rig.cluster.kubelets["n2"].images = set()
+    code, _, said = rig.run(*EDGE[:-1], "14", "--pull-policy", "Never")
+    assert (code != 0, "n2: ErrImageNeverPull" in said) == (True, True), said
+    rig.done("k8s", "down")
+    assert (on_disk(rig), rig.cluster.left()) == ({"n1": [], "n2": []}, [])
+
+
 @pytest.mark.parametrize("next_one", ["is not made yet", "has not started yet"])
 def test_a_node_whose_pod_is_just_being_replaced_is_emptied_too(make, monkeypatch, next_one):
     rig = make(2)
@@ -86,6 +95,8 @@ def test_a_node_whose_pod_is_just_being_replaced_is_emptied_too(make, monkeypatc
         usual(pod, container)
 
     monkeypatch.setattr(rig.cluster.kubelets["n1"], "_start", start)
+    long_ago = {"creationTimestamp": "2026-01-01T00:00:00Z"}  # the pod that comes is not the node's first one
+    rig.store.update(("daemonsets", "jupiter", "jupiter-agent"), lambda after: after["metadata"].update(long_ago))
     (pod,) = pods_of(rig, "n1")
     rig.store.delete(("pods", "jupiter", pod["metadata"]["name"]), grace_s=1.0)
     rig.wait(lambda: pod["metadata"]["uid"] not in {each["metadata"]["uid"] for each in pods_of(rig, "n1")})

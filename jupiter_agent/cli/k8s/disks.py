@@ -11,18 +11,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from jupiter_agent.cli.k8s.access import Object, RefusedError
+from jupiter_agent.cli.k8s.access import Object, is_passing
 from jupiter_agent.cli.k8s.objects import Objects, metadata
 from jupiter_agent.cli.k8s.pods import has_run, runs_nowhere, state_folder, to_pod
 from jupiter_agent.cli.k8s.wipe import Place
+from jupiter_agent.errors import JupiterError
 
 NOWHERE = {"jupiter-agent/held-back": "true"}
 """A label that no node has"""
 NODES = "jupiter-agent/nodes"
 """The annotation with the names of the nodes that had pods"""
-REFUSED = (403, 404, 409)
-"""No right to change it, or it is gone"""
+FIRST_S = 3.0
+"""A node's pod that is not younger than its DaemonSet by more is the first one there: none has run and gone so soon"""
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Disks:
 
 def hold_back(objects: Objects, daemonset: Object, pods: Iterable[Object]) -> bool:
     """Leave the DaemonSet no node to run on, and note in it what a later `down` must know. False, and it is as it was,
-    where there is no state on disks to be remembered, or we have no right to."""
+    where there is no state on disks to be remembered, or it cannot be changed, say for want of the right."""
     spec = copy.deepcopy(daemonset["spec"])
     if not _disk(spec["template"]) or metadata(daemonset).get("deletionTimestamp"):
         return False
@@ -55,10 +57,10 @@ def hold_back(objects: Objects, daemonset: Object, pods: Iterable[Object]) -> bo
     }  # fmt: skip
     try:
         objects.apply(held, daemonset)
-    except RefusedError as error:
-        if error.status in REFUSED:
-            return False
-        raise
+    except JupiterError as error:
+        if is_passing(error):
+            raise
+        return False
     return True
 
 
@@ -85,7 +87,7 @@ def disks_of(daemonsets: list[Object], pods: list[Object], states: Mapping[str, 
         found.pods[node_of(pod), _disk(pod)] = pod
         known.add(node_of(pod))
     model = next(iter([*veterans, *templates]), None)
-    known |= {node_of(pod) for pod in pods if runs_nowhere(pod)}
+    known |= {node_of(pod) for pod in pods if runs_nowhere(pod) or any(_is_first(pod, each) for each in daemonsets)}
     for pod in pods:
         if node_of(pod) not in known:
             fits = veterans[0] if veterans else pod
@@ -106,6 +108,15 @@ def node_of(pod: Object) -> str:
 def _veterans(pods: Iterable[Object]) -> list[Object]:
     """Pods whose agents have run, the oldest version first: its image has been on the nodes for longest."""
     return sorted(filter(has_run, pods), key=lambda pod: int(to_pod(pod).generation or 0))
+
+
+def _is_first(pod: Object, daemonset: Object) -> bool:
+    """Whether no pod of this DaemonSet was on the node before."""
+    made = [metadata(each).get("creationTimestamp") for each in (pod, daemonset)]
+    if not all(made) or to_pod(pod).generation != "1":
+        return False
+    younger = datetime.fromisoformat(str(made[0])) - datetime.fromisoformat(str(made[1]))
+    return 0.0 <= younger.total_seconds() <= FIRST_S
 
 
 def _disk(pod: Object) -> str:
