@@ -23,12 +23,14 @@ from jupiter_agent.core.surroundings import Surroundings
 
 AWARD_AGAIN_S = 1.0
 DIGEST_S = 1.0
+"""While a job is being mapped: so long after the last news"""
 DIGEST_CALM_S = 5.0
 FEW = 8
 """Participants up to which everybody is told directly"""
 HUBS = 3
-COLLECT_S = 0.03
-"""News collect for so long at the first hub; each of the next waits three times longer"""
+COLLECT_S, COLLECT_ONE_S = 0.03, 0.0005
+"""News collect for so long at the first hub, or as long as telling all participants may take; each of the next waits
+three times longer"""
 
 
 class Spreading:
@@ -42,6 +44,8 @@ class Spreading:
         """nodes that confirmed an award of ours"""
         self._news: dict[str, Register] = {}
         """task -> what this hub has to pass on"""
+        self._told: set[str] = set()
+        """nodes this hub has passed something on to; to others it passes all on, for what came before they took part"""
         self._news_at = inf
         self._digest_at = now + DIGEST_S * (0.5 + around.rng.random())
 
@@ -125,7 +129,7 @@ class Spreading:
         """For the others, a moment later: hubs after the first leave it time to do it."""
         place = self._hubs().index(self._around.me)
         if not self._news:
-            self._news_at = now + COLLECT_S * 3**place
+            self._news_at = now + max(COLLECT_S, COLLECT_ONE_S * len(self._job.participants())) * 3**place
         self._news |= {register.task: register for register in registers}
 
     def _told_by(self, src: str, told: list[Register]) -> None:
@@ -142,11 +146,19 @@ class Spreading:
     def _tell_news(self) -> list[Effect]:
         job, me = self._job, self._around.me
         news, self._news, self._news_at = list(self._news.values()), {}, inf
-        told = Registers(job.id, job.home, news)
-        others = (node for node in job.participants() if node != me and not self._around.is_gone(node))
-        return [Send(node, told) for node in others] if news else []
+        if not news:
+            return []
+        others = [node for node in job.participants() if node != me and not self._around.is_gone(node)]
+        some, all_ = Registers(job.id, job.home, news), Registers(job.id, job.home, job.tellable(self._around))
+        effects: list[Effect] = [Send(node, some if node in self._told else all_) for node in others]
+        self._told.update(others)
+        return effects
 
     # --- digests ---------------------------------------------------------------------------------------------------
+
+    def _hear(self, now: float) -> None:
+        """There is news. While it comes, everybody knows something else: to compare would only tell it all twice."""
+        self._digest_at = max(self._digest_at, now + DIGEST_S * (0.5 + self._around.rng.random()))
 
     def digest(self, answer: bool = False, asker: str = "") -> RegisterDigest:
         """What is known here, as numbers."""

@@ -345,6 +345,8 @@ class Wave(Spreading):
         self._grace |= {r.task: now + GRACE_S for r in won if self._around.is_gone(r.node)}
         effects = self._pass_on(src, won, now)
         self._told_by(src, told)
+        if won:
+            self._hear(now)
         return effects + (self.step(now) if won else [])
 
     def next_deadline(self) -> float:

@@ -341,7 +341,7 @@ class Membership:
         member.session = False
         if member.present and event.reason in NOT_OPENED:
             context.shut_out(peer, now)
-        if member.present and now - member.heard_at < context.settings.witness_s:
+        if member.present and event.reason != "closed" and now - member.heard_at < context.settings.witness_s:
             context.emit(TestPort(peer, member.record.address))
 
     def _on_port(self, event: events.PortTested, now: float) -> None:

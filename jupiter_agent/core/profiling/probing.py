@@ -59,8 +59,9 @@ IDLE_S, IDLE_EVERY_S, NEW_EVERY_S = 600.0, 30.0, 3.0
 """The rate of a link that nobody asked about, and of all of them: an idle agent costs little; sooner while it is new"""
 FEW = 4
 """A mapping that asks about so many links gets each of them measured well at once"""
-FAR = 8
-"""Of the candidates of a mapping that are no neighbours so many are looked at: each needs a session of its own"""
+FAR, FAR_AGAIN_S = 4, 120.0
+"""Of the candidates of a mapping that are no neighbours so many are looked at, and again so much later: each look needs
+a session of its own"""
 PATIENCE_S = 1.0
 LOST = 3
 AGAIN_S = 30.0
@@ -277,7 +278,8 @@ class Probing:
             return -inf, 0
         size = self._size(peer)
         affordable = self._asking.held(now) >= size + 2 * HEAD_BYTES and self._share(peer, now).held(now) > 0
-        if peer in self._wanted and rate_age > WANTED_S and affordable:
+        again_s = WANTED_S if peer in self._near() else FAR_AGAIN_S
+        if peer in self._wanted and rate_age > again_s and affordable:
             return -rate_age if rate_age < inf else -1e9, size
         if rtt_age > (RTT_OLD_S if self._links.rtt_samples(peer) >= RTT_SURE else RTT_AGAIN_S):
             return 1.0, 0
