@@ -44,16 +44,17 @@ class AgentSink(Sink, JoinSink, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """On-demand sessions: how many, and how long they may be idle."""
+    """On-demand sessions: how many, and how long they may be idle. Who passes on the news of a job has one with each node
+    that takes part; to open them anew each time costs more than all else."""
 
-    on_demand: int = 16
+    on_demand: int = 128
     idle_s: float = 10.0
     clients: int = 64
     patience: float = 1.0
     """how slow the network may be: a factor on the times after which a silent session or a handshake is given up"""
 
 
-PROFILE_LIMITS = {"lan": Limits(), "wan": Limits(patience=2.0), "manet": Limits(idle_s=60.0, patience=6.0)}
+PROFILE_LIMITS = {"lan": Limits(), "wan": Limits(patience=2.0), "manet": Limits(16, idle_s=60.0, patience=6.0)}
 """`manet`: a handshake is a dozen packets, each of which crosses several lossy hops; it is waited for, and what was
 opened is kept"""
 

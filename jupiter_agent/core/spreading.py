@@ -28,9 +28,9 @@ DIGEST_CALM_S = 5.0
 FEW = 8
 """Participants up to which everybody is told directly"""
 HUBS = 3
-COLLECT_S, COLLECT_ONE_S = 0.03, 0.0005
-"""News collect for so long at the first hub, or as long as telling all participants may take; each of the next waits
-three times longer"""
+COLLECT_S, COLLECT_MOST_S, BUSY = 0.03, 0.3, 3
+"""News collect for so long at the first hub, each of the next waits three times longer; and `BUSY` times as long as the
+last telling was late, for telling is what keeps a crowded machine busy"""
 
 
 class Spreading:
@@ -46,7 +46,7 @@ class Spreading:
         """task -> what this hub has to pass on"""
         self._told: set[str] = set()
         """nodes this hub has passed something on to; to others it passes all on, for what came before they took part"""
-        self._news_at = inf
+        self._news_at, self._late_s = inf, 0.0
         self._digest_at = now + DIGEST_S * (0.5 + around.rng.random())
 
     def announce(self, written: list[Register], now: float) -> list[Effect]:
@@ -129,7 +129,7 @@ class Spreading:
         """For the others, a moment later: hubs after the first leave it time to do it."""
         place = self._hubs().index(self._around.me)
         if not self._news:
-            self._news_at = now + max(COLLECT_S, COLLECT_ONE_S * len(self._job.participants())) * 3**place
+            self._news_at = now + min(COLLECT_MOST_S, max(COLLECT_S, BUSY * self._late_s)) * 3**place
         self._news |= {register.task: register for register in registers}
 
     def _told_by(self, src: str, told: list[Register]) -> None:
@@ -197,6 +197,7 @@ class Spreading:
                 if not self._around.is_gone(node) and self._job.hosted_by(node):
                     effects += self.award(node, now)
         if self._news_at <= now:
+            self._late_s = now - self._news_at
             effects += self._tell_news()
         if self._digest_at <= now:
             self._digest_at = now + (DIGEST_CALM_S if self._job.mapped else DIGEST_S)
