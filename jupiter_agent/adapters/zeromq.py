@@ -44,8 +44,8 @@ class AgentSink(Sink, JoinSink, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """On-demand sessions: how many, and how long they may be idle. Who passes on the news of a job has one with each node
-    that takes part; to open them anew each time costs more than all else."""
+    """On-demand sessions: how many, and how long they may be idle. Who passes on the news of a job has one with each
+    node that takes part; to open them anew each time costs more than all else."""
 
     on_demand: int = 128
     idle_s: float = 10.0
