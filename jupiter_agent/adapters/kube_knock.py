@@ -14,14 +14,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from random import Random
 
-from jupiter_agent.adapters.ports import join_address
-from jupiter_agent.adapters.reaching import tcp_outcome
+from jupiter_agent.adapters.ports import join_address, parse_address
 from jupiter_agent.core.events import Hint, SeedsFound
 from jupiter_agent.errors import UsageError
 
 SOURCE = "kube"
 KNOCK_S, KNOCKS, ENOUGH = 1.0, 32, 8
 """How long one may take to open, how many are tried at once, how many are told"""
+GREETING_BYTES = 10
+"""The signature with which either side of a ZMTP connection begins"""
 REPEAT_S = 30.0
 """Between rounds where there is company; the machine forgets what is not said again"""
 AGAIN_S = (0.5, 15.0)
@@ -35,8 +36,17 @@ Knock = Callable[[str], Awaitable[bool]]
 
 
 async def is_open(address: str) -> bool:
-    """One plain TCP connect to the join socket."""
-    return await tcp_outcome(join_address(address), KNOCK_S) == "open"
+    """One plain TCP connect to the join socket, which greets at once. That the port opens says little: a proxy on the
+    way, as service meshes have one in every pod, may take connections to anywhere."""
+    greeting = b""
+    with suppress(OSError, EOFError, UsageError):
+        async with asyncio.timeout(KNOCK_S):
+            reader, writer = await asyncio.open_connection(*parse_address(join_address(address)))
+            try:
+                greeting = await reader.readexactly(GREETING_BYTES)
+            finally:
+                writer.transport.abort()
+    return greeting[:1] == b"\xff" and greeting[-1:] == b"\x7f"
 
 
 async def leads_to_agents(answer: Awaitable[list[str]], mine: str, knock: Knock) -> bool:
