@@ -21,8 +21,8 @@ from jupiter_agent.errors import UsageError
 SOURCE = "kube"
 KNOCK_S, KNOCKS, ENOUGH = 1.0, 32, 8
 """How long one may take to open, how many are tried at once, how many are told"""
-GREETING_BYTES = 10
-"""The signature with which either side of a ZMTP connection begins"""
+GREETING = b"\xff" + bytes(8) + b"\x7f"
+"""The signature with which either side of a ZMTP connection begins; the bytes between say nothing"""
 REPEAT_S = 30.0
 """Between rounds where there is company; the machine forgets what is not said again"""
 AGAIN_S = (0.5, 15.0)
@@ -43,10 +43,11 @@ async def is_open(address: str) -> bool:
         async with asyncio.timeout(KNOCK_S):
             reader, writer = await asyncio.open_connection(*parse_address(join_address(address)))
             try:
-                greeting = await reader.readexactly(GREETING_BYTES)
+                writer.write(GREETING)  # what stands between may wait for who called to speak first
+                greeting = await reader.readexactly(len(GREETING))
             finally:
                 writer.transport.abort()
-    return greeting[:1] == b"\xff" and greeting[-1:] == b"\x7f"
+    return greeting[:1] == GREETING[:1] and greeting[-1:] == GREETING[-1:]
 
 
 async def leads_to_agents(answer: Awaitable[list[str]], mine: str, knock: Knock) -> bool:

@@ -27,6 +27,7 @@ CHANNELS = "v4.channel.k8s.io"
 CONNECT_S, TIMEOUT_S = 5.0, 30.0
 PASSING = frozenset({429, 500, 502, 503, 504})
 """A server that answers so may do it a moment later"""
+WEBHOOK = "failed calling webhook"
 PATIENCE_S, FIRST_S, LAST_S = 10.0, 0.25, 2.0
 """How long a request is repeated, and the pauses between: the first, twice as long each time, the longest"""
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -44,8 +45,10 @@ class RefusedError(JupiterError):
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same request may succeed a moment later."""
-    return isinstance(error, UnreachableError) or (isinstance(error, RefusedError) and error.status in PASSING)
+    """Whether the same request may succeed a moment later. An admission webhook whose server is gone is not soon back."""
+    if isinstance(error, RefusedError):
+        return error.status in PASSING and WEBHOOK not in error.message
+    return isinstance(error, UnreachableError)
 
 
 def patiently(

@@ -9,7 +9,7 @@ import pytest
 from urllib3.exceptions import ProtocolError
 
 from jupiter_agent.cli.ctl.session import Clock
-from jupiter_agent.cli.k8s.access import PATIENCE_S, ClientAccess, RefusedError
+from jupiter_agent.cli.k8s.access import PATIENCE_S, ClientAccess, RefusedError, is_passing
 from jupiter_agent.errors import UnreachableError
 
 AWAY = 0
@@ -139,3 +139,9 @@ def test_a_server_that_never_answered_is_not_waited_for_and_one_that_did_is():
     server._statuses = [AWAY]
     with pytest.raises(UnreachableError):
         found.request("POST", POD, {"kind": "Pod"})
+
+
+def test_a_webhook_that_cannot_be_called_is_a_refusal_that_does_not_pass():
+    words = 'Internal error occurred: failed calling webhook "x.example.org": connection refused'
+    assert not is_passing(RefusedError(500, "InternalError", words))
+    assert is_passing(RefusedError(500, "InternalError", "etcdserver: leader changed"))
