@@ -45,7 +45,7 @@ class RefusedError(JupiterError):
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same request may succeed a moment later. An admission webhook whose server is gone is not soon back."""
+    """Whether the same request may succeed a moment later. An admission webhook that is gone is not back so soon."""
     if isinstance(error, RefusedError):
         return error.status in PASSING and WEBHOOK not in error.message
     return isinstance(error, UnreachableError)
