@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from jupiter_agent.cli.k8s.access import ClientAccess, open_access
 from jupiter_agent.cli.main import main
 
 VERSION = "1.36"
+EDGE = ("k8s", "up", "--overlay", "edge", "--timeout", "60")
+WHOLE = ["cluster.json", "node.json"]
+"""What makes a state folder that of a node and a cluster"""
 
 
 def validate(found: dict[str, Any]) -> None:
@@ -69,3 +72,29 @@ class Rig:
         return [
             (method, path.rpartition("/")[2]) for method, path in self.cluster.server.requests if method in changing
         ]
+
+
+Make = Callable[..., Rig]
+
+
+def rigs(folder: Path, monkeypatch: Any, capsys: Any) -> Iterator[Make]:
+    """What a fixture yields to tests that make their clusters themselves; those made are stopped."""
+    made: list[Rig] = []
+
+    def build(nodes: int = 0, **options: Any) -> Rig:
+        made.append(Rig(folder, monkeypatch, capsys, nodes=nodes, **options))
+        return made[-1]
+
+    yield build
+    for rig in made:
+        rig.cluster.stop()
+
+
+def on_disk(rig: Rig) -> dict[str, list[str]]:
+    """node -> those of `WHOLE` in the agent's state folder on its disk"""
+    found = {name: kubelet.disk / "var/lib/jupiter/agent" for name, kubelet in rig.cluster.kubelets.items()}
+    return {name: [file for file in WHOLE if (folder / file).exists()] for name, folder in found.items()}
+
+
+def pods_of(rig: Rig, node: str) -> list[dict[str, Any]]:
+    return list(rig.store.listed("pods", wanted=lambda pod: pod["spec"].get("nodeName") == node))

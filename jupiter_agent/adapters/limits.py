@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from jupiter_agent.adapters.machine import cgroups, memory_limits, number
 from jupiter_agent.core.messages.jobs import TaskSpec
 
 MIB = 1024 * 1024
@@ -118,7 +120,7 @@ def _free_share(folder: Path) -> int:
 
 def machine_memory(root: Path = Path("/")) -> int:
     """Bytes this machine has, or less where a cgroup (v1 or v2) that we are in says so."""
-    return min([_total(root), *_cgroup_limits(root)])
+    return min([_total(root), *(each.limit for each in memory_limits(inf, root))])
 
 
 def _total(root: Path) -> int:
@@ -131,40 +133,13 @@ def _total(root: Path) -> int:
 def ends_together(root: Path = Path("/")) -> bool:
     """Whether the kernel, when memory runs out, ends all of a cgroup that we are in, instead of the process that took
     most of it: so the kubelet has it since 1.28, and then a task takes its agent along."""
-    return any(1 in _number(folder / "memory.oom.group") for is_v1, folder in _cgroups(root) if not is_v1)
+    folders = (folder for folder, is_v1 in cgroups(root, "memory") if not is_v1)
+    return any(number(folder / "memory.oom.group") == 1 for folder in folders)
 
 
 def beside_agent(memory: int) -> int:
     """How much of the memory of such a cgroup is not the agent's."""
     return max(memory - min(AGENT_BYTES, int(memory * AGENT_SHARE)), LEAST_RESERVED)
-
-
-def _cgroup_limits(root: Path) -> Iterator[int]:
-    for is_v1, folder in _cgroups(root):
-        yield from _number(folder / ("memory.limit_in_bytes" if is_v1 else "memory.max"))
-
-
-def _cgroups(root: Path) -> Iterator[tuple[bool, Path]]:
-    """Whether it is of v1, and its folder: of each cgroup from ours to the top, as far as they can be seen here."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        for top in ["sys/fs/cgroup/memory"] if controllers else ["sys/fs/cgroup", "sys/fs/cgroup/unified"]:
-            inside = Path(path.lstrip("/"))
-            for each in (inside, *inside.parents):
-                yield bool(controllers), root / top / each
-
-
-def _number(path: Path) -> Iterator[int]:
-    try:
-        yield int(path.read_text())
-    except (OSError, ValueError):  # not there, or `max`
-        return
 
 
 def size(count: int) -> str:

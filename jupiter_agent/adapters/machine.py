@@ -51,22 +51,22 @@ def cpus(root: Path = ROOT) -> float:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    for folder, is_v1 in _cgroups(root, "cpu"):
+    for folder, is_v1 in cgroups(root, "cpu"):
         if is_v1:
-            quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+            quota, period = number(folder / "cpu.cfs_quota_us"), number(folder / "cpu.cfs_period_us")
         else:
             quota, period = _pair(folder / "cpu.max")
         if quota and period and quota > 0:
             yield round(quota / period, 2)
 
 
-def memory_limits(total: int, root: Path = ROOT) -> list[MemoryLimit]:
-    """The limits up to `total` bytes (as limits.machine_memory has it) that hold for us. They hardly ever change, and
-    looking for them costs ten times what reading the use of one does."""
+def memory_limits(total: float, root: Path = ROOT) -> list[MemoryLimit]:
+    """The limits up to `total` bytes that hold for us. They hardly ever change, and looking for them costs ten times
+    what reading the use of one does."""
     found = []
-    for folder, is_v1 in _cgroups(root, "memory"):
-        limit = _number(folder / ("memory.limit_in_bytes" if is_v1 else "memory.max"))
-        if limit and limit <= total:
+    for folder, is_v1 in cgroups(root, "memory"):
+        limit = number(folder / ("memory.limit_in_bytes" if is_v1 else "memory.max"))
+        if limit is not None and limit <= total:
             found.append(MemoryLimit(folder, is_v1, limit))
     return found
 
@@ -75,8 +75,8 @@ def memory_used(limits: Iterable[MemoryLimit], root: Path = ROOT) -> float | Non
     """Share of the memory that cannot be had any more, of the machine or under the tightest limit. Caches can."""
     shares = []
     for folder, is_v1, limit in limits:
-        used = _number(folder / ("memory.usage_in_bytes" if is_v1 else "memory.current"))
-        if used is not None:
+        used = number(folder / ("memory.usage_in_bytes" if is_v1 else "memory.current"))
+        if used is not None and limit:
             cache = _field(folder / "memory.stat", "total_inactive_file" if is_v1 else "inactive_file") or 0
             shares.append(max(0, used - cache) / limit)
     available, has = (_field(root / "proc/meminfo", name) for name in ("MemAvailable:", "MemTotal:"))
@@ -135,7 +135,7 @@ def model(root: Path = ROOT) -> str:
     return f"{named[0] if named else os.uname().machine} x{len(named) or os.cpu_count()}"
 
 
-def _cgroups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+def cgroups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
     """(folder, whether of version 1) of our cgroup and those above, as far as they can be seen here."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -160,7 +160,8 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _number(path: Path) -> int | None:
+def number(path: Path) -> int | None:
+    """What a file says; None when it is not there, or says no number."""
     try:
         return int(_text(path))
     except (OSError, ValueError):  # not there, or `max`

@@ -149,10 +149,11 @@ class Spreading:
         if not news:
             return []
         others = [node for node in job.participants() if node != me and not self._around.is_gone(node)]
-        some, all_ = Registers(job.id, job.home, news), Registers(job.id, job.home, job.tellable(self._around))
-        effects: list[Effect] = [Send(node, some if node in self._told else all_) for node in others]
-        self._told.update(others)
-        return effects
+        fresh = {node for node in others if node not in self._told}
+        self._told |= fresh
+        some = Registers(job.id, job.home, news)
+        all_ = Registers(job.id, job.home, job.tellable(self._around)) if fresh else some
+        return [Send(node, all_ if node in fresh else some) for node in others]
 
     # --- digests ---------------------------------------------------------------------------------------------------
 

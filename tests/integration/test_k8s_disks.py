@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from k8s_standin import Rig
+from k8s_standin import EDGE, WHOLE, Make, Rig, on_disk, pods_of, rigs
 
 from jupiter_agent.bench.kube.store import StatusError
 from jupiter_agent.cli.k8s import removal
 
-Make = Callable[..., Rig]
-EDGE = ("k8s", "up", "--overlay", "edge", "--timeout", "60")
-WHOLE = ["cluster.json", "node.json"]
 MAY_BE = "agents' state may be left on its disk, the cluster's keys with it: /var/lib/jupiter/agent ("
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Iterator[Make]:
-    rigs: list[Rig] = []
-
-    def build(nodes: int, **options: Any) -> Rig:
-        rigs.append(Rig(tmp_path, monkeypatch, capsys, nodes=nodes, **options))
-        return rigs[-1]
-
-    yield build
-    for rig in rigs:
-        rig.cluster.stop()
-
-
-def on_disk(rig: Rig) -> dict[str, list[str]]:
-    """node -> files in the agent's state folder on its disk that make it that of a node and a cluster"""
-    found = {name: kubelet.disk / "var/lib/jupiter/agent" for name, kubelet in rig.cluster.kubelets.items()}
-    return {name: [file for file in WHOLE if (folder / file).exists()] for name, folder in found.items()}
-
-
-def pods_of(rig: Rig, node: str) -> list[dict[str, Any]]:
-    return list(rig.store.listed("pods", wanted=lambda pod: pod["spec"].get("nodeName") == node))
+    yield from rigs(tmp_path, monkeypatch, capsys)
 
 
 def roll_out_what_is_missing(rig: Rig, nodes: int) -> None:

@@ -5,42 +5,21 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from k8s_standin import Rig
+from k8s_standin import EDGE, WHOLE, Make, Rig, on_disk, pods_of, rigs
 
 from jupiter_agent.cli.k8s.objects import Objects
-
-Make = Callable[..., Rig]
-EDGE = ("k8s", "up", "--overlay", "edge", "--timeout", "60")
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Iterator[Make]:
-    rigs: list[Rig] = []
-
-    def build(nodes: int, **options: Any) -> Rig:
-        rigs.append(Rig(tmp_path, monkeypatch, capsys, nodes=nodes, **options))
-        return rigs[-1]
-
-    yield build
-    for rig in rigs:
-        rig.cluster.stop()
-
-
-def on_disk(rig: Rig) -> dict[str, list[str]]:
-    """node -> files in the agent's state folder on its disk that make it that of a node and a cluster"""
-    found = {name: kubelet.disk / "var/lib/jupiter/agent" for name, kubelet in rig.cluster.kubelets.items()}
-    return {name: [file for file in ("cluster.json", "node.json") if (folder / file).exists()]
-            for name, folder in found.items()}  # fmt: skip
-
-
-WHOLE = ["cluster.json", "node.json"]
+    yield from rigs(tmp_path, monkeypatch, capsys)
 
 
 def silence(rig: Rig, node: str) -> None:
@@ -101,7 +80,7 @@ def test_a_node_that_cannot_run_what_empties_its_disk_is_named_soon(make):
     usual = cut_off._turn
 
     def turn(now: float) -> None:
-        if not any(name.startswith("jupiter-wipe-") for name in _pods_of(rig, "n2")):
+        if not any(pod["metadata"]["name"].startswith("jupiter-wipe-") for pod in pods_of(rig, "n2")):
             usual(now)
 
     cut_off._turn = turn
@@ -111,11 +90,6 @@ def test_a_node_that_cannot_run_what_empties_its_disk_is_named_soon(make):
     assert (code, "n2: agents' state stays on its disk" in said, "in time" in said) == (1, True, True), said
     assert "error: state is left on 1 nodes" in said
     assert (on_disk(rig), rig.cluster.left()) == ({"n1": [], "n2": WHOLE}, [])
-
-
-def _pods_of(rig: Rig, node: str) -> list[str]:
-    found = rig.store.listed("pods", wanted=lambda pod: pod["spec"].get("nodeName") == node)
-    return [each["metadata"]["name"] for each in found]
 
 
 def test_simulated_nodes_that_do_not_say_so_have_no_disk_to_be_emptied(make):

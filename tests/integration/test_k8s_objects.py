@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,13 @@ from jupiter_agent.bench.kube.store import TYPES, Type
 from jupiter_agent.k8s.manifests import ORDER
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from k8s_standin import Rig, validate
-
-Make = Callable[..., Rig]
+from k8s_standin import Make, Rig, rigs, validate
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Iterator[Make]:
     """No real agents unless asked for: simulated nodes, whose pods do nothing."""
-    rigs: list[Rig] = []
-
-    def build(nodes: int = 0, **options: Any) -> Rig:
-        rigs.append(Rig(tmp_path, monkeypatch, capsys, nodes=nodes, **options))
-        return rigs[-1]
-
-    yield build
-    for rig in rigs:
-        rig.cluster.stop()
+    yield from rigs(tmp_path, monkeypatch, capsys)
 
 
 def foreign(kind: str, name: str, namespace: str = "jupiter") -> tuple[tuple[str, str, str], dict[str, Any]]:

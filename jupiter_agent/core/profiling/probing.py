@@ -278,8 +278,7 @@ class Probing:
             return -inf, 0
         size = self._size(peer)
         affordable = self._asking.held(now) >= size + 2 * HEAD_BYTES and self._share(peer, now).held(now) > 0
-        again_s = WANTED_S if peer in self._near() else FAR_AGAIN_S
-        if peer in self._wanted and rate_age > again_s and affordable:
+        if peer in self._wanted and affordable and rate_age > (WANTED_S if peer in self._near() else FAR_AGAIN_S):
             return -rate_age if rate_age < inf else -1e9, size
         if rtt_age > (RTT_OLD_S if self._links.rtt_samples(peer) >= RTT_SURE else RTT_AGAIN_S):
             return 1.0, 0
