@@ -133,6 +133,7 @@ class Agent:
         self._learned = LearnedLinks(state.path / "profiles.db", self.machine.links_known, now)
         self._learned_runs = LearnedRuns(state.path / "profiles.db", self.machine.profiler.book)
         self._driver = Driver(self._loop, self.machine, self._performer.perform, self._on_crash)
+        self._network.run_turns_inside(self._driver.serving)
 
     def token(self, role: str = "", expires_s: float = 0.0, uses: int = 0) -> Issued:
         """What a newcomer needs: the token this node has itself or, with a role, a new one. Expires never with 0."""

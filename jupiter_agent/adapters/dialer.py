@@ -12,6 +12,7 @@ import zmq
 from jupiter_agent.adapters.curve import (
     HANDSHAKE_FAILED,
     CurvePair,
+    Socket,
     connect_timeout_s,
     curve_socket,
     monitor_events,
@@ -27,6 +28,8 @@ _EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.
 class Dialer:
     """Opens, feeds and ends sessions; knows nothing of peers but the id it is given."""
 
+    share = 50
+
     def __init__(self, hub: Hub, pair: CurvePair, owner: SessionOwner) -> None:
         self._hub = hub
         self._owner = owner
@@ -35,9 +38,9 @@ class Dialer:
         self._by_endpoint: dict[str, Session] = {}
         self._free_at: dict[str, float] = {}
         self._gauge = Gauge()
-        self._sock = curve_socket(hub.context, zmq.ROUTER, pair, patience=hub.patience)
-        self._monitor = self._sock.get_monitor_socket(_EVENTS | HANDSHAKE_FAILED)
-        hub.loop.add_reader(self._sock.FD, hub.turn)
+        self.socket: Socket = curve_socket(hub.context, zmq.ROUTER, pair, patience=hub.patience)
+        self._monitor = self.socket.get_monitor_socket(_EVENTS | HANDSHAKE_FAILED)
+        hub.watch(self)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)
         hub.loop.call_soon(self._drain_events)  # the edge of before the reader was there
 
@@ -69,14 +72,14 @@ class Dialer:
         self._free_at.pop(endpoint, None)
         self._by_endpoint[endpoint] = session
         session.opened = self._hub.loop.time()
-        self._sock.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
-        self._sock.setsockopt(zmq.CONNECT_ROUTING_ID, session.route)
-        self._sock.setsockopt(zmq.HANDSHAKE_IVL, int(handshake_s * 1000))
+        self.socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
+        self.socket.setsockopt(zmq.CONNECT_ROUTING_ID, session.route)
+        self.socket.setsockopt(zmq.HANDSHAKE_IVL, int(handshake_s * 1000))
         try:
-            self._sock.connect(endpoint)
+            self.socket.connect(endpoint)
         except zmq.ZMQError:
             self._hub.loop.call_soon(self._give_up, session, "timeout")
-        self._hub.touch()
+        self._hub.touch(self)
 
     def send(self, session: Session, frame: bytes) -> bool:
         """False: dropped and counted (its queue is full, or the session is already gone)."""
@@ -92,7 +95,7 @@ class Dialer:
 
     def drain(self, limit: int) -> bool:
         """Take up to `limit` frames; whether more may be waiting."""
-        sock = self._sock
+        sock = self.socket
         for _ in range(limit):
             if not readable(sock):
                 return False
@@ -112,16 +115,16 @@ class Dialer:
 
     def sweep(self) -> None:
         """Cut whoever sends a message without end."""
-        for fd in self._gauge.overfull(readable(self._sock)):
+        for fd in self._gauge.overfull(self._hub.is_waiting(self)):
             self._hub.counts["dropped_endless"] += 1
             for session in [session for session in self._by_endpoint.values() if session.fd == fd]:
                 self._give_up(session, "lost")
 
     def close(self) -> None:
-        self._hub.loop.remove_reader(self._sock.FD)
+        self._hub.unwatch(self)
         self._hub.loop.remove_reader(self._monitor.FD)
-        self._sock.disable_monitor()
-        self._sock.close()
+        self.socket.disable_monitor()
+        self.socket.close()
 
     def _drain_events(self) -> None:
         if self._hub.closed:
@@ -135,7 +138,7 @@ class Dialer:
                 self._on_event(session, event, fd)
         if len(events) == 100:
             self._hub.loop.call_soon(self._drain_events)
-        self._hub.touch()
+        self._hub.touch(self)
 
     def _on_event(self, session: Session, event: int, fd: int) -> None:
         if event == zmq.EVENT_CONNECTED:
@@ -179,10 +182,10 @@ class Dialer:
         if self._by_route.pop(session.route, None) is None or self._hub.closed or not connected:
             return
         try:
-            self._sock.disconnect(session.endpoint)
+            self.socket.disconnect(session.endpoint)
         except zmq.ZMQError:
             pass  # libzmq gave the endpoint up before we did
-        self._hub.touch()  # the disconnect completes when the socket is next looked at
+        self._hub.touch(self)  # the disconnect completes when the socket is next looked at
 
     def _send(self, session: Session, parts: list[bytes]) -> bool:
-        return self._hub.send(self._sock, parts, lambda: self._give_up(session, "lost"))
+        return self._hub.send(self, parts, lambda: self._give_up(session, "lost"))

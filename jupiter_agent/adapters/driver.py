@@ -57,6 +57,17 @@ class Driver:
         """Serve what is due, and from then on by itself."""
         self._schedule()
 
+    def serving(self, work: Callable[[], None]) -> None:
+        """Do `work`, and serve what it posts in this same turn of the loop: another one would cost as much as a small
+        event. From the loop itself, never from inside of what this driver calls."""
+        waits, self._scheduled = self._scheduled, True
+        try:
+            work()
+        finally:
+            self._scheduled = waits
+            if self._inbox and not waits:
+                self._turn()
+
     def post(self, event: Event) -> None:
         """Have the machine told of this event on a later turn. From the loop's thread."""
         self._inbox.append(event)
@@ -84,7 +95,7 @@ class Driver:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._paused:
+        if self._paused or self._stopped:
             return
         try:
             self._serve()

@@ -59,6 +59,8 @@ class JoinSink(Protocol):
 class JoinSocket:
     """The serving end."""
 
+    share = 10
+
     def __init__(self, hub: Hub, keys: AccessKeys, sink: JoinSink) -> None:
         self._hub = hub
         self._sink = sink
@@ -68,11 +70,11 @@ class JoinSocket:
         self._of_each = Rates(SOURCE_RATE_PER_S, SOURCE_BURST)
         self._gauge = Gauge()
         self.socket = self._new(keys)
+        hub.watch(self)
 
     def _new(self, keys: AccessKeys) -> Socket:
         hub = self._hub
         sock = curve_server(hub.context, keys.join_server, JOIN_DOMAIN, JOIN_FRAME_BYTES, hub.patience)
-        hub.loop.add_reader(sock.FD, hub.turn)
         self._monitor = sock.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         return sock
 
@@ -84,6 +86,7 @@ class JoinSocket:
         self._client_key = keys.join_client.public
         self._gauge = Gauge()
         self.socket = self._new(keys)
+        self._hub.watch(self)
         self._rebind(self.socket, host, port)
 
     def _rebind(self, sock: Socket, host: str, port: int) -> None:
@@ -103,7 +106,7 @@ class JoinSocket:
             self.socket.send_multipart([route, frame], zmq.NOBLOCK)
         except zmq.ZMQError:
             self._hub.counts["dropped_lost"] += 1
-        self._hub.touch()
+        self._hub.touch(self)
 
     def drain(self, limit: int) -> bool:
         """Take up to `limit` frames; whether more may be waiting."""
@@ -124,13 +127,13 @@ class JoinSocket:
         """Cut whoever sends a message without end."""
         for event, fd, _ in monitor_events(self._monitor, 1000):
             (self._gauge.opened if event == zmq.EVENT_ACCEPTED else self._gauge.closed)(fd)
-        for fd in self._gauge.overfull(readable(self.socket)):
+        for fd in self._gauge.overfull(self._hub.is_waiting(self)):
             self._hub.counts["dropped_endless"] += 1
             self._gauge.closed(fd)
             shut(fd, int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]))
 
     def close(self) -> None:
-        self._hub.loop.remove_reader(self.socket.FD)
+        self._hub.unwatch(self)
         self.socket.disable_monitor()
         self.socket.close()
 

@@ -23,6 +23,8 @@ ENDLESS_BAN_S = 60.0
 class Listener:
     """Sessions that others opened: members by their id, operators as `client:<hex>`."""
 
+    share = 50
+
     def __init__(self, hub: Hub, pair: CurvePair, directory: Directory, owner: SessionOwner) -> None:
         self._hub = hub
         self._directory = directory
@@ -37,7 +39,7 @@ class Listener:
         """set by whoever binds the socket"""
         self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES, hub.patience)
         self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED)
-        hub.loop.add_reader(self.socket.FD, hub.turn)
+        hub.watch(self)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)
         hub.loop.call_soon(self._drain_events)  # the edge of before the reader was there
 
@@ -59,7 +61,7 @@ class Listener:
 
     def sweep(self) -> None:
         """Cut whoever sends a message without end; its key is refused for a while."""
-        for fd in self._gauge.overfull(readable(self.socket)):
+        for fd in self._gauge.overfull(self._hub.is_waiting(self)):
             self._hub.counts["dropped_endless"] += 1
             self._gauge.closed(fd)
             session = self._by_fd.get(fd)
@@ -81,7 +83,7 @@ class Listener:
         return True
 
     def close(self) -> None:
-        self._hub.loop.remove_reader(self.socket.FD)
+        self._hub.unwatch(self)
         self._hub.loop.remove_reader(self._monitor.FD)
         self.socket.disable_monitor()
         self.socket.close()
@@ -156,7 +158,7 @@ class Listener:
                 self._hub.counts["handshakes_failed"] += 1
         if len(events) == 100:
             self._hub.loop.call_soon(self._drain_events)
-        self._hub.touch()
+        self._hub.touch(self)
 
     def _shut(self, fd: int) -> None:
         """libzmq cannot close one connection of a ROUTER, so end it from below if the other side did not."""
@@ -165,4 +167,4 @@ class Listener:
         shut(fd, self.port)
 
     def _send(self, session: Session, parts: list[bytes]) -> bool:
-        return self._hub.send(self.socket, parts, lambda: self._finish(session, "lost"))
+        return self._hub.send(self, parts, lambda: self._finish(session, "lost"))

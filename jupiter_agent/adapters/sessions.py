@@ -79,8 +79,24 @@ class SessionOwner(Protocol):
     def session_frame(self, session: Session, frame: bytes) -> None: ...
 
 
+class Drained(Protocol):
+    """The owner of one socket; `share` of the frames of a turn are its own."""
+
+    share: int
+
+    @property
+    def socket(self) -> Socket: ...
+
+    def drain(self, limit: int) -> bool:
+        """Take up to `limit` frames; whether more may be waiting."""
+        ...
+
+
 class Hub:
-    """Loop, context, counters, and the queue of what the sink is to be told, in order."""
+    """Loop, context, counters, which sockets are to be looked at, and the queue of what the sink is to be told.
+
+    All sockets are drained by hand. The descriptor of each is edge-triggered: what was told once, or used since, is
+    looked at until it has nothing, and all others are left alone, as to look costs a system call."""
 
     def __init__(self, context: Context, counts: Counter[str], patience: float = 1.0) -> None:
         self.patience = patience
@@ -89,34 +105,56 @@ class Hub:
         self.counts = counts
         self.closed = False
         self._reports: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._turn: Callable[[], None] = lambda: None
+        self._used: dict[Drained, None] = {}
+        """whose sockets are to be looked at"""
         self._due = False
         self._in_turn = False
+        self.around: Callable[[Callable[[], None]], None] = lambda turn: turn()
+        """what turns run inside of: whoever is told something may want to act on it once a turn is over"""
 
-    def run_turns_with(self, turn: Callable[[], None]) -> None:
-        """`turn` looks at every data socket; it runs once after any number of `touch`."""
-        self._turn = turn
+    def watch(self, part: Drained) -> None:
+        """Look at its socket when its descriptor says so, until `unwatch`."""
+        self.loop.add_reader(part.socket.FD, self._wake, part)
 
-    def touch(self) -> None:
-        """A socket was used: its edge may be gone, so look at it again soon."""
+    def unwatch(self, part: Drained) -> None:
+        self.loop.remove_reader(part.socket.FD)
+        self._used.pop(part, None)
+
+    def touch(self, part: Drained | None = None) -> None:
+        """A socket was used: its edge may be gone, so look at it again soon. Or there is something to tell."""
+        if part is not None:
+            self._used[part] = None
         if not self._due and not self.closed:
             self._due = True
-            self.loop.call_soon(self.turn)
+            self.loop.call_soon(self._soon)
 
-    def turn(self) -> None:
+    def _wake(self, part: Drained) -> None:
+        self._used[part] = None
+        self.around(self._turn)
+
+    def _soon(self) -> None:
         self._due = False
-        if not self.closed:
-            self._in_turn = True
-            try:
-                self._turn()
-            finally:
-                self._in_turn = False
+        self.around(self._turn)
 
-    def send(self, sock: Socket, parts: list[bytes], on_lost: Callable[[], None]) -> bool:
-        """Send on a ROUTER without waiting; what does not leave is counted, and a lost session told soon."""
+    def _turn(self) -> None:
+        if self.closed:
+            return
+        self._in_turn = True
         try:
-            for part in parts[:-1]:
-                _send(sock, part, _MORE)
+            used, self._used = self._used, {}
+            more = [part for part in used if part.drain(part.share)]
+            self.flush()
+        finally:
+            self._in_turn = False
+        for part in more:
+            self.touch(part)
+
+    def send(self, part: Drained, parts: list[bytes], on_lost: Callable[[], None]) -> bool:
+        """Send on a ROUTER without waiting; what does not leave is counted, and a lost session told soon."""
+        sock = part.socket
+        try:
+            for word in parts[:-1]:
+                _send(sock, word, _MORE)
             _send(sock, parts[-1], _LAST)
         except zmq.ZMQError as error:
             full = error.errno == zmq.EAGAIN
@@ -124,9 +162,14 @@ class Hub:
             if not full:
                 self.loop.call_soon(on_lost)
             return False
-        if readable(sock):  # sending may have taken the edge of what came meanwhile
-            self.touch()
+        self.is_waiting(part)  # sending may have taken the edge of what came meanwhile
         return True
+
+    def is_waiting(self, part: Drained) -> bool:
+        """Whether there is something to drain, which then will be: to look takes the edge."""
+        if found := readable(part.socket):
+            self.touch(part)
+        return found
 
     def report(self, callback: Callable[..., None], *args: Any) -> None:
         """Have the sink told on a later turn, in the order of the calls."""

@@ -3,7 +3,7 @@
 Which peers there are, which sessions are kept, on which session a frame leaves, and when to dial again is decided here;
 `dialer` and `listener` hold the sockets. Frames for a peer without a session wait in its backlog (bounded) until one is
 up, and are dropped and counted when it cannot be opened. All descriptors are drained by hand on the loop, in turns of
-at most about `TURN_FRAMES` frames, so that a flood starves no timer.
+at most about 100 frames, so that a flood starves no timer.
 
 Two sessions opened crosswise are one too many: the one opened by the smaller key stays.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,7 +30,6 @@ from jupiter_agent.adapters.transport import Sink
 from jupiter_agent.core.ids import CLIENT_PREFIX
 from jupiter_agent.errors import UsageError
 
-TURN_FRAMES = 100
 BACKOFF_S, MAX_BACKOFF_S = 0.5, 5.0
 HANDSHAKE_S, MAX_HANDSHAKE_S = 1.0, 3.0
 BACKLOG_FRAMES, BACKLOG_BYTES = 256, 8 << 20
@@ -84,7 +83,6 @@ class ZmqTransport:
         self._join = JoinSocket(self._hub, access, sink)
         self._gate.admit_by(DOMAIN, self._directory.rule)
         self._gate.admit_by(JOIN_DOMAIN, self._join.rule)
-        self._hub.run_turns_with(self._turn)
         self._sweeper = self._hub.loop.call_later(SWEEP_S, self._sweep)
         try:
             self._listener.port = bind_pair(self._listener.socket, self._join.socket, host, port)
@@ -92,7 +90,12 @@ class ZmqTransport:
             self.close()
             raise
         self.address = format_address(host, self._listener.port)
-        self._hub.touch()
+        for part in (self._listener, self._dialer, self._join):
+            self._hub.touch(part)
+
+    def run_turns_inside(self, around: Callable[[Callable[[], None]], None]) -> None:
+        """`around` is called with each turn, and runs it: it may act at once on what the sink was told."""
+        self._hub.around = around
 
     # --- what the contract asks for ------------------------------------------------------------------------------
 
@@ -382,15 +385,6 @@ class ZmqTransport:
             spare = bool(peer.inbound) and peer.key < self._public and now - out.opened > SWEEP_S
             if idle or spare:
                 self._hang_up(peer, out)
-
-    # --- the loop ------------------------------------------------------------------------------------------------
-
-    def _turn(self) -> None:
-        share = TURN_FRAMES // 2
-        more = [self._dialer.drain(share), self._listener.drain(share), self._join.drain(share // 5)]
-        self._hub.flush()
-        if any(more):
-            self._hub.touch()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._hub.loop.create_task(work)

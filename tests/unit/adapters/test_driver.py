@@ -245,3 +245,28 @@ def test_while_events_come_deadlines_are_asked_for_now_and_then_and_none_is_miss
     quiet = rig.machine.asked
     rig.loop.advance(200.0)
     assert (rig.machine.asked, rig.loop.armed()) == (quiet, []), "nothing happened: nothing is asked"
+
+
+def test_what_is_posted_inside_of_serving_is_served_in_the_same_turn(rig: Rig) -> None:
+    rig.driver.serving(lambda: rig.post("a", "b"))
+    assert (rig.machine.log, rig.loop.ready) == (["a", "b"], [])
+    rig.post("c")
+    rig.driver.serving(lambda: rig.post("d"))
+    assert rig.machine.log == ["a", "b"], "a turn is on its way: it serves them in order"
+    rig.loop.turn()
+    assert rig.machine.log == ["a", "b", "c", "d"]
+
+
+def test_serving_keeps_to_the_batch_the_pause_and_the_end(rig: Rig) -> None:
+    rig.driver.serving(lambda: rig.post(*["x"] * (BATCH + 5)))
+    assert (len(rig.machine.log), rig.driver.backlog()) == (BATCH, 5)
+    rig.loop.turn()
+    rig.driver.pause(True)
+    rig.driver.serving(lambda: rig.post("late"))
+    assert rig.driver.backlog() == 1
+    rig.driver.pause(False)
+    rig.loop.turn()
+    assert rig.machine.log[-1] == "late"
+    rig.driver.stop()
+    rig.driver.serving(lambda: rig.post("never"))
+    assert (rig.machine.log[-1], rig.crashes) == ("late", [])
