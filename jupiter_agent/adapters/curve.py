@@ -28,6 +28,9 @@ CURVE_OVERHEAD_BYTES = 64
 QUEUE_FRAMES = 256
 CONNECT_TIMEOUT_S = 2.0
 HEARTBEAT_S = 3.0
+SESSION_HEARTBEAT_S, SELDOM_HEARTBEAT_S = 10.0, 60.0
+"""Of sessions between agents, which ask for signs of life themselves, and more often; and the most that patience makes
+of it. Each heartbeat wakes up both ends."""
 STALLED_S = 3.0
 
 HANDSHAKE_FAILED = (
@@ -68,14 +71,20 @@ def connect_timeout_s(patience: float) -> float:
 
 
 def curve_socket(
-    context: Context, kind: int, pair: CurvePair, max_bytes: int = MAX_FRAME_BYTES, patience: float = 1.0
+    context: Context,
+    kind: int,
+    pair: CurvePair,
+    max_bytes: int = MAX_FRAME_BYTES,
+    patience: float = 1.0,
+    heartbeat_s: float = HEARTBEAT_S,
 ) -> Socket:
     """A socket with our options and keys, neither bound nor connected. `patience` stretches heartbeats and the time
     after which a silent session is given up."""
     sock = context.socket(kind)
     ms = 1000
     stalled = int(STALLED_S * patience * ms)
-    heartbeat = int(HEARTBEAT_S * patience * max(1.0, patience / 2) * ms)
+    seldom = max(heartbeat_s, min(SELDOM_HEARTBEAT_S, heartbeat_s * patience * max(1.0, patience / 2)))
+    heartbeat = int(seldom * ms)
     for option, value in (
         (zmq.LINGER, 0),
         (zmq.SNDHWM, QUEUE_FRAMES),
@@ -98,9 +107,16 @@ def curve_socket(
     return sock
 
 
-def curve_server(context: Context, pair: CurvePair, domain: bytes, max_bytes: int, patience: float = 1.0) -> Socket:
+def curve_server(
+    context: Context,
+    pair: CurvePair,
+    domain: bytes,
+    max_bytes: int,
+    patience: float = 1.0,
+    heartbeat_s: float = HEARTBEAT_S,
+) -> Socket:
     """A ROUTER that admits whom the gate of ZAP `domain` admits; half-open connections end after `STALLED_S`."""
-    sock = curve_socket(context, zmq.ROUTER, pair, max_bytes, patience)
+    sock = curve_socket(context, zmq.ROUTER, pair, max_bytes, patience, heartbeat_s)
     sock.setsockopt(zmq.CURVE_SERVER, 1)
     sock.setsockopt(zmq.ZAP_DOMAIN, domain)
     sock.setsockopt(zmq.HANDSHAKE_IVL, int(STALLED_S * patience * 1000))

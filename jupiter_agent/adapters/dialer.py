@@ -11,6 +11,7 @@ import zmq
 
 from jupiter_agent.adapters.curve import (
     HANDSHAKE_FAILED,
+    SESSION_HEARTBEAT_S,
     CurvePair,
     Socket,
     connect_timeout_s,
@@ -38,7 +39,9 @@ class Dialer:
         self._by_endpoint: dict[str, Session] = {}
         self._free_at: dict[str, float] = {}
         self._gauge = Gauge()
-        self.socket: Socket = curve_socket(hub.context, zmq.ROUTER, pair, patience=hub.patience)
+        self.socket: Socket = curve_socket(
+            hub.context, zmq.ROUTER, pair, patience=hub.patience, heartbeat_s=SESSION_HEARTBEAT_S
+        )
         self._monitor = self.socket.get_monitor_socket(_EVENTS | HANDSHAKE_FAILED)
         hub.watch(self)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)

@@ -11,7 +11,14 @@ import os
 
 import zmq
 
-from jupiter_agent.adapters.curve import MAX_FRAME_BYTES, CurvePair, curve_server, monitor_events, readable
+from jupiter_agent.adapters.curve import (
+    MAX_FRAME_BYTES,
+    SESSION_HEARTBEAT_S,
+    CurvePair,
+    curve_server,
+    monitor_events,
+    readable,
+)
 from jupiter_agent.adapters.gauge import Gauge, shut
 from jupiter_agent.adapters.sessions import GOODBYE, HELLO, SOUND_S, Directory, Hub, Session, SessionOwner
 from jupiter_agent.core.ids import CLIENT_PREFIX
@@ -37,7 +44,7 @@ class Listener:
         """descriptors of open connections that delivered a frame"""
         self.port = 0
         """set by whoever binds the socket"""
-        self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES, hub.patience)
+        self.socket = curve_server(hub.context, pair, DOMAIN, MAX_FRAME_BYTES, hub.patience, SESSION_HEARTBEAT_S)
         self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED)
         hub.watch(self)
         hub.loop.add_reader(self._monitor.FD, self._drain_events)

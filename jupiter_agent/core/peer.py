@@ -91,9 +91,9 @@ class Peer(Standpoint):
         self.control.drain, self.control.forget = self._drain, membership.forget
         self.control.profiler = self.profiler
         self.control.trust, self.control.decide = membership.trust, membership.decided
-        self._machines = (
-            membership, self.transfers, self.jobs, self.profiler, self.submissions, self.control, self.probing,
-        )  # fmt: skip
+        self._machines = (self.transfers, self.jobs, self.profiler, self.submissions, self.control)
+        self._calm_until, self._touched = inf, True
+        """when one of these will have something to do, and whether any was told something since"""
         self.refused = 0
         """messages that broke a rule of a job machine"""
         self._identity = identity
@@ -132,9 +132,11 @@ class Peer(Standpoint):
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for machine in self._machines:
+        due = self._machines if self._touched or self._calm_until <= now else ()
+        for machine in (self.membership, *due, self.probing):
             if machine.next_deadline() <= now:
                 effects += machine.on_deadline(now)
+                self._touched = self._touched or machine in due
         if self._announcer.due <= now:
             self._publish(now)
         if self._stopping:
@@ -142,7 +144,11 @@ class Peer(Standpoint):
         return self._run([], effects, now)
 
     def next_deadline(self) -> float:
-        return min(self._announcer.due, self._stop_by, *(machine.next_deadline() for machine in self._machines))
+        if self._touched:
+            self._calm_until = min(machine.next_deadline() for machine in self._machines)
+            self._touched = False
+        network = min(self.membership.next_deadline(), self.probing.next_deadline())
+        return min(self._announcer.due, self._stop_by, self._calm_until, network)
 
     def check(self) -> None:
         self.membership.check()
@@ -157,6 +163,7 @@ class Peer(Standpoint):
         while self._inbox:
             event = self._inbox.popleft()
             handler, of_task = _EVENTS.get(type(event)), TASK_EVENTS.get(type(event))
+            self._touched = self._touched or handler is not Peer._on_received
             if handler is not None:
                 self._route(handler(self, event, now), out, now)
             elif of_task is not None:
@@ -200,13 +207,15 @@ class Peer(Standpoint):
             if (refused := forbidden(self.membership, event.src, message)) is not None:
                 return refused
             if handler is not None:
+                self._touched = True
                 return handler(self, event.src, message, now)
             effects = self.jobs.on_message(event.src, message, now)
         except PeerError as error:
-            self.refused += 1
+            self.refused, self._touched = self.refused + 1, True
             return [Notice("warning", "message refused", {"from": self.name(event.src), "error": error.message})]
         if effects is None:
             return self.membership.on_event(event, now)
+        self._touched = True
         return effects
 
     def _on_chunk(self, src: str, message: jm.Chunk, now: float) -> list[Effect]:
@@ -261,6 +270,7 @@ class Peer(Standpoint):
             self.probing.suspect(peer, now)
 
     def _on_member(self, now: float) -> list[Effect]:
+        self._touched = True
         self._announcer.soon(now + PUBLISH_S)
         return self.jobs.on_members(now) + self.control.on_members(now)
 

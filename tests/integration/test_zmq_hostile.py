@@ -14,7 +14,7 @@ import zmq
 from raw_curve import GREETING, RawClient
 from transport_rigs import Node, ZmqRig, introduce, new_pair
 
-from jupiter_agent.adapters.curve import HEARTBEAT_S, STALLED_S, CurvePair
+from jupiter_agent.adapters.curve import SESSION_HEARTBEAT_S, STALLED_S, CurvePair
 from jupiter_agent.adapters.joining import BURST, JOIN_FRAME_BYTES, SOURCE_BURST
 from jupiter_agent.adapters.ports import join_address, parse_address
 from jupiter_agent.adapters.sessions import GOODBYE
@@ -336,11 +336,11 @@ def test_a_session_that_went_silent_is_reopened_not_waited_for(rig: ZmqRig) -> N
     a.do("connect", "b")
     rig.run(lambda: a.heard("up") and b.heard("up"))
     relay.silence()
-    rig.run(lambda: a.heard("down", "b", "lost"), HEARTBEAT_S + STALLED_S + 1.0)
+    rig.run(lambda: a.heard("down", "b", "lost"), SESSION_HEARTBEAT_S + STALLED_S + 1.0)
     rig.run(lambda: a.heard("up") == 2, 2.0)
     a.send(b, b"back")
     rig.run(lambda: b.frames() == [b"back"])
-    rig.run(lambda: count(b, "sessions") == 1, 10.0)  # the silent one ends at this side too
+    rig.run(lambda: count(b, "sessions") == 1, 2 * SESSION_HEARTBEAT_S + 1.0)  # the silent one ends at this side too
 
 
 def test_few_sessions_are_kept_open_on_demand_and_the_stalest_goes_first(rig: ZmqRig) -> None:

@@ -38,11 +38,11 @@ def ended_apart(seed: int = 1) -> tuple[Grid, str]:
     return grid, job
 
 
-@pytest.mark.parametrize("seed", [1, 19])
+@pytest.mark.parametrize("seed", [1, 11])
 def test_the_home_before_last_hears_of_the_last_though_the_one_between_is_gone(seed):
     """Nobody takes part any more who could tell it: the job is over in both halves.
 
-    With seed 19 the deputy of the home before last would take over, too: it hears of none but the one between.
+    With seed 11 there is a moment without any home: the one before last gave up for the one that is gone.
     """
     grid, job = ended_apart(seed)
     grid.run(25.0)
@@ -53,7 +53,7 @@ def test_the_home_before_last_hears_of_the_last_though_the_one_between_is_gone(s
 @pytest.mark.parametrize("tidy", [False, True])
 def test_a_home_that_gave_up_remembers_after_a_restart_who_had_copies_from_it(tidy):
     """It gave up, and is restarted before there is a home to tell of its deputy."""
-    grid, job = ended_apart(19)
+    grid, job = ended_apart(11)
     assert grid.run_until(lambda: homes(grid, job) == [], 1.0, 0.001) is not None
     if tidy:
         whole = list(grid.nodes[HOME].machine.records())
@@ -61,7 +61,7 @@ def test_a_home_that_gave_up_remembers_after_a_restart_who_had_copies_from_it(ti
     grid.crash(HOME)
     grid.start(HOME)
     grid.run(0.1)
-    assert grid.id("node3") in grid.nodes[HOME].machine.jobs.succession.shelves[job].led
+    assert grid.id("node2") in grid.nodes[HOME].machine.jobs.succession.shelves[job].led
     grid.run(25.0)
     assert len(homes(grid, job)) == 1
 

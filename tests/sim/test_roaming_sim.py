@@ -30,9 +30,10 @@ def test_a_walker_says_and_the_air_carries_little(told: Journey) -> None:
 
 
 def test_neighbours_one_hop_away_save_a_quarter_of_what_the_air_carries() -> None:
-    far = journey(load("manet20"), seed=3, beacons=False)
-    near = journey(load("manet20"), seed=3)
-    assert near.carried_bps < 0.75 * far.carried_bps
+    """Of three journeys together: how much a single one saves varies."""
+    far = sum(journey(load("manet20"), seed=seed, beacons=False).carried_bps for seed in (1, 2, 3))
+    near = sum(journey(load("manet20"), seed=seed).carried_bps for seed in (1, 2, 3))
+    assert near < 0.75 * far
 
 
 def test_walkers_keep_two_neighbours_within_earshot_and_one_on_the_ring() -> None:

@@ -105,6 +105,16 @@ class Context:
         batch, self.batch = self.batch, []
         return batch
 
+    def check(self) -> None:
+        """Raise if an invariant is broken."""
+        self.view.check()
+        assert set(self.links) <= set(self.view.members) | self.sessions, "a link with nobody"
+        for peer, link in self.links.items():
+            assert link.up == (peer in self.sessions), "a link and its session disagree"
+            assert link.confirmed <= self.view.place, "a peer confirmed what was not yet said"
+            assert not link.want or link.kept, "a wanted link is not kept"
+        assert self.me not in self.links, "a link with myself"
+
     # --- links ---
 
     def link(self, peer: str, now: float) -> Link:

@@ -259,6 +259,12 @@ class Gossip:
 
     # --- time ---
 
+    def due(self, latest: float) -> float:
+        """When an own key that was held back may be said, or a pull is looked after; not after `latest`."""
+        if self._pulls:
+            latest = min(latest, self._context.view.clock.now + self._context.settings.tick_s)
+        return min([latest, *(self._paces[key][1] for key in self._unsaid if self._paces[key][0])])
+
     def on_tick(self, now: float) -> None:
         boot = self._context.view.record.boot
         if boot != self._boot:

@@ -3,8 +3,8 @@
 It owns the view (members, rings, tombstones, board), the links of the overlay and all that is said about members. It
 is made of parts that share one `Context`: `join` and `sponsor` (entering), `overlay` (which links), `probe` (is it
 alive?), `suspicion` (when is it dead?), `roster` (records and states), `gossip` (digests, pulls, published keys),
-`flood` (events). This module routes each event and message to its part, by tables, and owns the clock: one tick of
-0.2 s serves all slow deadlines.
+`flood` (events). This module routes each event and message to its part, by tables; one tick serves all slow deadlines,
+and `clock` says when it comes.
 
 Rules that hold whatever happens:
 
@@ -28,6 +28,7 @@ from jupiter_agent.core import events
 from jupiter_agent.core.board import Board
 from jupiter_agent.core.effects import Effect, Forget, TestPort
 from jupiter_agent.core.events import Event, Hint
+from jupiter_agent.core.membership.clock import Clock
 from jupiter_agent.core.membership.conduct import Conduct
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import Delivered
@@ -60,6 +61,9 @@ our own tells (`TestPort`)."""
 ON_THE_WAY_ROUND = frozenset({m.Ping, m.Ack, m.Range, m.News, m.Data, m.Check, m.Checked, m.Buried})
 ON_THE_WAY_ROUND |= {m.LedgerDigest, m.LedgerKeys, m.Entries, m.SecretWanted, m.Secret}
 """What counts also when others carried it"""
+
+ROUTINE = frozenset({m.Ping, m.Ack, m.Data, m.Range})
+"""What leaves nothing to do for the next tick but what the clock asks about"""
 
 FROM_STRANGERS = frozenset({m.Hello, m.News, m.Buried, m.Refused})
 """What may come from a peer whose record is not known yet: it holds the record."""
@@ -96,7 +100,7 @@ class Membership:
         prober.on_answer["bridge"] = lambda _, peer, alive, at: suspicions.on_bridge_answered(peer, alive, at)
         prober.on_answer["last"] = lambda _, peer, alive, at: suspicions.on_last_check(peer, alive, at)
         prober.on_answer["contested"] = lambda _, peer, alive, at: suspicions.on_contest_answered(peer, alive, at)
-        self._tick_at = now
+        self._clock = Clock(context, prober, gossip, self._joiner.seeds, now)
         self._lagged_at = now
         self._heal_at = now + settings.heal_s * rng.random()
         self._left = False
@@ -205,6 +209,7 @@ class Membership:
         """Put a value of this node on everybody's board. CapacityError over 2 kB; an unchanged value is no news.
         `every_s`: the newest of what changes all the time is said this often, or less often in a large cluster."""
         self._gossip.publish(key, value, now, every_s)
+        self._clock.stir(now)
         return self._context.taken()
 
     def forget(self, peer: str) -> list[Effect]:
@@ -240,24 +245,28 @@ class Membership:
                 handler(event, now)
             except PeerError as error:
                 self._conduct.on_error(event, error, now)
+            if not isinstance(event, events.Received) or type(event.message) not in ROUTINE:
+                self._clock.stir(now)
+            elif isinstance(event.message, m.Ack):
+                self._clock.on_answer(now)
         return self._context.taken()
 
     def on_deadline(self, now: float) -> list[Effect]:
         self._context.view.clock.now = now
         if self._left:
             return []
-        late_s, settings = now - self._tick_at, self._context.settings
+        late_s, settings = now - self._clock.due, self._context.settings
         if late_s > settings.pause_s:
             self._on_pause(late_s, now)
         elif late_s > settings.lag_s and now - self._lagged_at >= 1.0:
             self._lagged_at = now
             self._context.counters["lags"] += 1
             self._context.worse()
-        if now >= self._tick_at:
-            self._tick_at = now + self._context.settings.tick_s
+        if now >= self._clock.due:
             self._joiner.on_tick(now)
             if self._context.joined:
                 self._on_tick(now)
+            self._clock.ticked(now)
         if self._overlay.next_deadline() <= now:
             self._overlay.compute(now)
         if now >= self._flood.due:
@@ -267,18 +276,11 @@ class Membership:
     def next_deadline(self) -> float:
         if self._left:
             return float("inf")
-        return min(self._tick_at, self._flood.due, self._overlay.next_deadline())
+        return min(self._clock.due, self._flood.due, self._overlay.next_deadline())
 
     def check(self) -> None:
         """Raise if an invariant is broken."""
-        context = self._context
-        context.view.check()
-        assert set(context.links) <= set(context.view.members) | context.sessions, "a link with nobody"
-        for peer, link in context.links.items():
-            assert link.up == (peer in context.sessions), "a link and its session disagree"
-            assert link.confirmed <= context.view.place, "a peer confirmed what was not yet said"
-            assert not link.want or link.kept, "a wanted link is not kept"
-        assert context.me not in context.links, "a link with myself"
+        self._context.check()
 
     def _on_tick(self, now: float) -> None:
         self._prober.on_tick(now)

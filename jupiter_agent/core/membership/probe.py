@@ -46,16 +46,36 @@ class Prober:
     # --- time ---
 
     def on_tick(self, now: float) -> None:
+        links, settings = self._context.links, self._context.settings
         factor = 1 + self._context.health / 4
-        for link in list(self._context.links.values()):
-            if link.up and link.want and not link.waiting and now < link.next_ping:
-                continue  # nothing is due: the usual case
-            if link.up:
+        upto = now
+        if any(link.up and link.want and not link.waiting and link.next_ping <= now for link in links.values()):
+            upto += settings.early * settings.probe_s
+        for link in list(links.values()):
+            if link.up and link.want and not link.waiting:
+                if link.next_ping <= upto:
+                    self._ping(link, now)
+            elif link.up:
                 self._tend(link, factor, now)
-            elif link.want and now - link.last_ack > self._context.settings.silent_s:
+            elif link.want and now - link.last_ack > settings.silent_s:
                 self._silent(link, now)
         for peer in [peer for peer, (until, _) in self._asks.items() if now >= until]:
             self._resolve(peer, False, now)
+
+    def due(self, latest: float) -> float:
+        """When the next ping, or a verdict on one, will be due; not after `latest`."""
+        context, settings = self._context, self._context.settings
+        factor = 1 + context.health / 4
+        if self._asks:
+            latest = min(latest, *(until for until, _ in self._asks.values()))
+        for link in context.links.values():
+            if link.asked_at is not None or (link.want and not link.up):
+                latest = min(latest, context.view.clock.now + settings.tick_s)
+            elif link.waiting:
+                latest = min(latest, link.pinged_at + self._ack_timeout_s(link) * factor)
+            elif link.want:
+                latest = min(latest, link.next_ping)
+        return latest
 
     def on_pause(self, now: float) -> None:
         """We slept: outstanding probes say nothing about others."""
@@ -71,20 +91,20 @@ class Prober:
         settings = self._context.settings
         period = settings.probe_s * factor
         if link.waiting:
-            if now - link.pinged_at > max(settings.ack_timeout_s, 4 * link.rtt_s) * factor:
+            if now - link.pinged_at >= self._ack_timeout_s(link) * factor:
                 link.misses += 1
                 self._context.on_probed(link.peer, None, now)
                 if link.misses >= self._patience(link):
                     self._silent(link, now)
                 if link.up:
                     self._ping(link, now)
-        elif link.want:
-            if now >= link.next_ping:
-                self._ping(link, now)
         elif now - link.peer_want_at < settings.wanted_s:
             quiet = now - link.heard_at > 2.2 * period
             if quiet and now - link.pinged_at > settings.probe_s:
                 self._ping(link, now)
+
+    def _ack_timeout_s(self, link: Link) -> float:
+        return max(self._context.settings.ack_timeout_s, 4 * link.rtt_s)
 
     def _patience(self, link: Link) -> int:
         """M: so many misses in a row are rarer than RARE on this link."""
@@ -115,7 +135,7 @@ class Prober:
             link.peer_want_at = now
         if message.ok:
             link.answered(now)
-            link.next_ping = max(link.next_ping, now + 1.3 * context.settings.probe_s)
+            link.next_ping = max(link.next_ping, now + (1.3 + context.settings.early) * context.settings.probe_s)
 
     def on_ack(self, src: str, message: Ack, now: float) -> None:
         context, link = self._context, self._context.links.get(src)

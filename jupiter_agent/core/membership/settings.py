@@ -26,7 +26,12 @@ class MembershipSettings:
     """so long after a ping that says so the other end wants a link"""
 
     tick_s: float = 0.2
+    rest_s: float = 1.0
+    """a tick comes at least so often, also while nothing is the matter"""
     probe_s: float = 1.25
+    early: float = 0.25
+    """of a period: when one ping is due those of other links that soon will be leave with it. What costs a node that
+    idles is how often it, and everybody it has to do with, must wake up."""
     ack_timeout_s: float = 0.5
     misses: tuple[int, int] = (3, 8)
     silent_s: float = 2.5
@@ -121,6 +126,7 @@ PROFILES = {
         random_link_s=600.0,
         near_links=2,
         probe_s=8.0,
+        early=0.0,
         ack_timeout_s=2.5,
         misses=(4, 8),
         silent_s=20.0,
