@@ -6,6 +6,7 @@ join secret is rotated; `on_change` keeps them.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import os
 import time
@@ -38,6 +39,12 @@ from jupiter_agent.errors import PeerError
 _NEW_ONE = "get a new one: `jupiter ctl token create`"
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_admitted(issuer: bytes, data: bytes, admission: bytes) -> bool:
+    """Remembered: a member's record is written anew often, and always says the same of its admission."""
+    return verify_signature(issuer, data, admission)
+
+
 class ClusterAuthority:
     """`core.trust.Authority`. `keys` is what this node holds now."""
 
@@ -68,7 +75,7 @@ class ClusterAuthority:
         return bool(self.keys.issuer) and verify_signature(self.keys.issuer, data, signature)
 
     def verify_admission(self, record: Record) -> bool:
-        return self._is_issued(admission_bytes(record), record.admission)
+        return bool(self.keys.issuer) and _is_admitted(self.keys.issuer, admission_bytes(record), record.admission)
 
     def export(self) -> bytes:
         return self.keys.issuer_secret

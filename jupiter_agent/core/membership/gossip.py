@@ -22,6 +22,9 @@ from jupiter_agent.errors import OffenceError
 PULLS_PER_TICK = 20
 PULL_TRIES = 6
 PULLS_MAX = 4096
+LARGE, LATER_S = 40, 10.0
+"""While many come at a time to more members than this, what they publish waits until their records are through, but
+not longer: then it is asked for in bulk, and what was superseded meanwhile not at all"""
 VERSION_BYTES = 350
 """What a new version of a key costs each member beside the value: ids, signature, lines of digests"""
 NOTHING = (-1, -1)
@@ -36,6 +39,8 @@ class Gossip:
         self._context, self._roster = context, roster
         self._pulls: dict[tuple[str, str], tuple[float, int]] = {}
         """(id, key) -> when it was asked for, how many times"""
+        self._later: dict[tuple[str, str], float] = {}
+        """(id, key) -> since when it waits to be asked for"""
         self._own: dict[str, bytes] = {}
         self._unsaid: set[str] = set()
         """own keys held back: nobody answers us, the boot changed, or it is too early"""
@@ -130,6 +135,8 @@ class Gossip:
                 elif line.state == DEAD and line.id != src:
                     self._roster.contest(member, now)
             keys = board.lacking(line.id, line.boot_of_keys, line.keys) if line.keys else []
+            if keys and link is not None and self._is_early_for_values(now):
+                keys = self._put_off(line.id, keys, now)
             if newer or keys:
                 self._want(wants, line.id, newer, keys, now)
         return wants
@@ -143,6 +150,37 @@ class Gossip:
         for key in ask:
             self._pulls[peer, key] = (now, self._pulls.get((peer, key), (now, 0))[1] + 1)
         wants.append(Want(peer, "" in ask, [key for key in ask if key]))
+
+    def _is_early_for_values(self, now: float) -> bool:
+        context = self._context
+        crowded = now - context.crowded_at < context.settings.crowded_s and context.view.size() > LARGE
+        waits = now - next(iter(self._later.values()), now) < LATER_S
+        return crowded and waits and len(self._later) < PULLS_MAX
+
+    def _put_off(self, peer: str, keys: list[str], now: float) -> list[str]:
+        """These are asked for later; the others, that were asked for already, may be again."""
+        for key in keys:
+            if (peer, key) not in self._pulls:
+                self._later.setdefault((peer, key), now)
+        return [key for key in keys if (peer, key) in self._pulls]
+
+    def _catch_up(self, now: float) -> None:
+        """Ask for what was put off, of as few neighbours as have it."""
+        context, view = self._context, self._context.view
+        links = context.live_links()
+        context.rng.shuffle(links)
+        asked: dict[str, dict[str, list[str]]] = {}
+        for peer, key in self._later:
+            mine = view.version(peer, key)[:2] if peer in view.members else NOTHING
+            holder = next((link.peer for link in links if link.has.get((peer, key), NOTHING)[:2] > mine), "")
+            if holder:
+                asked.setdefault(holder, {}).setdefault(peer, []).append(key)
+        self._later.clear()
+        for holder, owners in asked.items():
+            wants: list[Want] = []
+            for peer, keys in owners.items():
+                self._want(wants, peer, False, keys, now)
+            self._pull(holder, wants)
 
     def _pull(self, peer: str, wants: list[Want]) -> None:
         if wants:
@@ -261,7 +299,7 @@ class Gossip:
 
     def due(self, latest: float) -> float:
         """When an own key that was held back may be said, or a pull is looked after; not after `latest`."""
-        if self._pulls:
+        if self._pulls or self._later:
             latest = min(latest, self._context.view.clock.now + self._context.settings.tick_s)
         return min([latest, *(self._paces[key][1] for key in self._unsaid if self._paces[key][0])])
 
@@ -273,6 +311,8 @@ class Gossip:
             self._paces = {key: (pace, NEVER) for key, (pace, _) in self._paces.items()}
         if self._unsaid:
             self._say(now)
+        if self._later and not self._is_early_for_values(now):
+            self._catch_up(now)
         if self._pulls:
             self._repeat_pulls(now)
         if now >= self._audit_at:

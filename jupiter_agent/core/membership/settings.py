@@ -85,7 +85,7 @@ class MembershipSettings:
     """bytes per second that the paced versions of one key of all members may cost each of them"""
     digest_lines: int = 100
     range_ids: int = 128
-    answer_items: int = 8
+    answer_items: int = 24
     tombstones: int = 512
 
     eager_s: float = 10.0
@@ -150,6 +150,7 @@ PROFILES = {
         audit_s=60.0,
         heal_s=10.0,
         digest_lines=40,
+        answer_items=8,
         seed_s=(2.0, 15.0),
     ),
 }

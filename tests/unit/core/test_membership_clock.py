@@ -47,7 +47,7 @@ def test_a_ping_that_is_not_answered_is_judged_when_its_time_is_up_not_at_the_ne
 
 
 def test_what_is_said_at_once_waits_for_a_fifth_of_a_second():
-    rig, peers = quiet()
+    rig, _ = quiet()
     due = rig.machine.next_deadline()
     rig.machine.publish("resources", {"full": True}, rig.now)
     assert rig.machine.next_deadline() == min(due, rig.now + 0.2)
