@@ -15,7 +15,7 @@ from jupiter_agent.core.profiling.coordinates import Place
 
 PUBLISH_S = 2.0
 LINKS_S = 4.0
-"""So often the links are looked through for what changed"""
+"""So often the links are looked through for what changed; in a crowd as seldom as it is said"""
 BEST_LINKS = 8
 STEADY = 0.7
 """A link is published anew when it is off by more than this factor"""
@@ -70,7 +70,7 @@ class Announcer:
         crowd = max(1.0, len(self._membership.members()) / CROWD)
         net_from = self._began + NET_AFTER_S * crowd**2
         if now >= max(self._links_at, net_from - NET_AFTER_S) and not self.is_starved(now):
-            self._links_at = now + crowd * LINKS_S
+            self._links_at = now + crowd**2 * LINKS_S
             values["links"] = self._best_links()
             if self.says_net and now >= net_from:
                 values["net"] = self._net()
