@@ -122,7 +122,7 @@ def _cut_off(fleet: Fleet, away: list[str]) -> list[Figure]:
     lab.heal()
     return [
         Figure(f"partition of {CUT_S:g} s: members held dead by somebody", len(held), "agents"),
-        Figure("partition healed -> one full view", _whole(fleet) - healed, "s", 5.0),
+        Figure("partition healed -> one full view", _whole(fleet) - healed, "s"),  # the bound of 5 s is of `lan`
         Figure("false deaths: within a side of the partition", len(wrong), "", 0),
     ]
 
