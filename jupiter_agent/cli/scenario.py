@@ -92,13 +92,15 @@ def to_plan(scenario: Scenario, folder: Path) -> Plan:
 def _network(scenario: Scenario, folder: Path) -> tuple[list[str], dict[tuple[str, str], Link], Link, str]:
     """Names of the nodes, links between them, the link of all others, and the profile of membership."""
     given = scenario.topology
-    if isinstance(given, dict) and set(given) == {"nodes"} and isinstance(given["nodes"], int):
-        given = netlab.lan(given["nodes"])
+    if isinstance(given, dict) and set(given) == {"nodes"} and not isinstance(given["nodes"], list):
+        given = netlab.lan(_count(given["nodes"]))
     elif isinstance(given, str):
         given = netlab.load(str(folder / given) if given.endswith(".json") else given)
     if not isinstance(given, dict) or "nodes" not in given or "radio" in given:
         raise UsageError("this topology cannot be simulated", "a wired one: a name, a JSON file, or {nodes: N}")
     nodes = netlab.expanded(given)
+    if not nodes:
+        raise UsageError("topology: it has no nodes", "at least 1")
 
     def link(found: dict[str, Any]) -> Link:
         rate = float(found["rate_mbps"]) * 125e3
@@ -110,6 +112,13 @@ def _network(scenario: Scenario, folder: Path) -> tuple[list[str], dict[tuple[st
         for ends in [(item["a"], item["b"])] + [(item["b"], item["a"])] * (not item.get("oneway", False)):
             links[ends] = link(base)
     return [node["name"] for node in nodes], links, Link(), str(given.get("profile", "lan"))
+
+
+def _count(given: object) -> int:
+    """N of `topology: {nodes: N}`."""
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= netlab.MAX_NODES:
+        raise UsageError(f"topology: nodes: {given!r}", f"a whole number from 1 to {netlab.MAX_NODES}")
+    return given
 
 
 def _event(line: str, names: list[str]) -> tuple[float, list[str]]:

@@ -25,6 +25,7 @@ from jupiter_agent.core.membership import Membership, MembershipSettings
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import INLINE_BYTES, Chunk, Missing, Obj
 from jupiter_agent.core.peer import Peer, PeerSettings
+from jupiter_agent.errors import JupiterError, UnreachableError
 from jupiter_agent.sim.bulk import SimBulk
 from jupiter_agent.sim.cluster import Cluster, Node, Seat
 from jupiter_agent.sim.trust import fake_member
@@ -42,6 +43,14 @@ class TaskFailureError(Exception):
 
 class AgentEndedError(Exception):
     """Raised by a simulated task: it ends the agent that runs it."""
+
+
+class RefusedError(JupiterError, AssertionError):
+    """An agent's refusal in its own words, with its exit code; AssertionError: tests that did not expect it fail."""
+
+
+class UnansweredError(UnreachableError, AssertionError):
+    """An agent that is dead, or does not answer in time."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +146,14 @@ class Grid(Cluster[Peer]):
         return self._seq
 
     def ask(self, name: str, verb: str, seconds: float = 20.0, **args: Any) -> Any:
-        """Ask and wait; the body. Raises AssertionError with the agent's own words when it refuses."""
+        """Ask and wait; the body. RefusedError when the agent refuses, UnansweredError when nothing comes in time."""
         seq = self.call(name, verb, **args)
         took = self.run_until(lambda: seq in self.answers, seconds, every_s=0.01)
-        assert took is not None, f"{name} does not answer {verb}"
+        if took is None:
+            raise UnansweredError(f"{name} does not answer {verb}")
         answer = self.answers[seq]
-        assert answer.exit_code == 0, f"{answer.exit_code}: {answer.error} ({answer.hint})"
+        if answer.exit_code:
+            raise RefusedError(answer.error, answer.hint, answer.exit_code)
         return answer.body
 
     def submit(self, name: str, app: SimApp, items: dict[str, bytes], **args: Any) -> dict[str, Any]:

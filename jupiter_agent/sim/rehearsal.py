@@ -23,9 +23,9 @@ from jupiter_agent.core.home import Home
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.membership import PROFILES
 from jupiter_agent.core.peer import Peer
-from jupiter_agent.errors import JupiterError, UsageError
+from jupiter_agent.errors import JupiterError, UnreachableError, UsageError
 from jupiter_agent.sim.cluster import Node
-from jupiter_agent.sim.grid import Function, Grid, SimApp
+from jupiter_agent.sim.grid import Function, Grid, SimApp, UnansweredError
 
 FORMED_S = 120.0
 LAN_DELAY_S, LAN_RATE = 0.0002, 125e6
@@ -137,7 +137,7 @@ class Rehearsal(Grid):
         at, app = plan.at or names[0], self._app()
         every = [(f"item{n:04}", b"%d " % n + bytes(max(0, plan.input_bytes - 8))) for n in range(plan.items)]
         first = every if not plan.every_s else every[:1]
-        job = self.submit(at, app, dict(first), keep_open=True, ep="auto", **plan.submit)["id"]
+        job = self._submitted(at, app, dict(first))
         for n, (name, data) in enumerate(every[len(first) :], 1):
             self.network.after(n * plan.every_s, lambda item=name, data=data: self._put(job, item, data))  # type: ignore[misc]
         rest = (len(every) - len(first)) * plan.every_s
@@ -146,6 +146,16 @@ class Rehearsal(Grid):
         self._close(job)
         took = self.run_until(lambda: self._over(job), plan.until_s, STEP_S)
         return self._outcome(job, took is not None)
+
+    def _submitted(self, at: str, app: SimApp, items: dict[str, bytes]) -> str:
+        """The id of the job. UsageError when an event kills the node that is asked; an agent's refusal as it is."""
+        try:
+            return str(self.submit(at, app, items, keep_open=True, ep="auto", **self.plan.submit)["id"])
+        except UnansweredError as error:
+            hint = "let events come after the job is mapped, or submit at another node: `submit: {at: NODE}`"
+            if not self.nodes[at].running:
+                raise UsageError(f"{at} is dead when the app is submitted", hint) from error
+            raise UnreachableError(error.message, hint) from error
 
     # --- the app ---------------------------------------------------------------------------------------------------
 
@@ -199,7 +209,11 @@ class Rehearsal(Grid):
     def _somebody(self) -> str:
         """Whom a client asks: the node of the submitter while it lives."""
         at = self.plan.at or next(iter(self.plan.nodes))
-        return at if self.nodes[at].running else self.running()[0].seat.name
+        if self.nodes[at].running:
+            return at
+        if not (others := self.running()):
+            raise JupiterError("no node is alive to take items", "let one live, or feed faster: `submit: {every_s: 0}`")
+        return others[0].seat.name
 
     def _put(self, job: str, name: str, data: bytes) -> None:
         at = self._somebody()

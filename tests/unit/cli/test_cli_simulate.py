@@ -88,6 +88,12 @@ def test_the_format_is_printed_and_the_example_in_the_gallery_can_be_read(capsys
         ({"colour": "red"}, "colour"),
         ({"topology": "mars"}, "no topology 'mars'"),
         ({"topology": "manet20"}, "cannot be simulated"),
+        ({"topology": {"nodes": 0}}, "topology: nodes: 0"),
+        ({"topology": {"nodes": -1}}, "topology: nodes: -1"),
+        ({"topology": {"nodes": 1001}}, "topology: nodes: 1001"),
+        ({"topology": {"nodes": True}}, "topology: nodes: True"),
+        ({"topology": {"nodes": "abc"}}, "topology: nodes: 'abc'"),
+        ({"topology": {"nodes": []}}, "topology: it has no nodes"),
         ({"nodes": {"node9": {"speed": 2}}}, "no node 'node9'"),
         ({"nodes": {"node1": {"speed": -1}}}, "speed"),
         ({"tasks": {"third": {"seconds": 1}}}, "no task 'third'"),
@@ -109,6 +115,44 @@ def test_what_is_wrong_in_a_scenario_is_named(scenario, changes, said):
     path = scenario(**changes)
     with pytest.raises(UsageError, match=said):
         to_plan(read(path), path.parent)
+
+
+def test_a_number_of_nodes_out_of_range_is_told_the_range(scenario, capsys):
+    for nodes in (0, -1):
+        assert main(["simulate", str(scenario(topology={"nodes": nodes}))]) == 2
+        assert f"error: topology: nodes: {nodes}\nhint: a whole number from 1 to 1000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mapper", ["wave-greedy", "heft"])
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [("needs: {gpus: 2}", "no node can run task 'second'"), ("node: node9", "task 'second' wants node 'node9'")],
+)
+def test_an_app_that_cannot_be_placed_is_refused_as_by_agents(scenario, capsys, mapper, wish, said):
+    path = scenario(submit={"mapper": mapper})
+    (path.parent / "app" / "app_config.yaml").write_text(APP.replace("children: [home]", f"children: [home], {wish}"))
+    assert main(["simulate", str(path)]) == 3
+    assert f"error: not placeable: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("event", ["at 0 kill node1", "at 0 unplug node1"])
+def test_a_node_that_is_dead_when_the_app_is_submitted_is_named(scenario, capsys, event):
+    assert main(["simulate", str(scenario(events=[event]))]) == 2
+    said = capsys.readouterr().err
+    assert "error: node1 is dead when the app is submitted\nhint: let events come after" in said
+
+
+def test_a_node_that_is_cut_off_when_the_app_is_submitted_does_not_answer(scenario, capsys):
+    assert main(["simulate", str(scenario(events=["at 0 cut node1"]))]) == 4
+    assert "error: node1 does not answer submit" in capsys.readouterr().err
+
+
+def test_items_for_a_cluster_of_which_nobody_lives_end_the_rehearsal(scenario, capsys):
+    path = scenario(
+        topology={"nodes": 2}, submit={"items": 9, "every_s": 1}, events=["at 3 kill node1", "at 3 kill node2"]
+    )
+    assert main(["simulate", str(path)]) == 1
+    assert "error: no node is alive to take items" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_yaml_or_not_there_is_a_usage_error(tmp_path, capsys):
