@@ -11,6 +11,7 @@ the same repetition, of logarithms.
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 import time
@@ -24,9 +25,13 @@ from typing import Any
 from msgspec import Struct
 
 from jupiter_agent.bench.cluster import JUPITER, BenchCluster
+from jupiter_agent.core.submit_args import mapper_name
 from jupiter_agent.errors import JupiterError, UsageError
 
 NODES = 8
+REMAPS = ("active", "lazy", "off")
+_ERROR = re.compile(r"^(?:`.*` ended with \d+: )?error: (.*)$", re.MULTILINE)
+"""What a command says on stderr before its hint"""
 UP_S, RUN_S = 180.0, 600.0
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
@@ -97,11 +102,7 @@ def cluster(settings: Settings) -> Iterator[BenchCluster]:
 
 def compare(settings: Settings) -> list[Run]:
     """All runs, in the order in which they were made. UsageError before anything starts."""
-    for app in settings.apps:
-        if not app.is_dir():
-            raise UsageError(f"--app {app}: no such folder")
-    if not settings.apps or not settings.mappers:
-        raise UsageError("what is compared?", "--app A --mappers heft,wave-auction")
+    check(settings)
     rng = random.Random(settings.seed)
     runs = []
     with cluster(settings) as up:
@@ -116,6 +117,22 @@ def compare(settings: Settings) -> list[Run]:
     return runs
 
 
+def check(settings: Settings) -> None:
+    """UsageError for what every run would be refused for."""
+    for app in settings.apps:
+        if not app.is_dir():
+            raise UsageError(f"--app {app}: no such folder")
+    if not settings.apps or not settings.mappers:
+        raise UsageError("what is compared?", "--app A --mappers heft,wave-auction")
+    for mapper in settings.mappers:
+        mapper_name(mapper)
+    if settings.remap not in REMAPS:
+        raise UsageError(f"--remap {settings.remap}: no such mode", f"one of: {', '.join(REMAPS)}")
+    for path in settings.inputs:
+        if not path.exists():
+            raise UsageError(f"--input {path}: no such file or folder")
+
+
 def _run(up: BenchCluster, settings: Settings, pair: tuple[Path, str], repeat: int) -> Run:
     app, mapper = pair
     seed = settings.seed + max(0, repeat)
@@ -126,12 +143,18 @@ def _run(up: BenchCluster, settings: Settings, pair: tuple[Path, str], repeat: i
         up.ctl("wait", job, "--timeout", str(RUN_S))
         row = up.ctl("describe", "job", job)
     except JupiterError as error:
-        return Run(app.name, mapper, repeat, seed, None, error=error.message.splitlines()[-1][:300])
+        return Run(app.name, mapper, repeat, seed, None, error=said(error.message)[:300])
     took, done = row["makespan_s"], row["items_done"]
     moves = sum(max(0, register["epoch"] - 1) for register in row["registers"])
     return Run(
         app.name, mapper, repeat, seed, took, done / took if took else None, row["mapping_s"], row["moved_bytes"], moves
     )
+
+
+def said(message: str) -> str:
+    """The error of a command that failed, not its hint."""
+    found = _ERROR.findall(message)
+    return found[-1] if found else message.splitlines()[-1]
 
 
 # --- figures -----------------------------------------------------------------------------------------------------

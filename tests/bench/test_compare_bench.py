@@ -21,7 +21,7 @@ SECONDS = {"heft": 2.0, "wave-greedy": 3.0}
 
 
 class Faked:
-    """A cluster whose jobs take what their mapper says; `mine` is refused."""
+    """A cluster whose jobs take what their mapper says; `wave-random` is refused, with a hint, as by a command."""
 
     def __init__(self) -> None:
         self.submitted: list[tuple[str, str, str]] = []
@@ -29,8 +29,10 @@ class Faked:
     def ctl(self, verb: str, *words: str) -> dict[str, Any]:
         if verb == "submit":
             app, mapper, seed = words[0], words[words.index("--mapper") + 1], words[words.index("--seed") + 1]
-            if mapper == "mine":
-                raise JupiterError("`jupiter ctl submit` ended with 2: error: unknown mapper 'mine'")
+            if mapper == "wave-random":
+                raise JupiterError(
+                    "`jupiter ctl submit` ended with 3: error: not placeable: no node\nhint: node1: no GPU"
+                )
             self.submitted.append((Path(app).name, mapper, seed))
             return {"id": f"{mapper}:{seed}"}
         if verb == "wait":
@@ -106,11 +108,43 @@ def test_csv_has_a_line_per_app_and_mapper(faked: Faked, tmp_path: Path, capsys:
 
 
 def test_a_failed_run_is_counted_and_exits_1(faked: Faked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["bench", "compare", "--app", str(tmp_path), "--mappers", "heft,mine", "--repeat", "1", "-o", "json"]
+    args = ["bench", "compare", "--app", str(tmp_path), "--mappers", "heft,wave-random", "--repeat", "1", "-o", "json"]
     assert main(args) == 1
     body = json.loads(capsys.readouterr().out)
     assert [row["failed"] for row in body["summary"]] == [0, 1]
-    assert "unknown mapper" in next(run["error"] for run in body["runs"] if run["mapper"] == "mine")
+    assert {run["error"] for run in body["runs"]} == {"", "not placeable: no node"}
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("`jupiter ctl submit a` ended with 2: error: no\nhint: see", "no"),
+        ("`jupiter ctl submit a` ended with 2: deprecated\nerror: no\n  really\nhint: error: is no error", "no"),
+        ("the connection broke", "the connection broke"),
+        ("`jupiter ctl wait a` ended with 1: ", "`jupiter ctl wait a` ended with 1: "),
+    ],
+)
+def test_a_failed_run_shows_the_error_and_not_the_hint(message: str, line: str) -> None:
+    assert compare.said(message) == line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mappers", "wave-greedy-v4,heft"], "unknown mapper 'wave-greedy-v4'\nhint: did you mean 'wave-greedy'?"),
+        (["--mappers", "heft", "--remap", "always"], "--remap always: no such mode\nhint: one of: active, lazy, off"),
+        (["--mappers", "heft", "--input", "/nowhere/x"], "--input /nowhere/x: no such file or folder"),
+    ],
+)
+def test_what_every_run_would_be_refused_for_is_refused_before_a_cluster_starts(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cluster(settings: Settings) -> None:
+        raise NotImplementedError("a cluster is started")
+
+    monkeypatch.setattr(compare, "cluster", cluster)
+    assert main(["bench", "compare", "--app", str(tmp_path), *words]) == 2
+    assert f"error: {said}" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
