@@ -14,7 +14,8 @@ from msgspec import Meta, Struct
 from jupiter_agent.errors import UsageError
 
 Name = Annotated[str, Meta(max_length=255)]
-Speed = Annotated[float, Meta(ge=1e-3, le=1e3)]
+SPEEDS = 1e-3, 1e3
+"""The range of a speed"""
 
 
 class LinkIf(Struct, frozen=True):
@@ -27,14 +28,22 @@ class LinkIf(Struct, frozen=True):
 
 
 class WhatIf(Struct, frozen=True):
-    """`without`: nodes that are not there; `speeds`: of nodes by name, those not known are added."""
+    """`without`: nodes that are not there; `speeds`: of nodes by name, those not known are added; `added`: of
+    these, which must not be there yet."""
 
     without: Annotated[list[Name], Meta(max_length=1000)] = []
-    speeds: Annotated[dict[Name, Speed], Meta(max_length=1000)] = {}
+    speeds: Annotated[dict[Name, float], Meta(max_length=1000)] = {}
+    added: Annotated[list[Name], Meta(max_length=1000)] = []
     links: Annotated[list[LinkIf], Meta(max_length=10_000)] = []
 
+    def __post_init__(self) -> None:
+        """ValueError, as msgspec wants it, that says which speed is out of range and what the range is."""
+        for name, speed in self.speeds.items():
+            if not SPEEDS[0] <= speed <= SPEEDS[1]:
+                raise ValueError(f"speed of {name}: {speed:g}: from {SPEEDS[0]:g} to {SPEEDS[1]:g} is allowed")
+
     def __bool__(self) -> bool:
-        return bool(self.without or self.speeds or self.links)
+        return bool(self.without or self.speeds or self.added or self.links)
 
 
 class Network:
@@ -48,7 +57,13 @@ class Network:
         self.names, self.speeds = list(names), list(speeds)
 
     def apply(self, change: WhatIf, me: str) -> None:
-        """UsageError for a node that is not there. Inputs that are put at a node taken away come from `me`."""
+        """UsageError for a node that is not there, or was to be added and is.
+
+        Inputs that are put at a node taken away come from `me`.
+        """
+        for name in change.added:
+            if name in self.names:
+                raise UsageError(f"what if: {name} is there already", f"{name}:speed=X changes it")
         for name, speed in change.speeds.items():
             if name in self.names:
                 self._scale(self.names.index(name), speed)

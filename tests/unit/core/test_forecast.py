@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from jupiter_agent.core.forecast import Forecast
+from jupiter_agent.core.submit_args import submit_args
 from jupiter_agent.core.what_if import LinkIf, Network, WhatIf
 from jupiter_agent.errors import UsageError
 
@@ -115,3 +116,19 @@ def test_the_original_problem_is_not_touched():
 def test_what_makes_no_sense_is_refused(change: WhatIf):
     with pytest.raises(UsageError, match="what if"):
         network().apply(change, "n1")
+
+
+def test_a_node_that_is_added_must_not_be_there_yet():
+    with pytest.raises(UsageError, match="what if: n2 is there already") as refused:
+        network().apply(WhatIf(speeds={"n2": 1.0}, added=["n2"]), "n1")
+    assert refused.value.hint == "n2:speed=X changes it"
+    found = network()
+    found.apply(WhatIf(speeds={"n9": 1.0, "n2": 1.0}, added=["n9"]), "n1")
+    assert (found.names, found.speeds) == (["n1", "n2", "n9"], [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, 1e-4, 1001.0, float("nan"), float("inf")])
+def test_a_speed_out_of_range_is_told_the_range(speed: float):
+    asked = {"bundle": "", "size": 1, "app": "a", "what_if": {"speeds": {"n2": speed}}}
+    with pytest.raises(UsageError, match="speed of n2: .*: from 0.001 to 1000 is allowed"):
+        submit_args(asked)
