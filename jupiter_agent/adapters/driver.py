@@ -46,6 +46,8 @@ class Driver:
         self._inbox: deque[Event] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
+        self._serving = self._wanted = False
+        """in `serving`; a turn was asked for meanwhile"""
         self._stopped = self._paused = False
         self._due, self._asked_at, self._stale = float("inf"), float("-inf"), True
         """the machine's next deadline as of then; whether anything happened since that may have changed it"""
@@ -60,12 +62,12 @@ class Driver:
     def serving(self, work: Callable[[], None]) -> None:
         """Do `work`, and serve what it posts in this same turn of the loop: another one would cost as much as a small
         event. From the loop itself, never from inside of what this driver calls."""
-        waits, self._scheduled = self._scheduled, True
+        self._serving, self._wanted = True, False
         try:
             work()
         finally:
-            self._scheduled = waits
-            if self._inbox and not waits:
+            self._serving = False
+            if self._wanted and not self._scheduled:
                 self._turn()
 
     def post(self, event: Event) -> None:
@@ -89,7 +91,11 @@ class Driver:
         return len(self._inbox)
 
     def _schedule(self) -> None:
-        if not (self._scheduled or self._stopped or self._paused):
+        if self._stopped or self._paused:
+            return
+        if self._serving:
+            self._wanted = True
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 

@@ -79,10 +79,14 @@ class SessionOwner(Protocol):
     def session_frame(self, session: Session, frame: bytes) -> None: ...
 
 
+Turn = Callable[[], None]
+
+
 class Drained(Protocol):
-    """The owner of one socket; `share` of the frames of a turn are its own."""
+    """The owner of one socket."""
 
     share: int
+    """frames that one turn takes from it at most: together about a hundred, so that a flood starves no timer"""
 
     @property
     def socket(self) -> Socket: ...
@@ -96,7 +100,8 @@ class Hub:
     """Loop, context, counters, which sockets are to be looked at, and the queue of what the sink is to be told.
 
     All sockets are drained by hand. The descriptor of each is edge-triggered: what was told once, or used since, is
-    looked at until it has nothing, and all others are left alone, as to look costs a system call."""
+    looked at until it has nothing, and all others are left alone, as to look costs a system call.
+    """
 
     def __init__(self, context: Context, counts: Counter[str], patience: float = 1.0) -> None:
         self.patience = patience
@@ -109,7 +114,7 @@ class Hub:
         """whose sockets are to be looked at"""
         self._due = False
         self._in_turn = False
-        self.around: Callable[[Callable[[], None]], None] = lambda turn: turn()
+        self.around: Callable[[Turn], None] = lambda turn: turn()
         """what turns run inside of: whoever is told something may want to act on it once a turn is over"""
 
     def watch(self, part: Drained) -> None:
@@ -140,14 +145,16 @@ class Hub:
         if self.closed:
             return
         self._in_turn = True
+        used, self._used = self._used, {}
         try:
-            used, self._used = self._used, {}
-            more = [part for part in used if part.drain(part.share)]
+            for part in list(used):
+                if not part.drain(part.share):
+                    del used[part]
             self.flush()
-        finally:
+        finally:  # whatever happens, no socket is forgotten that may have more
             self._in_turn = False
-        for part in more:
-            self.touch(part)
+            for part in used:
+                self.touch(part)
 
     def send(self, part: Drained, parts: list[bytes], on_lost: Callable[[], None]) -> bool:
         """Send on a ROUTER without waiting; what does not leave is counted, and a lost session told soon."""
@@ -162,7 +169,8 @@ class Hub:
             if not full:
                 self.loop.call_soon(on_lost)
             return False
-        self.is_waiting(part)  # sending may have taken the edge of what came meanwhile
+        finally:
+            self.is_waiting(part)  # sending, or trying to, may have taken the edge of what came meanwhile
         return True
 
     def is_waiting(self, part: Drained) -> bool:

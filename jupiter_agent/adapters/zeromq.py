@@ -25,7 +25,7 @@ from jupiter_agent.adapters.joining import JOIN_DOMAIN, JOIN_PREFIX, JoinRequest
 from jupiter_agent.adapters.listener import DOMAIN, Listener
 from jupiter_agent.adapters.ports import format_address, numeric, parse_address
 from jupiter_agent.adapters.reaching import resolve, tcp_outcome
-from jupiter_agent.adapters.sessions import Directory, Hub, Peer, Session
+from jupiter_agent.adapters.sessions import Directory, Hub, Peer, Session, Turn
 from jupiter_agent.adapters.transport import Sink
 from jupiter_agent.core.ids import CLIENT_PREFIX
 from jupiter_agent.errors import UsageError
@@ -93,7 +93,7 @@ class ZmqTransport:
         for part in (self._listener, self._dialer, self._join):
             self._hub.touch(part)
 
-    def run_turns_inside(self, around: Callable[[Callable[[], None]], None]) -> None:
+    def run_turns_inside(self, around: Callable[[Turn], None]) -> None:
         """`around` is called with each turn, and runs it: it may act at once on what the sink was told."""
         self._hub.around = around
 

@@ -92,8 +92,9 @@ class Peer(Standpoint):
         self.control.profiler = self.profiler
         self.control.trust, self.control.decide = membership.trust, membership.decided
         self._machines = (self.transfers, self.jobs, self.profiler, self.submissions, self.control)
-        self._calm_until, self._touched = inf, True
-        """when one of these will have something to do, and whether any was told something since"""
+        self._calm_until = inf
+        """when one of these will have something to do, unless they were told something since"""
+        self._touched = True
         self.refused = 0
         """messages that broke a rule of a job machine"""
         self._identity = identity
@@ -132,11 +133,10 @@ class Peer(Standpoint):
 
     def on_deadline(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        due = self._machines if self._touched or self._calm_until <= now else ()
-        for machine in (self.membership, *due, self.probing):
+        self._touched = self._touched or self._calm_until <= now
+        for machine in (self.membership, *(self._machines if self._touched else ()), self.probing):
             if machine.next_deadline() <= now:
                 effects += machine.on_deadline(now)
-                self._touched = self._touched or machine in due
         if self._announcer.due <= now:
             self._publish(now)
         if self._stopping:
@@ -211,7 +211,8 @@ class Peer(Standpoint):
                 return handler(self, event.src, message, now)
             effects = self.jobs.on_message(event.src, message, now)
         except PeerError as error:
-            self.refused, self._touched = self.refused + 1, True
+            self.refused += 1
+            self._touched = True
             return [Notice("warning", "message refused", {"from": self.name(event.src), "error": error.message})]
         if effects is None:
             return self.membership.on_event(event, now)

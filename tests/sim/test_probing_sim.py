@@ -52,7 +52,7 @@ def test_a_mapping_asks_about_links_and_all_candidates_measure_them(grid: Grid) 
     app, recipe = make(CHAIN)
     items = {"i": b"data"}
     job = grid.submit("node1", app, items, mapper="heft")["id"]
-    assert grid.run_until(lambda: rated(grid), 10.0) is not None
+    assert grid.run_until(lambda: rated(grid), 30.0) is not None
     assert finish(grid, "node1", job) == "completed"
     verify(grid, "node1", job, recipe, items)
 

@@ -43,4 +43,4 @@ class Clock:
         if not context.joined or context.view.accused:
             return self._last + settings.tick_s
         earliest, latest = self._last + LEAST * settings.tick_s, min(self._last + settings.rest_s, self._seeds.due)
-        return max(earliest, self._gossip.due(self._prober.due(latest)))
+        return max(earliest, min(latest, self._prober.due(self._last), self._gossip.due(self._last)))

@@ -8,6 +8,7 @@ in full with a random neighbour: there, absence is information too. Deaths trave
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from jupiter_agent.core.board import to_data
@@ -16,15 +17,15 @@ from jupiter_agent.core.membership.effects import ProfileChanged
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
 from jupiter_agent.core.membership.roster import Roster
+from jupiter_agent.core.membership.waiting import Waiting
 from jupiter_agent.core.messages.membership import DEAD, LEFT, Data, Held, Hello, News, Range, Record, Value, Want
 from jupiter_agent.errors import OffenceError
 
 PULLS_PER_TICK = 20
 PULL_TRIES = 6
 PULLS_MAX = 4096
-LARGE, LATER_S = 40, 10.0
-"""While many come at a time to more members than this, what they publish waits until their records are through, but
-not longer: then it is asked for in bulk, and what was superseded meanwhile not at all"""
+WANTS_MAX = 256
+"""So many members' values are asked for in one message"""
 VERSION_BYTES = 350
 """What a new version of a key costs each member beside the value: ids, signature, lines of digests"""
 NOTHING = (-1, -1)
@@ -39,8 +40,7 @@ class Gossip:
         self._context, self._roster = context, roster
         self._pulls: dict[tuple[str, str], tuple[float, int]] = {}
         """(id, key) -> when it was asked for, how many times"""
-        self._later: dict[tuple[str, str], float] = {}
-        """(id, key) -> since when it waits to be asked for"""
+        self._waiting = Waiting(context)
         self._own: dict[str, bytes] = {}
         self._unsaid: set[str] = set()
         """own keys held back: nobody answers us, the boot changed, or it is too early"""
@@ -135,8 +135,9 @@ class Gossip:
                 elif line.state == DEAD and line.id != src:
                     self._roster.contest(member, now)
             keys = board.lacking(line.id, line.boot_of_keys, line.keys) if line.keys else []
-            if keys and link is not None and self._is_early_for_values(now):
-                keys = self._put_off(line.id, keys, now)
+            if keys and link is not None and self._waiting.is_due_later(line.id, now):
+                self._waiting.put_off(line.id, [key for key in keys if (line.id, key) not in self._pulls], now)
+                keys = [key for key in keys if (line.id, key) in self._pulls]
             if newer or keys:
                 self._want(wants, line.id, newer, keys, now)
         return wants
@@ -151,36 +152,23 @@ class Gossip:
             self._pulls[peer, key] = (now, self._pulls.get((peer, key), (now, 0))[1] + 1)
         wants.append(Want(peer, "" in ask, [key for key in ask if key]))
 
-    def _is_early_for_values(self, now: float) -> bool:
-        context = self._context
-        crowded = now - context.crowded_at < context.settings.crowded_s and context.view.size() > LARGE
-        waits = now - next(iter(self._later.values()), now) < LATER_S
-        return crowded and waits and len(self._later) < PULLS_MAX
-
-    def _put_off(self, peer: str, keys: list[str], now: float) -> list[str]:
-        """These are asked for later; the others, that were asked for already, may be again."""
-        for key in keys:
-            if (peer, key) not in self._pulls:
-                self._later.setdefault((peer, key), now)
-        return [key for key in keys if (peer, key) in self._pulls]
-
     def _catch_up(self, now: float) -> None:
         """Ask for what was put off, of as few neighbours as have it."""
         context, view = self._context, self._context.view
         links = context.live_links()
         context.rng.shuffle(links)
         asked: dict[str, dict[str, list[str]]] = {}
-        for peer, key in self._later:
+        for peer, key in self._waiting.taken():
             mine = view.version(peer, key)[:2] if peer in view.members else NOTHING
             holder = next((link.peer for link in links if link.has.get((peer, key), NOTHING)[:2] > mine), "")
             if holder:
                 asked.setdefault(holder, {}).setdefault(peer, []).append(key)
-        self._later.clear()
         for holder, owners in asked.items():
             wants: list[Want] = []
             for peer, keys in owners.items():
                 self._want(wants, peer, False, keys, now)
-            self._pull(holder, wants)
+            for start in range(0, len(wants), WANTS_MAX):
+                self._pull(holder, wants[start : start + WANTS_MAX])
 
     def _pull(self, peer: str, wants: list[Want]) -> None:
         if wants:
@@ -297,11 +285,12 @@ class Gossip:
 
     # --- time ---
 
-    def due(self, latest: float) -> float:
-        """When an own key that was held back may be said, or a pull is looked after; not after `latest`."""
-        if self._pulls or self._later:
-            latest = min(latest, self._context.view.clock.now + self._context.settings.tick_s)
-        return min([latest, *(self._paces[key][1] for key in self._unsaid if self._paces[key][0])])
+    def due(self, last: float) -> float:
+        """When an own key that was held back may be said, or a pull is looked after, after a tick at `last`."""
+        soon = last + self._context.settings.tick_s
+        if self._pulls or self._waiting:
+            return soon
+        return min((max(soon, self._paces[key][1]) for key in self._unsaid if self._paces[key][0]), default=math.inf)
 
     def on_tick(self, now: float) -> None:
         boot = self._context.view.record.boot
@@ -311,7 +300,7 @@ class Gossip:
             self._paces = {key: (pace, NEVER) for key, (pace, _) in self._paces.items()}
         if self._unsaid:
             self._say(now)
-        if self._later and not self._is_early_for_values(now):
+        if self._waiting and not self._waiting.goes_on(now):
             self._catch_up(now)
         if self._pulls:
             self._repeat_pulls(now)

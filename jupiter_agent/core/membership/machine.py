@@ -3,8 +3,7 @@
 It owns the view (members, rings, tombstones, board), the links of the overlay and all that is said about members. It
 is made of parts that share one `Context`: `join` and `sponsor` (entering), `overlay` (which links), `probe` (is it
 alive?), `suspicion` (when is it dead?), `roster` (records and states), `gossip` (digests, pulls, published keys),
-`flood` (events). This module routes each event and message to its part, by tables; one tick serves all slow deadlines,
-and `clock` says when it comes.
+`flood` (events). This module routes each event and message to its part, by tables; `clock` says when the next tick is.
 
 Rules that hold whatever happens:
 
@@ -63,7 +62,7 @@ ON_THE_WAY_ROUND |= {m.LedgerDigest, m.LedgerKeys, m.Entries, m.SecretWanted, m.
 """What counts also when others carried it"""
 
 ROUTINE = frozenset({m.Ping, m.Ack, m.Data, m.Range})
-"""What leaves nothing to do for the next tick but what the clock asks about"""
+"""What may leave something to do for a tick, but not for one of its own: a pull is looked after with the next one"""
 
 FROM_STRANGERS = frozenset({m.Hello, m.News, m.Buried, m.Refused})
 """What may come from a peer whose record is not known yet: it holds the record."""
@@ -224,6 +223,7 @@ class Membership:
         """Have the notary do something that an operator asked for."""
         self._context.view.clock.now = now
         act(self.notary)
+        self._clock.stir(now)
         return self._context.taken()
 
     def leave(self, now: float) -> list[Effect]:

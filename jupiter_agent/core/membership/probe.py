@@ -62,20 +62,19 @@ class Prober:
         for peer in [peer for peer, (until, _) in self._asks.items() if now >= until]:
             self._resolve(peer, False, now)
 
-    def due(self, latest: float) -> float:
-        """When the next ping, or a verdict on one, will be due; not after `latest`."""
+    def due(self, last: float) -> float:
+        """When the next ping, or a verdict on one, will be due, after a tick at `last`."""
         context, settings = self._context, self._context.settings
         factor = 1 + context.health / 4
-        if self._asks:
-            latest = min(latest, *(until for until, _ in self._asks.values()))
+        due = min((until for until, _ in self._asks.values()), default=math.inf)
         for link in context.links.values():
             if link.asked_at is not None or (link.want and not link.up):
-                latest = min(latest, context.view.clock.now + settings.tick_s)
+                due = min(due, last + settings.tick_s)
             elif link.waiting:
-                latest = min(latest, link.pinged_at + self._ack_timeout_s(link) * factor)
+                due = min(due, link.pinged_at + self._ack_timeout_s(link) * factor)
             elif link.want:
-                latest = min(latest, link.next_ping)
-        return latest
+                due = min(due, link.next_ping)
+        return due
 
     def on_pause(self, now: float) -> None:
         """We slept: outstanding probes say nothing about others."""

@@ -270,3 +270,10 @@ def test_serving_keeps_to_the_batch_the_pause_and_the_end(rig: Rig) -> None:
     rig.driver.stop()
     rig.driver.serving(lambda: rig.post("never"))
     assert (rig.machine.log[-1], rig.crashes) == ("late", [])
+
+
+def test_a_driver_that_goes_on_inside_of_serving_is_served(rig: Rig) -> None:
+    rig.driver.pause(True)
+    rig.machine.due = 100.0
+    rig.driver.serving(lambda: rig.driver.pause(False))
+    assert rig.machine.log == ["deadline 100"]

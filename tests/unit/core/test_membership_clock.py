@@ -51,3 +51,19 @@ def test_what_is_said_at_once_waits_for_a_fifth_of_a_second():
     due = rig.machine.next_deadline()
     rig.machine.publish("resources", {"full": True}, rig.now)
     assert rig.machine.next_deadline() == min(due, rig.now + 0.2)
+
+
+def test_a_node_that_nobody_answers_does_not_wake_up_for_what_it_may_not_say():
+    rig, peers = quiet()
+    for number in range(4):
+        rig.machine.publish("resources", {"load": number}, rig.now, every_s=5.0)
+    rig.run_to(rig.now + 4.0)
+    times = wakes(rig, rig.now + 10.0)
+    assert len(times) <= 10 / 0.2 + 10, "as often as anybody whom nothing reaches"
+    assert peers
+
+
+def test_an_operators_word_is_looked_at_soon():
+    rig, _ = quiet()
+    rig.machine.decided(rig.now, lambda notary: None)
+    assert rig.machine.next_deadline() <= rig.now + 0.2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from membership_rig import Peer, Rig
 
 from jupiter_agent.core.messages.membership import Ack, Data, Held, News, Ping
+from jupiter_agent.core.wire import decode, encode
 
 
 def crowd(count: int) -> tuple[Rig, Peer, list[Peer]]:
@@ -64,3 +65,23 @@ def test_what_came_meanwhile_is_not_asked_for():
     rig.receive(near, Data([], [others[0].value("resources", 1, cpu=8)]))
     rig.run_to(rig.now + 1.5, answering=(near,))
     assert asked(rig, near) == [others[1].id]
+
+
+def test_who_was_there_all_the_time_is_heard_at_once():
+    rig, near, others = crowd(50)
+    rig.run_to(rig.now + 12.0, answering=(near,))
+    rig.receive(near, News([Peer("new1").record], []))
+    rig.run_to(rig.now + 0.2, answering=(near,))
+    rig.receive(near, News([Peer("new2").record], []))
+    rig.clear()
+    told(rig, near, [others[0], Peer("new1")])
+    assert asked(rig, near) == [others[0].id]
+
+
+def test_a_very_large_crowd_is_asked_for_in_messages_that_can_be_read():
+    rig, near, others = crowd(1100)
+    told(rig, near, others)
+    rig.run_to(rig.now + 1.5, answering=(near,))
+    pulls = [data for data in rig.sent(Data, near) if data.want]
+    assert sum(len(data.want) for data in pulls) == 1100
+    assert all(decode(encode(data)) == data for data in pulls)
