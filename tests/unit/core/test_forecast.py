@@ -130,5 +130,5 @@ def test_a_node_that_is_added_must_not_be_there_yet():
 @pytest.mark.parametrize("speed", [0.0, -1.0, 1e-4, 1001.0, float("nan"), float("inf")])
 def test_a_speed_out_of_range_is_told_the_range(speed: float):
     asked = {"bundle": "", "size": 1, "app": "a", "what_if": {"speeds": {"n2": speed}}}
-    with pytest.raises(UsageError, match="speed of n2: .*: from 0.001 to 1000 is allowed"):
+    with pytest.raises(UsageError, match=r"speed of n2: .*: from 0\.001 to 1000 is allowed"):
         submit_args(asked)
