@@ -160,11 +160,11 @@ def said(message: str) -> str:
 # --- figures -----------------------------------------------------------------------------------------------------
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, low, high): Student's 95 % interval; of one value, the value."""
+def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """(mean, low, high): Student's 95 % interval; one value has none."""
     mean = fmean(values)
     if len(values) < 2:
-        return mean, mean, mean
+        return mean, None, None
     t = T95[len(values) - 2] if len(values) - 2 < len(T95) else 1.96
     half = t * stdev(values) / sqrt(len(values))
     return mean, mean - half, mean + half
@@ -184,7 +184,7 @@ def summary(runs: Sequence[Run], mappers: Sequence[str]) -> list[dict[str, Any]]
                 mean, low, high = interval(found) if found else (None, None, None)
                 row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
             logs = [log(run.makespan_s / base[run.repeat]) for run in good if run.makespan_s and run.repeat in base]
-            ratios = [exp(value) for value in interval(logs)] if logs else [None] * 3
+            ratios = [None if value is None else exp(value) for value in interval(logs)] if logs else [None] * 3
             rows.append({**row, **dict(zip(("vs_first", "vs_first_low", "vs_first_high"), ratios, strict=True))})
     return rows
 

@@ -66,6 +66,8 @@ def _between(key: str, show: Any) -> Any:
     def shown(row: Row) -> str:
         if row[key] is None:
             return "-"
+        if row[f"{key}_low"] is None:
+            return f"{show(row[key])} -"
         return f"{show(row[key])} [{show(row[f'{key}_low'])}, {show(row[f'{key}_high'])}]"
 
     return shown

@@ -56,7 +56,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> Faked:
 
 
 def test_the_interval_is_students() -> None:
-    assert interval([5.0]) == (5.0, 5.0, 5.0)
+    assert interval([5.0]) == (5.0, None, None)
     mean, low, high = interval([1.0, 2.0, 3.0])
     assert (mean, high - mean) == pytest.approx((2.0, 4.303 / 3**0.5))
     assert mean - low == pytest.approx(high - mean)
@@ -105,6 +105,18 @@ def test_csv_has_a_line_per_app_and_mapper(faked: Faked, tmp_path: Path, capsys:
     assert float(rows[0]["makespan_s"]) == pytest.approx(2.15)
     assert float(rows[1]["vs_first"]) > 1.4
     assert {"makespan_s_low", "throughput_hz", "bytes", "moves"} <= rows[0].keys()
+
+
+def test_one_repetition_has_no_interval(faked: Faked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["bench", "compare", "--app", str(tmp_path), "--mappers", "heft", "--repeat", "1", "-o"]
+    assert main([*args, "csv"]) == 0
+    [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["makespan_s"], row["makespan_s_low"], row["vs_first"], row["vs_first_high"]) == ("2.1", "", "1.0", "")
+    assert main([*args, "table"]) == 0
+    out = capsys.readouterr().out
+    assert "2.1s -" in out
+    assert "1.000 -" in out
+    assert "[" not in out
 
 
 def test_a_failed_run_is_counted_and_exits_1(faked: Faked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

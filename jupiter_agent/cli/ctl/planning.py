@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import isnan
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from jupiter_agent.cli.ctl import bundles
 from jupiter_agent.cli.ctl.arguments import AppArgument, Mapper, Seed
 from jupiter_agent.cli.ctl.session import session_of
 from jupiter_agent.cli.output import Format
+from jupiter_agent.core.what_if import SPEEDS
 from jupiter_agent.errors import UsageError
 
 PLAN_TIMEOUT_S = 120.0
@@ -76,25 +78,29 @@ def summary(body: dict[str, Any]) -> list[str]:
 
 def what_if(nodes: list[str], links: list[str]) -> dict[str, Any]:
     """The changes as the agent takes them; UsageError for one that cannot be read."""
-    without, speeds = [], {}
+    without, speeds, added = [], {}, []
     for word in nodes:
         name, colon, setting = word.lstrip("+-").partition(":")
         key, equals, value = setting.partition("=")
         if word.startswith("-") and name and not colon:
             without.append(name)
-        elif name and word[0] != "-" and key == "speed" and equals and _is_positive(value):
+        elif name and word[0] != "-" and key == "speed" and equals and _is_number(value):
+            if not SPEEDS[0] <= float(value) <= SPEEDS[1]:
+                raise UsageError(f"--node {word}: a speed is from {SPEEDS[0]:g} to {SPEEDS[1]:g}")
             speeds[name] = float(value)
         elif word.startswith("+") and name and not colon:
             speeds[name] = 1.0
         else:
             raise UsageError(f"--node {word}: not -N, +N, +N:speed=X or N:speed=X")
-    changes: dict[str, Any] = {"without": without, "speeds": speeds, "links": [_link(word) for word in links]}
+        added += [name] * word.startswith("+")
+    changes: dict[str, Any] = {"without": without, "speeds": speeds, "added": added}
+    changes["links"] = [_link(word) for word in links]
     return {key: value for key, value in changes.items() if value}
 
 
-def _is_positive(text: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
-        return 1e-3 <= float(text) <= 1e3
+        return not isnan(float(text))
     except ValueError:
         return False
 

@@ -11,8 +11,10 @@ from jupiter_agent.core.membership.context import Context
 
 LARGE = 40
 """members; in a smaller cluster nothing waits"""
+NEW_S = 60.0
+"""so long a member is new, or back"""
 LATER_S = 10.0
-"""so long a member is new, and so long the first value waits at most"""
+"""so long the first value waits at most"""
 MOST = 4096
 """values that wait"""
 
@@ -39,7 +41,7 @@ class Waiting:
         if view.size() <= LARGE or len(self._since) >= MOST or not self.goes_on(now):
             return False
         member = view.members.get(peer)
-        return member is None or not member.present or now - member.since < LATER_S
+        return member is None or not member.present or now - member.since < NEW_S
 
     def put_off(self, peer: str, keys: list[str], now: float) -> None:
         for key in keys:

@@ -10,6 +10,7 @@ def test_nodes_are_taken_away_added_and_changed():
     assert what_if(["-n3", "+n9:speed=2", "+n8", "n1:speed=0.5"], []) == {
         "without": ["n3"],
         "speeds": {"n9": 2.0, "n8": 1.0, "n1": 0.5},
+        "added": ["n9", "n8"],
     }
 
 
@@ -32,6 +33,12 @@ def test_without_changes_nothing_is_asked_for():
 )
 def test_a_node_that_cannot_be_read_is_refused(word: str):
     with pytest.raises(UsageError, match="--node"):
+        what_if([word], [])
+
+
+@pytest.mark.parametrize("word", ["n3:speed=0", "+n3:speed=1001", "n3:speed=-1", "n3:speed=inf"])
+def test_a_speed_out_of_range_is_told_the_range(word: str):
+    with pytest.raises(UsageError, match=r"a speed is from 0\.001 to 1000"):
         what_if([word], [])
 
 

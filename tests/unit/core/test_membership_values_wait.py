@@ -69,7 +69,7 @@ def test_what_came_meanwhile_is_not_asked_for():
 
 def test_who_was_there_all_the_time_is_heard_at_once():
     rig, near, others = crowd(50)
-    rig.run_to(rig.now + 12.0, answering=(near,))
+    rig.run_to(rig.now + 61.0, answering=(near,))
     rig.receive(near, News([Peer("new1").record], []))
     rig.run_to(rig.now + 0.2, answering=(near,))
     rig.receive(near, News([Peer("new2").record], []))
