@@ -2,9 +2,9 @@
 
 Such code may raise, print, never return, take all memory or end its interpreter. So it is asked over a pipe, with a
 deadline; a process that does not answer in time is killed, and the next question gets a new one. `python -m` of this
-module is that process: MessagePack with four bytes of length before it, {"solve": ...} or {"choose": ...} in, {"value"}
-or {"error"} out. It ends when the agent does, for its input ends then. It is no sandbox: who installs a package beside
-the agent trusts it.
+module is that process: MessagePack with four bytes of length before it, {"ready": ...}, {"solve": ...} or
+{"choose": ...} in, {"value"} or {"error"} out. It ends when the agent does, for its input ends then. It is no sandbox:
+who installs a package beside the agent trusts it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_BYTES = 64 << 20
 MEMORY_BYTES = 4 << 30
 SOLVE_S, CHOOSE_S = 60.0, 2.0
 START_S = 10.0
-"""A process that is asked for the first time has to start and to import"""
+"""A process has to start and to import before it is asked for the first time"""
 ALARM_S = int(SOLVE_S + START_S) + 10
 
 
@@ -38,13 +38,16 @@ class Foreign:
         self._turn = asyncio.Lock()
 
     async def ask(self, question: dict[str, Any], within_s: float) -> dict[str, Any]:
-        """{"value": ...} or {"error": why}; never raises, and never takes much longer than `within_s`."""
+        """{"value": ...} or {"error": why}; never raises. Takes `within_s` at most, and the start of the process."""
         async with self._turn:
+            limit_s = START_S
             try:
-                fresh = self._process is None or self._process.returncode is not None
-                return await asyncio.wait_for(self._asked(question), within_s + (START_S if fresh else 0.0))
+                if self._process is None or self._process.returncode is not None:
+                    await asyncio.wait_for(self._asked({"ready": question.get("rule", "")}), limit_s)
+                limit_s = within_s
+                return await asyncio.wait_for(self._asked(question), limit_s)
             except TimeoutError:
-                return await self._failed(f"no answer within {within_s:g} s: it was killed")
+                return await self._failed(f"no answer within {limit_s:g} s: it was killed")
             except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
                 return await self._failed(f"its process ended: {error or type(error).__name__}")
 
@@ -83,6 +86,9 @@ class Foreign:
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked. Whatever goes wrong is an answer."""
     try:
+        if "ready" in question:
+            _import(question["ready"])
+            return {"value": None}
         if "choose" in question:
             from schedulers import rules
 
@@ -93,6 +99,16 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"value": msgspec.to_builtins(solve(msgspec.convert(question["solve"], Solve)))}
     except BaseException as error:  # noqa: BLE001 - third parties may raise anything, SystemExit too
         return {"error": f"{type(error).__name__}: {error}"[:1000]}
+
+
+def _import(rule: str) -> None:
+    """Import what questions need, `rule` among it. What goes wrong is said when it is asked for."""
+    import jupiter_agent.adapters.solver  # noqa: F401
+    from schedulers import rules
+
+    if rule:
+        with contextlib.suppress(Exception):
+            rules.load(rule)
 
 
 def main() -> None:

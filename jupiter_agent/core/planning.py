@@ -11,7 +11,7 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.wave import EXPLAINED, Considered
 from jupiter_agent.core.what_if import Network, WhatIf
-from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError, UsageError
+from jupiter_agent.errors import EXIT_FAILED, EXIT_UNPLACEABLE, JupiterError, UsageError
 
 Row = dict[str, Any]
 
@@ -41,6 +41,8 @@ class Planning(Placement):
         """The body of `plan`."""
         if self.refused is not None:
             return self.refused
+        if event.error and not event.reasons:
+            return JupiterError(event.error, "it says nothing of the nodes: try another --mapper", EXIT_FAILED)
         if event.error:
             return JupiterError(f"not placeable: {event.error}", "; ".join(event.reasons), EXIT_UNPLACEABLE)
         found = Forecast(self._asked, event.nodes, event.starts, event.finishes)

@@ -116,6 +116,14 @@ def test_a_rule_that_never_answers_is_killed_and_the_next_question_is_answered()
     assert time.monotonic() - began < 30.0
 
 
+def test_every_question_has_its_own_time_whatever_was_killed_before():
+    failed = choose("hangs", "hangs", "hangs", within_s=0.5)
+    assert [each["error"] for each in failed] == ["no answer within 0.5 s: it was killed"] * 3
+    began = time.monotonic()
+    choose("hangs", within_s=0.5)
+    assert time.monotonic() - began < 15.0, "START_S is 20 here: it is for the start, not for the answer"
+
+
 def solve(mapper: str) -> Any:
     return asyncio.run(solve_off_loop(Solve("job", mapper, PROBLEM, 1)))
 

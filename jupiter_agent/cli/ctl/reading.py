@@ -77,6 +77,8 @@ def explain(
     if session.output.is_data:
         session.output.fields("explanation", body)
         return
+    if not body["tasks"]:
+        print("nothing is decided yet; `jupiter ctl describe job` says how far it is, and why")
     for entry in body["tasks"]:
         by = f", decided by {units.text(entry['decided_by'])}" if entry.get("decided_by") else ""
         print(f"{units.text(entry.get('task'))} -> {units.text(entry.get('node'))}{by}")

@@ -135,7 +135,8 @@ def outcome(session: Session, job: Job) -> int:
         return EXIT_OK if job.get("state") == "completed" else EXIT_FAILED
     if job.get("state") != "failed" and not job.get("items_failed"):
         if job.get("state") == "cancelled":
-            say_error(f"job {job['id']} was cancelled")
+            why = session.ask_patiently("describe", {"kind": "jobs", "id": job["id"]}).get("reason")
+            say_error(f"job {job['id']} was cancelled" + (f": {why}" if why else ""))
             return EXIT_FAILED
         return EXIT_OK
     details = session.ask_patiently("describe", {"kind": "jobs", "id": job["id"]})

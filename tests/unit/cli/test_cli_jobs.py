@@ -210,8 +210,15 @@ def test_a_job_that_cannot_be_placed_exits_3_when_the_agent_says_so(cluster: Fak
 
 def test_waiting_on_a_cancelled_job_exits_1(cluster: FakeCluster, run: Run) -> None:
     cluster.answers["get"] = polled({"state": "cancelled"})
+    cluster.answers["describe"] = {}
     ended = run("ctl", "wait", "last")
     assert (ended.code, "error: job j-1f2e was cancelled\n" in ended.err) == (1, True)
+
+
+def test_waiting_on_a_job_that_its_mapper_failed_says_why(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["get"] = polled({"state": "cancelled"})
+    cluster.answers["describe"] = {"reason": "mapper mine: RuntimeError: no plan"}
+    assert "error: job j-1f2e was cancelled: mapper mine: RuntimeError: no plan\n" in run("ctl", "wait", "last").err
 
 
 def test_watch_prints_the_job_whenever_it_changes_and_only_then(cluster: FakeCluster, run: Run, app: Path) -> None:
