@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-"""Whoever started us in the background may have it ignored, which every process we start would inherit."""
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""Whoever started us in the background, or with nohup, may have them ignored, which every process we start would
+inherit."""
 
 LONG = {"sim", "integration", "e2e"}
 """Folders of which only the tests marked `smoke` are run with --fast"""
