@@ -13,13 +13,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.cli import ports, procfs, reach
 from jupiter_agent.cli.local_net import Place
 from jupiter_agent.cli.local_node import Node
@@ -87,7 +87,7 @@ class LocalCluster:
         """Who listens where is decided: written down, for the commands to come."""
         self.nodes = [Node(self.folder, place) for place in places]
         content = {"nodes": [{k: v for k, v in asdict(place).items() if v} for place in places]}
-        (self.folder / "cluster.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        replace_file(self.folder / "cluster.json", json.dumps(content, indent=2) + "\n")
 
     def start(self, check: Check, mark: dict[str, str], whole: bool = True) -> None:
         """All agents that were planned, until each sees all alive, if the network is whole. On any failure the caller
@@ -131,9 +131,7 @@ class LocalCluster:
         return was_running
 
     def _publish(self, token: str) -> None:
-        with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(token)
+        replace_file(self.token_file, token)
 
     def _wait(self, ready: Callable[[], bool], deadline: float, check: Check, complaint: str) -> None:
         while not ready():

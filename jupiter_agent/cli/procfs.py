@@ -13,6 +13,8 @@ import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from jupiter_agent.adapters.disk import replace_file
+
 PROC = Path("/proc")
 ENDED = ("Z", "X")
 """states of a process that only waits to be reaped"""
@@ -26,9 +28,7 @@ class Started:
     start_ticks: int
 
     def save(self, path: Path) -> None:
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(asdict(self)), "utf-8")
-        beside.replace(path)
+        replace_file(path, json.dumps(asdict(self)))
 
 
 def load(path: Path) -> Started | None:

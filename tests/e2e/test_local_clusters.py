@@ -93,10 +93,11 @@ def test_interrupted_while_agents_start_up_leaves_no_process(make_cluster: Make,
     assert living(cluster.folder) == {}
 
 
-def test_agents_whose_up_was_killed_outright_end_with_it(make_cluster: Make) -> None:
+@pytest.mark.parametrize("agents", [0, 1, 2])
+def test_agents_whose_up_was_killed_outright_end_with_it(make_cluster: Make, agents: int) -> None:
     cluster = make_cluster()
     process = start([JUPITER, "local", "up", "--nodes", 3, "--dir", cluster.folder])
-    eventually(lambda: len(living(cluster.folder)) >= 2, "an agent starts", pause_s=0.002)
+    eventually(lambda: len(living(cluster.folder)) >= 2 + agents, "its guard and agents start", pause_s=0.002)
     process.kill()
     end(process)
     eventually(lambda: not living(cluster.folder), "nothing is left", limit_s=5.0)
