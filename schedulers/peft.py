@@ -36,7 +36,7 @@ def optimistic_costs(p: Problem) -> Floats:
             after = table[v] + p.times[v]
             if p.placeable is not None:
                 after[~p.placeable[v]] = np.inf
-            away = float(after.min()) + latency + data * inv_rate + data * data * quadratic
+            away = float(after.min()) + latency + data * inv_rate + quadratic * data * data
             np.maximum(table[t], np.minimum(after, away), out=table[t])
     return table
 

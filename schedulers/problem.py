@@ -115,8 +115,10 @@ class Problem:
         """Seconds for `data` bytes from `src` to `dst`; 0 on the same node."""
         if src == dst:
             return 0.0
-        quadratic = 0.0 if self.quadratic is None else float(self.quadratic[src, dst])
-        return float(self.inv_rate[src, dst]) * data + quadratic * (data * data) + float(self.latency[src, dst])
+        busy = float(self.inv_rate[src, dst]) * data
+        if self.quadratic is not None:
+            busy += float(self.quadratic[src, dst]) * (data * data)
+        return busy + float(self.latency[src, dst])
 
     def nodes_for(self, task: int) -> list[int]:
         """The nodes that may run `task`, ascending."""
@@ -161,21 +163,25 @@ class Problem:
         return mask
 
     def _require_finite_horizon(self) -> None:
-        """Everything one after another over the worst link must still be a number, so that no sum ever is not."""
-        quadratic = 0.0 if self.quadratic is None else float(self.quadratic.max())
+        """Twice everything one after another over the worst link must be a number, so that no sum ever is not one."""
         latency, inv_rate = float(self.latency.max()), float(self.inv_rate.max())
         total = sum(data for *_, data in self.edges)
-        with np.errstate(over="ignore"):
-            horizon = self.times.max(axis=1).sum() + self.ready_from.max() + latency + inv_rate + quadratic
-            horizon += len(self.edges) * latency + inv_rate * total + quadratic * np.float64(total) * total
-            if not np.isfinite(horizon * self.n_nodes**2):
+        with np.errstate(over="ignore", invalid="ignore"):
+            horizon = self.times.max(axis=1).sum() + self.ready_from.max() + latency + inv_rate
+            horizon += len(self.edges) * latency + inv_rate * total
+            if self.quadratic is not None:
+                horizon += self.quadratic.max() * (1 + np.float64(total) * total)
+            if not np.isfinite(2 * horizon * self.n_nodes**2):
                 raise ValueError("times, sizes or links are so large that a schedule would overflow")
 
 
 def _numbers(name: str, value: npt.ArrayLike, shape: tuple[int, ...] | None) -> Floats:
     """A read-only copy of `value` with finite numbers >= 0 and, if given, that shape."""
     try:
-        array = np.array(value, dtype=np.float64, order="C")
+        try:
+            array = np.array(value, dtype=np.float64, order="C")
+        except OverflowError:
+            array = np.vectorize(_float, otypes=[np.float64])(np.array(value, dtype=object))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: not an array of numbers: {error}") from None
     if shape is not None and array.shape != shape:
@@ -186,6 +192,14 @@ def _numbers(name: str, value: npt.ArrayLike, shape: tuple[int, ...] | None) -> 
         raise ValueError(f"{name}{list(where)} is {array[where]}, expected a finite number >= 0")
     array.setflags(write=False)
     return array
+
+
+def _float(value: Any) -> float:
+    """What the number is as a float: infinite where it is an integer beyond all of them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def _times(value: npt.ArrayLike) -> Floats:
@@ -221,10 +235,14 @@ def _index(what: str, value: object, limit: int) -> int:
 
 def _edges(value: Iterable[Edge], tasks: int) -> tuple[Edge, ...]:
     edges: dict[tuple[int, int], float] = {}
-    for edge in value:
+    try:
+        given = iter(value)
+    except TypeError:
+        raise ValueError(f"edges is {value!r}, expected an iterable of (task, task, bytes)") from None
+    for edge in given:
         try:
             source, target, size = edge
-            data = float(size)
+            data = _float(size)
         except (TypeError, ValueError):
             raise ValueError(f"edge {edge!r} is not (task, task, bytes)") from None
         u, v = _index("task", source, tasks), _index("task", target, tasks)

@@ -44,7 +44,7 @@ def upward_rank(p: Problem, comm: bool = True, times: Sequence[float] | None = N
         for v, data in p.children[t]:
             tail = rank[v]
             if comm:
-                tail += latency + data * inv_rate + data * data * quadratic
+                tail += latency + data * inv_rate + quadratic * data * data
             longest = max(longest, tail)
         rank[t] += longest
     return rank
@@ -57,7 +57,7 @@ def downward_rank(p: Problem) -> list[float]:
     rank = [0.0] * p.n_tasks
     for t in p.order:
         for u, data in p.parents[t]:
-            rank[t] = max(rank[t], rank[u] + times[u] + latency + data * inv_rate + data * data * quadratic)
+            rank[t] = max(rank[t], rank[u] + times[u] + latency + data * inv_rate + quadratic * data * data)
     return rank
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from schedulers import Problem
+from schedulers.peft import optimistic_costs
+from schedulers.ranks import downward_rank, upward_rank
 
 NAN, INF = float("nan"), float("inf")
 
@@ -34,6 +36,15 @@ def problem(**changes: Any) -> Problem:
         ({"times": [[1, 2], [3, -4], [5, 6]]}, r"times\[1, 1\] is -4.0"),
         ({"times": [[1, 2], [3, 4], [INF, 6]]}, r"times\[2, 0\] is inf"),
         ({"times": [[1e308, 2], [1e308, 4], [1e308, 6]]}, "overflow"),
+        ({"times": [[4.4e307, 2], [0, 4], [0, 6]]}, "overflow"),
+        ({"quadratic": [[0, 1e-300], [0, 0]], "edges": [(0, 1, 1e200)]}, "overflow"),
+        ({"times": 5}, r"times has shape \(\)"),
+        ({"times": [[1, 2], [3, 10**400], [5, 6]]}, r"times\[1, 1\] is inf, expected a finite number >= 0"),
+        ({"times": [[1, 2], [3, -(10**400)], [5, 6]]}, r"times\[1, 1\] is -inf"),
+        ({"times": [[1, 10**400], [3]]}, "not an array of numbers"),
+        ({"times": [[1, 10**400], [3, "a"]]}, "not an array of numbers"),
+        ({"latency": [[0, 10**400], [1, 0]]}, r"latency\[0, 1\] is inf"),
+        ({"available": [0, 10**400]}, r"available\[1\] is inf"),
         ({"latency": [[0, 1]]}, r"latency has shape \(1, 2\), expected \(2, 2\)"),
         ({"latency": [[0, NAN], [1, 0]]}, r"latency\[0, 1\]"),
         ({"latency": [[1, 1], [1, 0]]}, "latency has a nonzero diagonal"),
@@ -49,6 +60,9 @@ def problem(**changes: Any) -> Problem:
         ({"edges": [(0, 1, -1)]}, "carries -1.0 bytes"),
         ({"edges": [(0, 1, NAN)]}, "carries nan bytes"),
         ({"edges": [(0, 1, INF)]}, "carries inf bytes"),
+        ({"edges": [(0, 1, 10**400)]}, "carries inf bytes"),
+        ({"edges": None}, "edges is None, expected an iterable of .task, task, bytes."),
+        ({"edges": 5}, "edges is 5, expected an iterable"),
         ({"edges": [(0, 3, 1)]}, "task 3 is unknown"),
         ({"edges": [(-1, 2, 1)]}, "task -1 is unknown"),
         ({"edges": [(0.5, 2, 1)]}, "expected an integer"),
@@ -81,6 +95,13 @@ def test_a_transfer_takes_latency_plus_rate_plus_the_quadratic_term_and_nothing_
     assert p.transfer_row(0, 4).tolist() == [0, p.transfer(0, 1, 4)]
     assert p.busy_row(0, 4).tolist() == [0, 4]
     assert problem().transfer(0, 1, 4) == 3
+
+
+def test_sizes_whose_squares_are_no_numbers_take_what_the_link_says_where_it_has_no_quadratic_term() -> None:
+    p = problem(edges=[(0, 1, 1e200)])
+    assert p.transfer(0, 1, 1e200) == p.transfer_row(0, 1e200)[1] == 0.5e200
+    assert upward_rank(p)[0] == downward_rank(p)[1] == pytest.approx(0.375e200)
+    assert optimistic_costs(p)[0].tolist() == [3, 4]
 
 
 def test_a_problem_does_not_change_with_the_arrays_it_was_made_from() -> None:
