@@ -27,11 +27,15 @@ def solve(effect: Solve) -> Solved:
         arrays["allowed"] = np.asarray(arrays["allowed"], bool)
         plan = schedule(effect.mapper, Problem(**arrays), seed=effect.seed, contention=True, **effect.options)
     except Unplaceable as error:
-        return Solved(effect.job, [], [], [], 0.0, str(error), list(error.reasons))
+        return Solved(effect.job, [], [], [], 0.0, str(error), list(error.reasons), _index(error.task))
     except Exception as error:  # noqa: BLE001 - a third party's mapper may raise anything
         return Solved(effect.job, [], [], [], 0.0, f"mapper {effect.mapper}: {type(error).__name__}: {error}")
     seconds = time.perf_counter() - began
     return Solved(effect.job, plan.node.tolist(), plan.start.tolist(), plan.finish.tolist(), seconds)
+
+
+def _index(task: object) -> int | None:
+    return task if isinstance(task, int) else None  # what a third party's mapper says may be anything
 
 
 async def solve_off_loop(effect: Solve) -> Solved:

@@ -117,6 +117,7 @@ KINDS: dict[str, Kind] = {
         Column("JOB", "job"), Column("TASK", "name"), Column("NODE", "node"), Column("STATE", "state"),
         Column("QUEUED", "queued"), Column("RUNNING", "running"), Column("DONE", "done"), Column("FAILED", "failed"),
         Column("RESTARTS", "restarts", wide=True), Column("DECIDED BY", "decided_by", wide=True),
+        Column("WAITS FOR", "why", wide=True),
     )),
     "items": Kind("item", _field("id"), (
         Column("JOB", "job"), Column("ITEM", "name"), Column("STATE", "state"), Column("ATTEMPTS", "attempts"),

@@ -195,6 +195,8 @@ class Solved(Event, frozen=True):
     seconds: float
     error: str = ""
     reasons: list[str] = []
+    task: int | None = None
+    """which task no node may run"""
 
 
 class NodeChosen(Event, frozen=True):

@@ -29,6 +29,7 @@ from jupiter_agent.core.strikes import poison_letter
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.telling import Telling
 from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.errors import JupiterError
 
 
 class Home(Remembered):
@@ -37,14 +38,10 @@ class Home(Remembered):
     def __init__(self, job: Job, execution: Execution, around: Surroundings, transfers: Transfers) -> None:
         super().__init__(job, execution, around, transfers)
         self.over_at: float | None = None
-        self.unplaceable = ""
-        """why no mapper could place the job"""
         self.reports: dict[tuple[str, int], TaskReport] = {}
         """the last report of each node in each of its boots"""
         self.telling = Telling(job, execution, around)
         self.backlog = Backlog(job, self.intake)
-        self._over_known = False
-        """the end is on every living deputy: it may be shown"""
         self._arrived: set[str] = set()
         self._recorded_changes = 0
         self._script_up = False
@@ -192,6 +189,11 @@ class Home(Remembered):
                 self._let_go(item, now)
         return self._end("cancelled", now)
 
+    def refuse(self, error: JupiterError, now: float) -> list[Effect]:
+        """End the job because no mapper can place it."""
+        self.refused = (error.exit_code, f"{error.message}; {error.hint}")
+        return self._record("refused", self.refused, now) + self.cancel(now)
+
     def _end_if_over(self, now: float) -> list[Effect]:
         if self.intake.open or not self.intake.idle or self.job.over:
             return []
@@ -245,14 +247,6 @@ class Home(Remembered):
         """Bytes of objects handed from one node to another for this job, as last reported."""
         own = self._execution.outbox.moved_bytes
         return own + sum(report.moved_bytes for (node, _), report in self.reports.items() if node != self._around.me)
-
-    @property
-    def state(self) -> str:
-        if self.job.over and self._over_known:
-            return self.job.over
-        if not self.job.mapped:
-            return "mapping"
-        return "waiting" if self.intake.idle and not self.job.over else "running"
 
     def next_deadline(self) -> float:
         return min(self.telling.next_deadline(), self.intake.next_seal(), self.copies.next_deadline())
@@ -353,6 +347,9 @@ class Home(Remembered):
             return self.cancel(now)
         elif kind == "mapped" and self.mapped_at is None and isinstance(value, float):
             self.restore(kind, value)
+        elif kind == "refused" and self.refused is None:
+            self.refused = records.to_refusal(value)
+            return self._record(kind, self.refused, now)
         elif kind == "led" and self.copies.name_former(records.to_nodes(value)):
             return [self._append("register", self.copies.register), *self.copies.tell(now)]
         return []

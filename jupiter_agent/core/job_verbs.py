@@ -61,7 +61,7 @@ def _rows(control: Control, asked: Asked) -> list[Row]:
     if asked.kind == "job":
         return [job_row(asked.home, name)]
     if asked.kind == "task":
-        return part(task_rows(asked.home, name), asked.rest, "task")
+        return part(task_rows(asked.local, name), asked.rest, "task")
     return part([item_row(asked.home, item) for item in asked.home.items.values()], asked.rest, "item")
 
 
@@ -71,7 +71,7 @@ def _get(control: Control, asked: Asked, now: float) -> list[Effect]:
 
 def _describe(control: Control, asked: Asked, now: float) -> list[Effect]:
     if asked.kind == "job":
-        return asked.answer(job_detail(asked.home, control.around.name))
+        return asked.answer(job_detail(asked.local, control.around.name))
     if not asked.rest:
         job = asked.home.job.id
         raise UsageError(f"which {asked.kind} of job {job}?", f"describe {asked.kind} {job}/NAME")
@@ -137,7 +137,7 @@ def _explain(control: Control, asked: Asked, now: float) -> list[Effect]:
     """Ask the deciders what they considered; of those that do not answer only the register's own word is left."""
     asked.check_task()
     local, job, around = asked.local, asked.local.job, control.around
-    tasks = [asked.task] if asked.task else [task for task in job.dag.order if task in job.registers]
+    tasks = [asked.task] if asked.task else job.dag.order
     writers = {job.registers[task].writer for task in tasks if task in job.registers} - {around.me}
 
     def together(bodies: list[Any], when: float) -> list[Effect]:

@@ -68,15 +68,27 @@ def lacking(needs: Needs, profile: Profile) -> list[str]:
     return found
 
 
-def reasons(task: TaskSpec, around: Surroundings) -> list[str]:
-    """Why each of the living nodes may not run a task, one line a node."""
+def waits_for(task: TaskSpec, around: Surroundings) -> str:
+    """What a task without a candidate waits for."""
+    here = around.alive()
+    pinned = [node for node in here if task.node in (node, around.name(node))]
+    why = "; ".join(reasons(task, around, pinned if task.node else here))
+    return (f"waits for node '{task.node}', to which it is pinned" if task.node else "waits for a node") + (
+        f": {why}" if why else ""
+    )
+
+
+def reasons(task: TaskSpec, around: Surroundings, nodes: list[str] | None = None) -> list[str]:
+    """Why each of these nodes (all that live) may not run a task, one line a node."""
     needs, lines = needs_of(task), []
-    for node in around.alive():
+    for node in around.alive() if nodes is None else nodes:
         profile, name = around.profile(node), around.name(node)
         why = lacking(needs, profile)
         if task.node and task.node not in (node, name):
             why = [f"is not '{task.node}'", *why]
         if not profile.takes_tasks:
             why = ["its disk is full" if profile.full else "takes no tasks", *why]
+        if around.is_gone(node):
+            why = ["is gone", *why]
         lines.append(f"{name}: {'; '.join(why)}")
     return lines

@@ -8,6 +8,7 @@ from typing import Any
 from jupiter_agent.core.events import Solved
 from jupiter_agent.core.forecast import Forecast
 from jupiter_agent.core.ids import HOME
+from jupiter_agent.core.needs import reasons
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.wave import EXPLAINED, Considered
 from jupiter_agent.core.what_if import Network, WhatIf
@@ -37,14 +38,23 @@ class Planning(Placement):
                 self.refused = error
         return self._asked
 
-    def planned(self, event: Solved) -> Row | JupiterError:
-        """The body of `plan`."""
+    def refusal(self, event: Solved) -> JupiterError:
+        """Why there is no mapping."""
         if self.refused is not None:
             return self.refused
-        if event.error and not event.reasons:
-            return JupiterError(event.error, "it says nothing of the nodes: try another --mapper", EXIT_FAILED)
-        if event.error:
+        if event.task is not None and 0 <= event.task < len(self.job.tasks):
+            task = list(self.job.tasks.values())[event.task]
+            here = [node for node in self.nodes if self._around.name(node) in self._names]
+            why = "; ".join(reasons(task, self._around, here)) or "there is none"
+            return JupiterError(f"not placeable: no node may run task '{task.name}'", why, EXIT_UNPLACEABLE)
+        if event.reasons:
             return JupiterError(f"not placeable: {event.error}", "; ".join(event.reasons), EXIT_UNPLACEABLE)
+        return JupiterError(event.error, "try another --mapper", EXIT_FAILED)
+
+    def planned(self, event: Solved) -> Row | JupiterError:
+        """The body of `plan`."""
+        if event.error:
+            return self.refusal(event)
         found = Forecast(self._asked, event.nodes, event.starts, event.finishes)
         tasks, names = list(self.job.tasks), self._names
         loads, rate = found.loads(), found.throughput_hz()

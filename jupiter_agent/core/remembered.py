@@ -36,6 +36,8 @@ class Remembered:
         self.copies = Replication(job, around, self.entries)
         self.mapping_s: float | None = None
         self.mapped_at: float | None = None
+        self.refused: tuple[int, str] | None = None
+        """the exit code, and why no mapper could place the job"""
         self._execution, self._around, self._transfers = execution, around, transfers
         self._unsafe: dict[str, int] = {}
         """item -> number of its last change, while some living deputy lacks it"""
@@ -43,6 +45,8 @@ class Remembered:
         """(client, its number) of calls whose answers wait -> what to do with one when another node is home"""
         self._inside: set[str] = set()
         """items that some run with strikes may be inside of"""
+        self._over_known = False
+        """the end is on every living deputy: it may be shown"""
         self._deputies = Deputies()
         """from the journal"""
 
@@ -107,6 +111,15 @@ class Remembered:
             "running" if name in self._unsafe and state != "queued" else state for name, state in self.items.states()
         ]
 
+    @property
+    def state(self) -> str:
+        """Of the job, as clients see it."""
+        if self.job.over and self._over_known:
+            return "failed" if self.refused else self.job.over
+        if not self.job.mapped:
+            return "mapping"
+        return "waiting" if self.intake.idle and not self.job.over else "running"
+
     def entries(self) -> Iterator[Entry]:
         """The whole state for a new copy: the job, then what is open, then what is over."""
         job = self.job
@@ -119,6 +132,8 @@ class Remembered:
     def _facts(self) -> Iterator[Entry]:
         if self.mapped_at is not None:
             yield records.entry("mapped", self.mapped_at)
+        if self.refused is not None:
+            yield records.entry("refused", self.refused)
         if not self.intake.open:
             yield records.entry("close", None)
         if self.job.over:
@@ -153,6 +168,8 @@ class Remembered:
         elif kind == "mapped":
             self.mapped_at = float(value)
             self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
+        elif kind == "refused":
+            self.refused = records.to_refusal(value)
         elif kind == "over":
             self.intake.open = False
             self.job.end(str(value))

@@ -37,7 +37,7 @@ from jupiter_agent.core.submit_args import SubmitArgs, input_bytes, is_live_wave
 from jupiter_agent.core.submit_places import check_places, input_at
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.views import job_row
-from jupiter_agent.errors import EXIT_UNPLACEABLE, CapacityError, JupiterError, PeerError, UsageError
+from jupiter_agent.errors import CapacityError, JupiterError, PeerError, UsageError
 
 AUTO_S = 1.0
 """So long a first mapping waits for a sample run at most"""
@@ -311,8 +311,7 @@ class Submissions:
             self.finished.append((again, UsageError(f"job {event.job} is over")))
             return []
         if event.error:
-            what = f"not placeable anew: {event.error}"
-            self.finished.append((again, JupiterError(what, "; ".join(event.reasons), EXIT_UNPLACEABLE)))
+            self.finished.append((again, placement.refusal(event)))
             return []
         places = placement.on_solved(event)
         moved = {task: node for task, node in places.items() if node != local.job.host(task)}
@@ -337,7 +336,7 @@ class Submissions:
         return [e for placement in list(self._placements.values()) for e in placement.on_links(src, message, now)]
 
     def on_solved(self, event: Solved, now: float) -> list[Effect]:
-        """Write the solver's mapping; a job that cannot be placed is cancelled and says why."""
+        """Write the solver's mapping; a job that cannot be placed has failed, and says why."""
         placement = self._placements.pop(event.job, None)
         submission = self._open.get(event.job)
         if placement and submission and submission.args.plan:
@@ -349,9 +348,9 @@ class Submissions:
         if placement is None or local is None or local.home is None or local.job.over:
             return []
         if event.error:
-            fields = {"job": event.job, "error": event.error, "reasons": event.reasons}
-            local.home.unplaceable = "; ".join([event.error, *event.reasons])
-            return [Notice("error", "not placeable", fields), *local.home.cancel(now)]
+            error = placement.refusal(event)
+            fields = {"job": event.job, "error": error.message, "hint": error.hint}
+            return [Notice("error", "not mapped", fields), *local.home.refuse(error, now)]
         local.wave.considered |= placement.weighed(event)
         return self._written(local, placement.on_solved(event), _why(placement, event), now)
 

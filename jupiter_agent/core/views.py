@@ -11,7 +11,7 @@ from jupiter_agent.core.job import ACTIVE, Job
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.paging import page
-from jupiter_agent.errors import EXIT_UNPLACEABLE, EXIT_UNREACHABLE, JupiterError
+from jupiter_agent.errors import EXIT_UNREACHABLE, JupiterError
 
 Row = dict[str, Any]
 NameOf = Callable[[str], str]
@@ -86,15 +86,16 @@ def home_lost(row: Row) -> JupiterError:
     return JupiterError(what, f"start that agent again with its state folder: {then}", EXIT_UNREACHABLE)
 
 
-def job_detail(home: Home, name: NameOf) -> Row:
-    """`describe job`: the row, its tasks, who decided what, and what failed."""
-    job = home.job
+def job_detail(local: Local, name: NameOf) -> Row:
+    """`describe job`: the row, its tasks, who decided what, what waits, and what failed."""
+    assert local.home is not None
+    home, job = local.home, local.job
     registers = [
         {"task": r.task, "node": name(r.node), "node_id": r.node, "decided_by": name(r.writer), "epoch": r.epoch,
          "why": r.why}
         for r in job.registers.values()
     ]  # fmt: skip
-    verdict = {"exit_code": EXIT_UNPLACEABLE, "reason": home.unplaceable} if home.unplaceable else {}
+    verdict = dict(zip(("exit_code", "reason"), home.refused, strict=True)) if home.refused else {}
     return {
         **job_row(home, name),
         **verdict,
@@ -108,15 +109,16 @@ def job_detail(home: Home, name: NameOf) -> Row:
         "controllers": {task: above or "home" for task, above in job.controllers.items()},
         "predicted_seconds": job.spec.seconds,
         "edge_bytes": job.spec.edge_bytes,
-        "tasks": task_rows(home, name),
+        "tasks": task_rows(local, name),
         "registers": registers,
         "errors": page([home.items[name].error for name, state in home.items.states() if state == FAILED]),
     }
 
 
-def task_rows(home: Home, name: NameOf) -> list[Row]:
+def task_rows(local: Local, name: NameOf) -> list[Row]:
     """`get tasks`: counters as the hosts last reported them; those of a task that moved are added up."""
-    job = home.job
+    assert local.home is not None
+    home, job, waits = local.home, local.job, {} if local.job.over else local.wave.waits()
     reported: dict[str, list[tuple[str, list[float]]]] = {}
     latest = {node: max(boot for of, boot in home.reports if of == node) for node, _ in home.reports}
     for (node, boot), report in home.reports.items():
@@ -128,7 +130,11 @@ def task_rows(home: Home, name: NameOf) -> list[Row]:
     for task in job.tasks:
         mine = reported.get(task, [])
         register = job.registers.get(task)
-        state = job.over or next((row[0] for row in mine if row[0]), "assigned" if register else "unmapped")
+        state = (
+            job.over
+            or ("waiting" if task in waits else "")
+            or next((row[0] for row in mine if row[0]), "assigned" if register else "unmapped")
+        )
         sums = [sum(column) for column in zip(*(counts for _, counts in mine), strict=True)] or [0] * len(COUNTERS)
         rows.append(
             {
@@ -138,6 +144,7 @@ def task_rows(home: Home, name: NameOf) -> list[Row]:
                 "state": state,
                 "decided_by": name(register.writer) if register else None,
                 **dict(zip(COUNTERS, sums, strict=True)),
+                **({"why": waits[task]} if task in waits else {}),
             }
         )
     return rows
@@ -184,11 +191,13 @@ def _missing(home: Home, item: Item) -> Row:
 
 
 def explanation(local: Local, name: NameOf, tasks: list[str]) -> list[Row]:
-    """What this node decided: the task, where, why, and the candidates with their numbers."""
-    rows = []
+    """What this node decided: the task, where, why, and the candidates with their numbers; or what it waits for."""
+    rows, waits = list[Row](), {} if local.job.over else local.wave.waits()
     for task in tasks:
         register = local.job.registers.get(task)
-        if register is None:
+        if task in waits:
+            rows.append({"task": task, "node": None, "why": waits[task], "candidates": []})
+        if register is None or task in waits:
             continue
         candidates = [
             {"node": each.node, "cost_s": each.cost_s, "start_s": each.start_s, "finish_s": each.finish_s,

@@ -27,7 +27,7 @@ from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, Plan
 from jupiter_agent.core.messages.auction import Bids
 from jupiter_agent.core.messages.jobs import Register
-from jupiter_agent.core.needs import candidates
+from jupiter_agent.core.needs import candidates, waits_for
 from jupiter_agent.core.spreading import Spreading
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave_auction import Auctions
@@ -75,6 +75,9 @@ class Wave(Spreading):
         self._decide_at: dict[str, float] = {}
         self._ready_at: dict[str, float] = {}
         """task of ours -> since when it could be auctioned"""
+        self._homeless: set[str] = set()
+        """tasks that no node may run, when this one looked last"""
+        self._said: set[str] = set()
         self._last_look = now
         self._held_until = 0.0
         self._strangers: dict[str, float] = {}
@@ -93,6 +96,9 @@ class Wave(Spreading):
         """Decide what is this node's to decide: unmapped children of tasks hosted here, orphans it must repair."""
         if self._job.over or now < self._held_until:
             return []
+        return self._decide_all(now) + self._remark()
+
+    def _decide_all(self, now: float) -> list[Effect]:
         self._look_for_strangers(now)
         gone = {node for node in self._job.hosts() if self._is_lost(node)}
         registers = self._job.registers.items()
@@ -256,6 +262,11 @@ class Wave(Spreading):
 
     def candidates(self, task: str) -> list[str]:
         """The nodes that may run a task."""
+        nodes = self._able(task)
+        (self._homeless.discard if nodes else self._homeless.add)(task)
+        return nodes
+
+    def _able(self, task: str) -> list[str]:
         spec = self._job.tasks[task]
         nodes = [node for node in self._around.alive() if self._around.profile(node).takes_tasks]
         if spec.node and (spec.node in nodes or any(spec.node == self._around.name(node) for node in nodes)):
@@ -266,6 +277,18 @@ class Wave(Spreading):
         if others and self._job.spec.mapper.startswith("wave-") and (entry or self._controls[task]):
             return others
         return nodes
+
+    def waits(self) -> dict[str, str]:
+        """task -> what it waits for, of those that no node may run which is here."""
+        hosts = {task: self._job.host(task) for task in self._job.tasks}
+        homeless = [task for task, host in hosts.items() if host is None or self._is_lost(host)]
+        return {task: waits_for(self._job.tasks[task], self._around) for task in homeless if not self.candidates(task)}
+
+    def _remark(self) -> list[Effect]:
+        """Say once of a task that this node looked for nodes in vain."""
+        fresh, self._said = self._homeless - self._said, set(self._homeless)
+        whys = {task: waits_for(self._job.tasks[task], self._around) for task in sorted(fresh)}
+        return [Notice("warning", "task waits", {"job": self._job.id, "task": t, "why": w}) for t, w in whys.items()]
 
     def _decide(self, task: str, again: str = "") -> list[Register]:
         nodes = self.candidates(task)

@@ -28,6 +28,8 @@ SHOWN_ERRORS = 10
 FINAL = (EXIT_USAGE, EXIT_UNAUTHORISED)
 """Errors that trying again does not mend"""
 REMARK_EVERY_S = 2.0
+UNMAPPED_S = 3.0
+"""So long a job may be mapped before it is asked what it waits for"""
 
 
 def one_job(session: Session, job: str, patiently: bool = False, until: float | None = None) -> Job:
@@ -97,7 +99,9 @@ class Progress:
     """One line on stderr: rewritten on a terminal; elsewhere a new one per state, and at most every 2 s."""
 
     def __init__(self, session: Session) -> None:
-        self._clock = session.clock
+        self._session, self._clock = session, session.clock
+        self._unmapped_at: float | None = session.clock.now()
+        """since when it is being mapped; None when it was said what it waits for"""
         self._last = ("", "")
         self._said_at = float("-inf")
         self._live = sys.stderr.isatty()
@@ -113,6 +117,15 @@ class Progress:
         elif line != self._last[1] and (state != self._last[0] or self._clock.now() - self._said_at >= REMARK_EVERY_S):
             say(line)
             self._last, self._said_at = (state, line), self._clock.now()
+        if state == "mapping" and self._unmapped_at is not None and self._clock.now() - self._unmapped_at >= UNMAPPED_S:
+            self._unmapped_at = None
+            self._say_what_waits(job)
+
+    def _say_what_waits(self, job: Job) -> None:
+        tasks = self._session.ask_patiently("describe", {"kind": "jobs", "id": job["id"]}).get("tasks") or []
+        self.close()
+        for task in [each for each in tasks if each.get("why")][:SHOWN_ERRORS]:
+            say(f"task {units.text(task.get('name'))} {units.text(task['why'])}")
 
     def close(self) -> None:
         if self._live:
@@ -135,8 +148,7 @@ def outcome(session: Session, job: Job) -> int:
         return EXIT_OK if job.get("state") == "completed" else EXIT_FAILED
     if job.get("state") != "failed" and not job.get("items_failed"):
         if job.get("state") == "cancelled":
-            why = session.ask_patiently("describe", {"kind": "jobs", "id": job["id"]}).get("reason")
-            say_error(f"job {job['id']} was cancelled" + (f": {why}" if why else ""))
+            say_error(f"job {job['id']} was cancelled")
             return EXIT_FAILED
         return EXIT_OK
     details = session.ask_patiently("describe", {"kind": "jobs", "id": job["id"]})
@@ -148,6 +160,7 @@ def outcome(session: Session, job: Job) -> int:
         say_error(f"and {all_of_them - min(len(errors), SHOWN_ERRORS)} more")
     if not errors:
         say_error(f"job {job['id']} failed: {details.get('reason') or 'no item says why'}")
+        return details.get("exit_code") or EXIT_FAILED
     tasks = {error["task"]: None for error in errors if error.get("task")}
     say(f"hint: `jupiter ctl logs {job['id']}{'/' + next(iter(tasks)) if tasks else ''}` has the whole story")
     return details.get("exit_code") or EXIT_FAILED

@@ -216,9 +216,18 @@ def test_waiting_on_a_cancelled_job_exits_1(cluster: FakeCluster, run: Run) -> N
 
 
 def test_waiting_on_a_job_that_its_mapper_failed_says_why(cluster: FakeCluster, run: Run) -> None:
-    cluster.answers["get"] = polled({"state": "cancelled"})
-    cluster.answers["describe"] = {"reason": "mapper mine: RuntimeError: no plan"}
-    assert "error: job j-1f2e was cancelled: mapper mine: RuntimeError: no plan\n" in run("ctl", "wait", "last").err
+    cluster.answers["get"] = polled({"state": "failed"})
+    cluster.answers["describe"] = {"reason": "mapper mine: RuntimeError: no plan", "exit_code": 1}
+    ended = run("ctl", "wait", "last")
+    assert "error: job j-1f2e failed: mapper mine: RuntimeError: no plan\n" in ended.err
+    assert "logs" not in ended.err, "nothing has run"
+
+
+def test_waiting_on_a_job_that_is_not_mapped_says_what_it_waits_for(cluster: FakeCluster, run: Run) -> None:
+    cluster.answers["get"] = polled(*[{"state": "mapping"}] * 30, DONE)
+    why = "waits for node 'node4', to which it is pinned"
+    cluster.answers["describe"] = {"tasks": [{"name": "a", "why": why}, {"name": "b"}]}
+    assert run("ctl", "wait", "last").err.count(f"task a {why}\n") == 1
 
 
 def test_watch_prints_the_job_whenever_it_changes_and_only_then(cluster: FakeCluster, run: Run, app: Path) -> None:

@@ -3,11 +3,13 @@ from typing import Any
 import pytest
 from job_rig import CHAIN, VERSION, Around, Host, large, make_job, of_type, parcel, place, reg, sent, small
 
+from jupiter_agent.core import records
 from jupiter_agent.core.effects import Append, Effect, StoreInline
 from jupiter_agent.core.home import Home
-from jupiter_agent.core.messages.jobs import Finished, ItemFailed, JobOver, Obj, Parcel, TaskReport
+from jupiter_agent.core.messages.jobs import Deputies, Finished, ItemFailed, JobOver, Obj, Parcel, TaskReport
+from jupiter_agent.core.shelf import Shelf
 from jupiter_agent.core.telling import OVER_AGAIN_S, OVER_TIMES, SPREAD_S
-from jupiter_agent.errors import UsageError
+from jupiter_agent.errors import JupiterError, PeerError, UsageError
 
 ENTRIES = {"a": ["c"], "b": ["c"], "c": []}
 
@@ -319,6 +321,28 @@ def test_a_restarted_home_of_a_job_that_is_over_begins_nothing(end):
     assert (fresh.home.state, fresh.states()["i"]) == (end, "done" if end == "completed" else "cancelled")
     with pytest.raises(UsageError):
         fresh.put("j")
+
+
+def test_why_no_mapper_could_place_a_job_is_known_after_a_restart_and_to_the_next_home():
+    rig = Rig()
+    rig.put("i")
+    rig.did(rig.home.refuse(JupiterError("not placeable", "n1: no GPU", 3), 2.0))
+    fresh = again(rig)
+    fresh.home.resume(9.0)
+    assert (fresh.home.state, fresh.home.refused) == ("failed", (3, "not placeable; n1: no GPU"))
+    other, shelf = Rig(), Shelf(rig.job.signed, VERSION, Deputies())
+    for entry in rig.home.entries():
+        if entry.kind not in ("job", "item"):
+            shelf.apply(entry.kind, entry.value, True)
+    for entry in shelf.facts():
+        other.did(other.home.take_over(entry.kind, entry.value, 3.0))
+    assert (other.home.state, other.home.refused) == ("failed", (3, "not placeable; n1: no GPU"))
+
+
+@pytest.mark.parametrize("value", [None, [3], ["3", "why"], [3, 4]])
+def test_a_copied_refusal_that_is_none_is_refused(value):
+    with pytest.raises(PeerError):
+        records.to_refusal(value)
 
 
 def test_a_restarted_home_that_missed_the_end_comes_to_it():

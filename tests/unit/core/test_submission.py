@@ -1,6 +1,7 @@
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pytest
 from job_rig import CHAIN, Around, of_type, sent, small, task_specs
 
@@ -17,6 +18,7 @@ from jupiter_agent.core.runqueue import RunQueue
 from jupiter_agent.core.submission import Submissions
 from jupiter_agent.core.submit_args import DEFAULT_MAPPER, SubmitArgs, mapper_name, to_input
 from jupiter_agent.core.transfer import Transfers
+from jupiter_agent.core.views import job_detail
 from jupiter_agent.errors import JupiterError, UsageError
 
 BUNDLE = b"B" * 32
@@ -264,12 +266,32 @@ def test_a_centralised_mapper_is_asked_and_its_answer_written():
     assert rig.machine.on_solved(Solved(solve.job, [0, 0, 0, 0], [], [], 0.01), 3.0) == []
 
 
-def test_a_job_that_no_mapper_can_place_is_cancelled_and_says_why():
-    rig = Rig(nodes=())
-    [solve] = of_type(rig.submit(mapper="heft"), Solve)
-    effects = rig.machine.on_solved(Solved(solve.job, [], [], [], 0.0, "no node for b", ["n1: too small"]), 2.0)
-    assert rig.accepted().job.over == "cancelled"
-    assert "not placeable" in [notice.event for notice in of_type(effects, Notice)]
+@pytest.mark.parametrize(
+    ("reasons", "task", "code", "why"),
+    [
+        (
+            ["node 0: not allowed"],
+            1,
+            3,
+            "not placeable: no node may run task 'b'; name-home1: is not 'n4'; name-n4: is gone",
+        ),
+        (["it is late"], None, 3, "not placeable: mapper mine: no; it is late"),
+        (["node 9: not allowed"], 9, 3, "not placeable: mapper mine: no; node 9: not allowed"),
+        ([], None, 1, "mapper mine: no; try another --mapper"),
+    ],
+)
+def test_a_job_that_no_mapper_can_place_has_failed_and_says_why(reasons, task, code, why):
+    first, second = task_specs(CHAIN)
+    rig = Rig(nodes=("n4",), tasks=[first, msgspec.structs.replace(second, node="n4")])
+    rig.submit(mapper="heft")
+    rig.around.gone.add("n4")
+    [solve] = of_type(rig.machine.on_deadline(2.0), Solve)
+    effects = rig.machine.on_solved(Solved(solve.job, [], [], [], 0.0, "mapper mine: no", reasons, task), 2.0)
+    local = rig.accepted()
+    assert (local.job.over, local.home.state) == ("cancelled", "failed")
+    detail = job_detail(local, str)
+    assert (detail["exit_code"], detail["reason"]) == (code, why)
+    assert "not mapped" in [notice.event for notice in of_type(effects, Notice)]
 
 
 def test_after_a_restart_only_central_jobs_without_a_mapping_are_mapped_again():

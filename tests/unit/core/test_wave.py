@@ -43,6 +43,19 @@ def test_home_decides_the_entries_only_and_takes_none_itself(mapper):
     assert all(tasks == ["a", "b"] for tasks in awards(effects).values())
 
 
+def test_a_task_pinned_to_a_node_that_is_not_here_waits_for_it_and_that_is_said_once():
+    first, second = task_specs({"a": [], "b": []})
+    pinned = [msgspec.structs.replace(first, node="n4"), second]
+    machine, job, around = wave("home1", {"a": [], "b": []}, tasks=pinned)
+    notices = [n for now in (0.0, 1.0) for n in machine.step(now) if isinstance(n, Notice) and n.level == "warning"]
+    why = "waits for node 'n4', to which it is pinned"
+    assert [n.fields for n in notices] == [{"job": job.id, "task": "a", "why": why}]
+    assert (machine.waits(), set(job.registers)) == ({"a": why}, {"b"})
+    around.nodes.append("n4")
+    machine.step(2.0)
+    assert (machine.waits(), job.registers["a"].node) == ({}, "n4")
+
+
 def test_the_host_of_the_controller_decides_the_child_and_tells_every_participant():
     machine, job, _ = wave("n1", CHAIN)
     job.merge([reg("a", "n1")])
@@ -142,8 +155,8 @@ def test_a_pinned_task_whose_node_is_gone_waits_for_it():
     machine, job, around = wave("n1", CHAIN, tasks=tasks)
     place(job, a="n1", b="n3")
     around.gone.add("n3")
-    assert machine.step(0.0) == []
-    assert job.registers["b"].node == "n3"
+    assert [notice.event for notice in machine.step(0.0)] == ["task waits"]
+    assert (machine.step(1.0), job.registers["b"].node) == ([], "n3")
 
 
 def test_a_centralised_mapping_is_never_made_by_a_controller():
