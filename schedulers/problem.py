@@ -56,6 +56,7 @@ class Problem:
     order: list[int] = field(init=False)  # topological, ties by index
     ready_from: Floats = field(init=False)  # (N,) seconds: `available`, or zeros
     placeable: Bools | None = field(init=False)  # (T, N) `allowed` and `pinned` in one; None: every task everywhere
+    horizon: float = field(init=False)  # seconds of everything one after another over the worst link
 
     def __post_init__(self) -> None:
         times = _times(self.times)
@@ -83,7 +84,7 @@ class Problem:
             self.parents[v].append((u, data))
         object.__setattr__(self, "order", _topological(self.parents, self.children))
         object.__setattr__(self, "placeable", self._placeable(pinned))
-        self._require_finite_horizon()
+        object.__setattr__(self, "horizon", self._horizon())
 
     def __repr__(self) -> str:
         return f"Problem({self.n_tasks} tasks, {len(self.edges)} edges, {self.n_nodes} nodes)"
@@ -162,8 +163,8 @@ class Problem:
         mask.setflags(write=False)
         return mask
 
-    def _require_finite_horizon(self) -> None:
-        """Twice everything one after another over the worst link must be a number, so that no sum ever is not one."""
+    def _horizon(self) -> float:
+        """ValueError where twice of it, summed over all links, is no number: then some sum might not be one."""
         latency, inv_rate = float(self.latency.max()), float(self.inv_rate.max())
         total = sum(data for *_, data in self.edges)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -173,6 +174,7 @@ class Problem:
                 horizon += self.quadratic.max() * (1 + np.float64(total) * total)
             if not np.isfinite(2 * horizon * self.n_nodes**2):
                 raise ValueError("times, sizes or links are so large that a schedule would overflow")
+        return float(horizon)
 
 
 def _numbers(name: str, value: npt.ArrayLike, shape: tuple[int, ...] | None) -> Floats:

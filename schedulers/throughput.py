@@ -20,6 +20,7 @@ its links only, and splits and duplicates tasks, which needs an executor that do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import frexp, ldexp
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,9 @@ def tp_heft(p: Problem, *, seed: int = 0, contention: bool = False, moves: int |
     if most < 0:
         raise ValueError(f"moves is {most}, expected at least 0")
     p.require_placeable()
-    ends = [refine(p, start, most, contention) for start in _starts(p, contention)]
-    best = min(ends, key=lambda node: period(p, node, contention))
+    scaled = _scaled(p)
+    ends = [refine(scaled, start, most, contention) for start in _starts(scaled, contention)]
+    best = min(ends, key=lambda node: period(scaled, node, contention))
     return replay(p, best, contention=contention)
 
 
@@ -66,6 +68,15 @@ def refine(p: Problem, node: Sequence[int] | Ints, moves: int, contention: bool)
             break
         loads.move(t, n)
     return loads.node
+
+
+def _scaled(p: Problem) -> Problem:
+    """`p` in a unit of time in which squares of loads are numbers: a power of two, which rounds nothing of weight."""
+    unit = ldexp(1.0, frexp(p.horizon)[1] - 1)
+    quadratic = None if p.quadratic is None else p.quadratic / unit
+    available = None if p.available is None else p.available / unit
+    latency, inv_rate = p.latency / unit, p.inv_rate / unit
+    return Problem(p.times / unit, p.edges, latency, inv_rate, p.pinned, quadratic, available, p.allowed)
 
 
 def _starts(p: Problem, contention: bool) -> Iterator[Sequence[int] | Ints]:

@@ -102,6 +102,18 @@ def test_streams_run_faster_than_with_the_mapping_of_heft(contention: bool) -> N
     assert np.median(gains) >= 1.6
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("contention", [False, True])
+@pytest.mark.parametrize("exponent", [-900, 600, 1000])
+def test_the_unit_of_time_does_not_change_the_mapping(exponent: int, contention: bool) -> None:
+    p, unit = bent(layered(15, 4, 1)), 2.0**exponent
+    assert p.quadratic is not None
+    scaled = Problem(p.times * unit, p.edges, p.latency * unit, p.inv_rate * unit, quadratic=p.quadratic * unit)
+    usual, same = (schedule("tp-heft", each, contention=contention) for each in (p, scaled))
+    assert same.node.tolist() == usual.node.tolist()
+    same.check(scaled)
+
+
 def test_latency_does_not_slow_a_stream() -> None:
     p = Problem([[4, 4], [4, 4]], [(0, 1, 0)], links(2, 1000), links(2))
     assert len(set(schedule("tp-heft", p).node.tolist())) == 2
