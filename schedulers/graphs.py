@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from schedulers.problem import Edge, Floats, Problem
+from schedulers.problem import Edge, Problem
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -51,40 +49,49 @@ def to_networkx(p: Problem) -> tuple[nx.DiGraph[Any], nx.DiGraph[Any]]:
 def from_networkx(tasks: nx.DiGraph[Any], network: nx.Graph[Any]) -> Problem:
     """The problem of two graphs. An undirected network has the same link both ways.
 
-    ValueError for a missing attribute or link, besides what `Problem` refuses.
+    ValueError for an undirected task graph, a multigraph, a missing attribute or link, besides what `Problem` refuses.
     """
+    for what, graph in (("task graph", tasks), ("network", network)):
+        if graph.is_multigraph():
+            raise ValueError(f"the {what} may have parallel edges ({type(graph).__name__}): which one counts?")
+    if not tasks.is_directed():
+        raise ValueError(f"the task graph is undirected ({type(tasks).__name__}): which task feeds which?")
     nodes = list(network.nodes)
     number = {label: n for n, label in enumerate(nodes)}
     index = {label: t for t, label in enumerate(tasks.nodes)}
     try:
-        times = [_row(data["times"], nodes) for _, data in tasks.nodes(data=True)]
+        times: Any = [_row("times", data["times"], nodes) for _, data in tasks.nodes(data=True)]
         edges: list[Edge] = [(index[u], index[v], data["bytes"]) for u, v, data in tasks.edges(data=True)]
         links = {name: _links(network, nodes, name) for name in ("latency", "inv_rate")}
         pinned = {index[t]: number[data["pinned"]] for t, data in tasks.nodes(data=True) if "pinned" in data}
+        allowed: Any = None
+        if any("allowed" in data for _, data in tasks.nodes(data=True)):
+            everywhere = [True] * len(nodes)
+            allowed = [_row("allowed", data.get("allowed", everywhere), nodes) for _, data in tasks.nodes(data=True)]
     except KeyError as error:
         raise ValueError(f"the graphs lack {error}") from None
-    allowed = None
-    if any("allowed" in data for _, data in tasks.nodes(data=True)):
-        allowed = np.array(
-            [_row(data.get("allowed", [True] * len(nodes)), nodes) for _, data in tasks.nodes(data=True)]
-        )
-    available = None
+    available: Any = None
     if any("available" in data for _, data in network.nodes(data=True)):
-        available = np.array([data.get("available", 0.0) for _, data in network.nodes(data=True)], dtype=np.float64)
+        available = [data.get("available", 0.0) for _, data in network.nodes(data=True)]
     quadratic = None
     if any("quadratic" in data for *_, data in network.edges(data=True)):
         quadratic = _links(network, nodes, "quadratic", 0.0)
-    return Problem(np.array(times), edges, links["latency"], links["inv_rate"], pinned, quadratic, available, allowed)
+    return Problem(times, edges, links["latency"], links["inv_rate"], pinned, quadratic, available, allowed)
 
 
-def _row(value: Any, nodes: list[Any]) -> list[Any]:
+def _row(name: str, value: Any, nodes: list[Any]) -> list[Any]:
     """[N] values given in the order of the nodes, or by node."""
-    return [value[n] for n in nodes] if isinstance(value, Mapping) else list(value)
+    if isinstance(value, Mapping):
+        return [value[n] for n in nodes]
+    try:
+        return list(value)
+    except TypeError:
+        raise ValueError(f"{name} of a task is {value!r}, expected a value per node") from None
 
 
-def _links(network: nx.Graph[Any], nodes: list[Any], name: str, default: float | None = None) -> Floats:
-    """(N, N) of one link attribute; KeyError names the missing link or attribute."""
-    matrix = np.zeros((len(nodes), len(nodes)))
+def _links(network: nx.Graph[Any], nodes: list[Any], name: str, default: float | None = None) -> Any:
+    """[N][N] of one link attribute, as given; KeyError names the missing link or attribute."""
+    matrix: list[list[Any]] = [[0.0] * len(nodes) for _ in nodes]
     for i, a in enumerate(nodes):
         for j, b in enumerate(nodes):
             if a == b:
@@ -92,5 +99,5 @@ def _links(network: nx.Graph[Any], nodes: list[Any], name: str, default: float |
             if not network.has_edge(a, b):
                 raise KeyError(f"a link from {a} to {b}")
             data = network.edges[a, b]
-            matrix[i, j] = data[name] if default is None else data.get(name, default)
+            matrix[i][j] = data[name] if default is None else data.get(name, default)
     return matrix

@@ -5,6 +5,8 @@ import pytest
 
 from schedulers.graphs import from_networkx
 
+HUGE = 10**400
+
 
 def graphs() -> tuple[nx.DiGraph, nx.Graph]:
     tasks = nx.DiGraph()
@@ -49,4 +51,41 @@ def test_a_pin_to_an_unknown_node_is_named() -> None:
     tasks, network = graphs()
     tasks.nodes["read"]["pinned"] = "c"
     with pytest.raises(ValueError, match="'c'"):
+        from_networkx(tasks, network)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "network", "message"),
+    [
+        (nx.Graph, nx.Graph, "task graph is undirected"),
+        (nx.MultiGraph, nx.Graph, "task graph may have parallel edges"),
+        (nx.MultiDiGraph, nx.Graph, "task graph may have parallel edges"),
+        (nx.DiGraph, nx.MultiGraph, "network may have parallel edges"),
+        (nx.DiGraph, nx.MultiDiGraph, "network may have parallel edges"),
+    ],
+)
+def test_undirected_tasks_and_multigraphs_are_refused(
+    tasks: type[nx.Graph], network: type[nx.Graph], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_networkx(*(kind(graph) for kind, graph in zip((tasks, network), graphs(), strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("of", "attribute", "value", "message"),
+    [
+        ("link", "latency", HUGE, r"latency\[0, 1\] is inf"),
+        ("link", "inv_rate", "fast", "inv_rate: not an array of numbers"),
+        ("node", "available", HUGE, r"available\[0\] is inf"),
+        ("task", "times", 5, "times of a task is 5, expected a value per node"),
+        ("task", "times", [1.0], "not an array of numbers"),
+        ("task", "allowed", {"a": True}, "the graphs lack 'b'"),
+        ("task", "allowed", True, "allowed of a task is True, expected a value per node"),
+    ],
+    ids=lambda each: "huge" if each == HUGE else None,
+)
+def test_values_are_refused_as_by_a_problem(of: str, attribute: str, value: object, message: str) -> None:
+    tasks, network = graphs()
+    {"link": network.edges["a", "b"], "node": network.nodes["a"], "task": tasks.nodes["sum"]}[of][attribute] = value
+    with pytest.raises(ValueError, match=message):
         from_networkx(tasks, network)
