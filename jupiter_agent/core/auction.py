@@ -211,6 +211,11 @@ class Auction:
         """Who did not answer the present call or grant yet."""
         return self._silent if self._sale is None else {self._granted.node} if self._granted else set()
 
+    def without_bid(self) -> dict[str, str]:
+        """Who was asked and has made no bid -> why, as far as known here."""
+        others = [node for node in self.asked if node not in self.bids]
+        return {node: "no answer in time" if node in self._silent else "no valid bid" for node in others}
+
     def start(self, now: float) -> list[Letter]:
         """Call for bids."""
         self.due = now + self.wait_s

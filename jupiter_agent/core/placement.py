@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
+from jupiter_agent.core.considered import EXPLAINED, Considered
 from jupiter_agent.core.effects import Effect, Send, Solve
 from jupiter_agent.core.estimate import Net
 from jupiter_agent.core.events import Solved
@@ -21,7 +22,6 @@ from jupiter_agent.core.messages.links import Links, LinksWanted, Shape
 from jupiter_agent.core.needs import candidates
 from jupiter_agent.core.profiling.matrix import LinkMatrix
 from jupiter_agent.core.surroundings import Surroundings
-from jupiter_agent.core.wave import EXPLAINED, Considered
 
 PULL_S = 0.5
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
+from jupiter_agent.core.considered import EXPLAINED, Considered
 from jupiter_agent.core.events import Solved
 from jupiter_agent.core.forecast import Forecast
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.needs import reasons
 from jupiter_agent.core.placement import Placement
-from jupiter_agent.core.wave import EXPLAINED, Considered
 from jupiter_agent.core.what_if import Network, WhatIf
 from jupiter_agent.errors import EXIT_FAILED, EXIT_UNPLACEABLE, JupiterError, UsageError
 
@@ -96,7 +96,7 @@ class Planning(Placement):
             best = [each for each in choices if each.node == event.nodes[t]] + choices
             rows[task] = [
                 Considered(
-                    self._names[each.node], each.finish_s, [f"{each.finish_s - each.start_s:.6g} s of computing"],
+                    self._names[each.node], each.finish_s, [f"{each.finish_s - each.start_s:.3g} s of computing"],
                     each.start_s, each.finish_s, each.transfer_s,
                 )
                 for each in dict.fromkeys(best[: EXPLAINED + 1])

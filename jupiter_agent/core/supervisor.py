@@ -22,6 +22,7 @@ from math import ceil, inf
 
 from msgspec import Struct
 
+from jupiter_agent.core.considered import EXPLAINED, Considered
 from jupiter_agent.core.effects import Effect, Send
 from jupiter_agent.core.estimate import PRIOR_BANDWIDTH_BPS
 from jupiter_agent.core.execution import Execution
@@ -30,7 +31,6 @@ from jupiter_agent.core.messages.jobs import SINK, Register
 from jupiter_agent.core.messages.supervision import Pace, TaskPace
 from jupiter_agent.core.pace import Done, pace
 from jupiter_agent.core.surroundings import Surroundings
-from jupiter_agent.core.wave import EXPLAINED, Considered
 
 ROUND_S = 1.0
 SAY_S = 5.0

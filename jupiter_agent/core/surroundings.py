@@ -45,7 +45,7 @@ class Estimate(NamedTuple):
     def reason(self) -> str:
         """As `explain` shows it."""
         of = f"of {self.samples} runs, " if self.samples else ""
-        return f"{self.seconds:.6g} s {self.source}, {of}80 % within {self.low:.3g}..{self.high:.3g} s"
+        return f"{self.seconds:.3g} s {self.source}, {of}80 % within {self.low:.3g}..{self.high:.3g} s"
 
 
 class Profile(Struct, frozen=True):

@@ -19,8 +19,7 @@ from collections import Counter
 from math import inf
 from random import Random
 
-from msgspec import Struct
-
+from jupiter_agent.core.considered import EXPLAINED, Considered, of_auction, told
 from jupiter_agent.core.effects import Effect, Notice
 from jupiter_agent.core.events import NodeChosen
 from jupiter_agent.core.ids import HOME
@@ -32,7 +31,7 @@ from jupiter_agent.core.spreading import Spreading
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave_auction import Auctions
 from jupiter_agent.core.wave_rules import Decision, Rules
-from schedulers.bidding import Bid, frontier
+from schedulers.bidding import frontier
 from schedulers.local import Candidate, Resources, Weights, greedy_scores, random_choice
 from schedulers.rules import Input, Seen, View
 
@@ -47,20 +46,6 @@ STRANGER_S = 15.0
 GRACE_S = 2.0
 """Somebody names a host that is thought to be gone, as when a partition heals: time to hear that it lives"""
 LARGE_BYTES = 1e6
-EXPLAINED = 12
-"""Candidates kept per decision for `explain`."""
-
-
-class Considered(Struct, frozen=True):
-    """One candidate of one decision, with its numbers, as `explain` shows it."""
-
-    node: str
-    cost_s: float | None
-    reasons: list[str]
-    start_s: float | None = None
-    """predicted, from the beginning of the item, or of the transfer where no plan is made; the others likewise"""
-    finish_s: float | None = None
-    transfer_s: float | None = None
 
 
 class Wave(Spreading):
@@ -194,17 +179,15 @@ class Wave(Spreading):
     def _settle_sold(self, now: float) -> list[Effect]:
         sold, self.auctions.sold = self.auctions.sold, []
         written, me = [], (self._around.me, self._around.boot)
-        for task, bid, bids in sold:
+        for each in sold:
+            task, bid = each.task, each.bid
             if task in self._job.registers:
                 continue
             if bid is None:
                 written += self._decide(task, again="nobody bids; ")
                 continue
-            self.considered[task] = [
-                Considered(self._around.name(b.node), b.cost_s, _told(b), b.start_s, b.finish_s)
-                for b in bids[:EXPLAINED]
-            ]
-            why = f"best of {len(bids)} bids: {'; '.join(_told(bid))}"
+            self.considered[task] = of_auction(each, self._around.name)
+            why = f"best of {len(each.bids)} bids: {'; '.join(told(bid))}"
             written.append(self._job.write(task, bid.node, me, why, plan=Plan(bid.finish_s, bid.sends)))
         return self.announce(written, now)
 
@@ -318,7 +301,7 @@ class Wave(Spreading):
         ]  # fmt: skip
         best = scores[0]
         reasons = "; ".join(self._named(best.reasons, hosts))
-        return best.node, f"lowest cost {best.cost_s:.6g} s of {len(scores)}: {reasons}"
+        return best.node, f"lowest cost {best.cost_s:.3g} s of {len(scores)}: {reasons}"
 
     def _weighed(self, task: str, nodes: list[str]) -> tuple[list[Candidate[str]], list[tuple[str, str, float]]]:
         """The candidates with their numbers, and the inputs whose places are known: (parent, host, bytes)."""
@@ -391,10 +374,3 @@ class Wave(Spreading):
         """When controllers stop waiting for the places of parents; what passed is looked at with every step."""
         mapped = self._job.registers
         return [at for task, at in self._decide_at.items() if task not in mapped and at > self._last_look]
-
-
-def _told(bid: Bid[str]) -> list[str]:
-    """A bid in words."""
-    load = bid.cost_s - bid.finish_s
-    words = [f"starts {bid.start_s:.6g} s into the plan", f"done {bid.finish_s:.6g} s"]
-    return [*words, f"{load:.6g} s of other work per item"] if load > 0 else words

@@ -13,8 +13,9 @@ auctions of a large cluster open few new sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jupiter_agent.core.auction import OFFERS_S, Auction, Call, Given, Grant, Key, Letter, Offer, Release, Reply
@@ -46,7 +47,9 @@ class Sold(NamedTuple):
 
     task: str
     bid: Bid[str] | None
-    bids: list[Bid[str]]
+    bids: Sequence[Bid[str]] = ()
+    without: Mapping[str, str] = MappingProxyType({})
+    """nodes that were asked and have made no bid -> why"""
 
 
 class Auctions:
@@ -85,7 +88,7 @@ class Auctions:
                 continue
             if len(inputs) > INPUTS or self._tried.get(task, 0) >= SHORTLISTS:
                 self._tried.pop(task, None)
-                self.sold.append(Sold(task, None, []))
+                self.sold.append(Sold(task, None))
                 continue
             asked = self._shortlist(task, inputs, nodes, free)
             auction = Auction(self._key(task), inputs, asked, self._wait_s(asked), self._given)
@@ -230,7 +233,7 @@ class Auctions:
                 self._tried[task] = self._tried.get(task, 0) + 1
             else:
                 self._tried.pop(task, None)
-                self.sold.append(Sold(task, auction.won, sorted(auction.bids.values())))
+                self.sold.append(Sold(task, auction.won, sorted(auction.bids.values()), auction.without_bid()))
         return effects
 
     def _sent(self, letters: Iterable[tuple[str, Letter]]) -> list[Effect]:

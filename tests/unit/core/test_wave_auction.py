@@ -195,6 +195,9 @@ def test_a_node_that_takes_no_tasks_does_not_bid_though_it_is_asked():
     for me in ("n1", "n2"):
         nodes[me].around.profiles = {me: {"draining": True}}
     assert mapping(started(nodes)) == {"a": "n3"}
+    rows = {each.node: (each.cost_s is None, each.reasons) for each in nodes["home1"].wave.considered["a"]}
+    assert rows.pop("name-n3")[0] is False
+    assert rows == dict.fromkeys(["name-n1", "name-n2"], (True, ["no valid bid"]))
 
 
 # --- faults and lies -----------------------------------------------------------------------------------------------
@@ -206,6 +209,8 @@ def test_who_never_answers_is_left_out_after_a_while():
     home = nodes["home1"].wave
     deliver(nodes, home.on_deadline(OFFERS_S), "home1", now=OFFERS_S, deaf=("n1",))
     assert mapping(nodes["home1"].job) in ({"a": "n2"}, {"a": "n3"})
+    silent = [each.node for each in home.considered["a"] if each.reasons == ["no answer in time"]]
+    assert silent == ["name-n1"]
 
 
 def test_a_job_is_mapped_although_nobody_ever_bids():
