@@ -53,7 +53,7 @@ class Planning(Placement):
 
     def planned(self, event: Solved) -> Row | JupiterError:
         """The body of `plan`."""
-        if event.error:
+        if event.error or self.refused is not None:
             return self.refusal(event)
         found = Forecast(self._asked, event.nodes, event.starts, event.finishes)
         tasks, names = list(self.job.tasks), self._names

@@ -28,8 +28,8 @@ class LinkIf(Struct, frozen=True):
 
 
 class WhatIf(Struct, frozen=True):
-    """`without`: nodes that are not there; `speeds`: of nodes by name, those not known are added; `added`: of
-    these, which must not be there yet."""
+    """`without`: nodes that are not there; `speeds`: of nodes by name; `added`: those of them that are
+    new."""
 
     without: Annotated[list[Name], Meta(max_length=1000)] = []
     speeds: Annotated[dict[Name, float], Meta(max_length=1000)] = {}
@@ -65,10 +65,10 @@ class Network:
             if name in self.names:
                 raise UsageError(f"what if: {name} is there already", f"{name}:speed=X changes it")
         for name, speed in change.speeds.items():
-            if name in self.names:
-                self._scale(self.names.index(name), speed)
-            else:
+            if name in change.added:
                 self._add(name, speed)
+            else:
+                self._scale(self._index(name), speed)
         for link in change.links:
             self._link(link)
         for name in change.without:
@@ -76,7 +76,7 @@ class Network:
 
     def _index(self, name: str) -> int:
         if name not in self.names:
-            raise UsageError(f"what if: there is no node '{name}'", f"nodes: {', '.join(self.names)}")
+            raise UsageError(f"what if: there is no node '{name}'", f"nodes: {', '.join(self.names)}; +NAME adds one")
         return self.names.index(name)
 
     def _scale(self, n: int, speed: float) -> None:

@@ -111,7 +111,9 @@ def test_a_plan_names_its_critical_path_its_links_and_what_it_lets_through() -> 
     assert plan["busiest"]["node"] in grid.nodes
     places = set(plan["mapping"].values())
     without = sorted(places - {"node2"})
-    changed = grid.ask("node2", "plan", **fields, what_if={"without": without, "speeds": {"fast": 50.0}})
+    changed = grid.ask(
+        "node2", "plan", **fields, what_if={"without": without, "speeds": {"fast": 50.0}, "added": ["fast"]}
+    )
     assert set(changed["mapping"].values()) <= {"node1", "node2", "node3", "node4", "fast"} - set(without)
     assert "fast" in changed["mapping"].values()
     assert changed["makespan_s"] < plan["makespan_s"]

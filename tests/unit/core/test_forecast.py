@@ -89,7 +89,7 @@ def test_a_node_that_is_not_there_is_left_out_and_what_was_pinned_to_it_is_at_th
 
 def test_a_new_node_has_its_speed_and_usual_links():
     found = network()
-    found.apply(WhatIf(speeds={"n9": 4.0}), "n1")
+    found.apply(WhatIf(speeds={"n9": 4.0}, added=["n9"]), "n1")
     assert [row[2] for row in found.problem["times"]] == [1.0, 2.0, 0.5, 1.5]
     assert found.problem["latency"] == [[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]
     assert all(row[2] for row in found.problem["allowed"])
@@ -105,12 +105,13 @@ def test_the_speed_of_a_node_and_both_ways_of_a_link_change():
 
 def test_the_original_problem_is_not_touched():
     original = problem()
-    Network(original, ["n1", "n2"], [1.0, 2.0]).apply(WhatIf(without=["n2"], speeds={"x": 1.0}), "n1")
+    Network(original, ["n1", "n2"], [1.0, 2.0]).apply(WhatIf(without=["n2"], speeds={"x": 1.0}, added=["x"]), "n1")
     assert original == problem()
 
 
 @pytest.mark.parametrize(
     "change", [WhatIf(without=["n7"]), WhatIf(without=["n1"]), WhatIf(links=[LinkIf("n1", "n7", 1.0)]),
+               WhatIf(speeds={"n7": 2.0}),
                WhatIf(links=[LinkIf("n1", "n1", 1.0)])]
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(change: WhatIf):
