@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schedulers.nics import Nics
-from schedulers.problem import Problem
+from schedulers.problem import Ints, Problem
 from schedulers.ranks import upward_rank
 from schedulers.solution import Schedule
 
@@ -24,18 +24,41 @@ _IDLE, _DONE, _READY = range(3)  # a node has become available, a task is done, 
 def replay(
     p: Problem, node: npt.ArrayLike, priority: Sequence[float] | None = None, contention: bool = False
 ) -> Schedule:
-    """The schedule that follows from the mapping `node` (T,). O((T + E) log T).
+    """The schedule that follows from the mapping `node` (T,) int. O((T + E) log T).
 
     `priority` (T,): higher runs first, ties by arrival and then by index. With `contention` a node sends one transfer
-    and receives one transfer at a time, the most urgent child first. ValueError for a wrong shape or node.
+    and receives one transfer at a time, the most urgent child first. ValueError for what `mapping` refuses, and for
+    priorities of another shape or NaN.
     """
-    places = np.array(node, dtype=np.int64)
-    if places.shape != (p.n_tasks,) or (places < 0).any() or (places >= p.n_nodes).any():
-        raise ValueError(f"node must be ({p.n_tasks},) numbers of nodes below {p.n_nodes}")
-    run = _Run(p, places.tolist(), upward_rank(p) if priority is None else priority, contention)
+    places = mapping(p, node)
+    run = _Run(p, places.tolist(), upward_rank(p) if priority is None else _priorities(p, priority), contention)
     while run.events:
         run.step()
     return Schedule(places, np.array(run.start), np.array(run.finish))
+
+
+def mapping(p: Problem, node: npt.ArrayLike) -> Ints:
+    """(T,) a copy of `node`; ValueError unless it is a whole number per task, of a node that the task may use."""
+    places = np.array(node)
+    shaped = places.shape == (p.n_tasks,) and np.issubdtype(places.dtype, np.integer)
+    if not shaped or (places < 0).any() or (places >= p.n_nodes).any():
+        raise ValueError(f"node must be ({p.n_tasks},) numbers of nodes below {p.n_nodes}")
+    if p.placeable is not None:
+        wrong = ~p.placeable[np.arange(p.n_tasks), places]
+        if wrong.any():
+            task = int(wrong.argmax())
+            raise ValueError(f"task {task} is on node {places[task]}, which it must not use")
+    return places.astype(np.int64)
+
+
+def _priorities(p: Problem, value: Sequence[float]) -> list[float]:
+    try:
+        ranks = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"priority must be numbers: {error}") from None
+    if ranks.shape != (p.n_tasks,) or np.isnan(ranks).any():
+        raise ValueError(f"priority must be ({p.n_tasks},) numbers, none of them NaN")
+    return [float(rank) for rank in ranks]
 
 
 class _Run:

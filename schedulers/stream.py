@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from schedulers.problem import Floats, Problem
 from schedulers.ranks import upward_rank
+from schedulers.replay import mapping
 
 _CHANGE, _IDLE, _SENT, _DONE, _READY = range(5)
 
@@ -77,11 +78,9 @@ def stream(
 ) -> Realised:
     """Run `items` items, one released every `interval_s`, through the mapping `node` (T,). O(items (T + E) log).
 
-    ValueError for a wrong mapping, no item, a negative interval or time, or a change to other tasks or nodes.
+    ValueError for what `replay.mapping` refuses, no item, a negative interval or time, or a change of another shape.
     """
-    places = np.array(node, dtype=np.int64)
-    if places.shape != (p.n_tasks,) or (places < 0).any() or (places >= p.n_nodes).any():
-        raise ValueError(f"node must be ({p.n_tasks},) numbers of nodes below {p.n_nodes}")
+    places = mapping(p, node)
     if items < 1 or not 0 <= interval_s < inf:
         raise ValueError(f"{items} items every {interval_s} seconds are no stream")
     for change in changes:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from schedulers.heft import heft, heft_balanced
 from schedulers.problem import Floats, Ints, Problem
 from schedulers.ranks import by_rank, upward_rank
-from schedulers.replay import replay
+from schedulers.replay import mapping, replay
 from schedulers.solution import Schedule
 
 GAIN = 1e-9  # of the period: less is no gain
@@ -51,8 +51,11 @@ def tp_heft(p: Problem, *, seed: int = 0, contention: bool = False, moves: int |
 
 
 def period(p: Problem, node: npt.ArrayLike, contention: bool = False) -> float:
-    """Seconds per item of the busiest resource under the mapping `node` (T,). O(T + E + N**2)."""
-    return _Loads(p, np.array(node, dtype=np.int64), contention).period
+    """Seconds per item of the busiest resource under the mapping `node` (T,) int. O(T + E + N**2).
+
+    ValueError for what `replay.mapping` refuses.
+    """
+    return _Loads(p, mapping(p, node), contention).period
 
 
 def refine(p: Problem, node: Sequence[int] | Ints, moves: int, contention: bool) -> Ints:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ from schedulers import Problem
 from schedulers.exhaustive import optimum
 from schedulers.generate import fork_join, layered
 from schedulers.replay import replay
+from schedulers.stream import stream
+from schedulers.throughput import period
+
+NAN = float("nan")
 
 
 def links(nodes: int, seconds: float = 0.0) -> list[list[float]]:
@@ -52,10 +57,38 @@ def test_of_two_transfers_that_are_ready_at_once_the_urgent_one_goes_first() -> 
     assert replay(p, [0, 1, 2], contention=True).start.tolist() == [0, 3, 2]
 
 
-@pytest.mark.parametrize("node", [[0, 0], [0, 0, 2], [0, -1, 0]])
-def test_a_mapping_of_other_tasks_or_nodes_is_refused(node: list[int]) -> None:
+@pytest.mark.parametrize("take", [replay, stream, period])
+@pytest.mark.parametrize(
+    "node",
+    [[0, 0], [0, 0, 2], [0, -1, 0], [0, 0.5, 1], [0.0, 1.0, 1.0], [0, NAN, 1], [0, 10**400, 1], [True] * 3, "012", 0],
+    ids=lambda each: str(each)[:20],
+)
+def test_a_mapping_of_other_tasks_or_nodes_is_refused(node: Any, take: Callable[[Problem, Any], object]) -> None:
     with pytest.raises(ValueError, match="node must be"):
-        replay(Problem(np.ones((3, 2)), [], links(2), links(2)), node)
+        take(Problem(np.ones((3, 2)), [], links(2), links(2)), node)
+
+
+@pytest.mark.parametrize("take", [replay, stream, period])
+@pytest.mark.parametrize(("node", "task"), [([1, 0, 0], 0), ([0, 0, 1], 2)])
+def test_a_mapping_to_a_node_that_a_task_must_not_use_is_refused(
+    node: list[int], task: int, take: Callable[[Problem, Any], object]
+) -> None:
+    allowed = [[True, True], [True, True], [True, False]]
+    p = Problem(np.ones((3, 2)), [], links(2), links(2), pinned={0: 0}, allowed=allowed)
+    with pytest.raises(ValueError, match=f"task {task} is on node 1, which it must not use"):
+        take(p, node)
+
+
+@pytest.mark.parametrize("priority", [[1, 2], [1, 2, 3, 4], [1, NAN, 3], [[1], [2], [3]], ["a", "b", "c"], 5])
+def test_priorities_that_are_too_few_or_no_numbers_are_refused(priority: Any) -> None:
+    with pytest.raises(ValueError, match="priority must be"):
+        replay(Problem(np.ones((3, 2)), [], links(2), links(2)), [0, 0, 0], priority)
+
+
+def test_nodes_and_priorities_may_be_arrays_of_any_kind_of_number() -> None:
+    p = Problem(np.ones((3, 2)), [], links(2), links(2))
+    last_first = np.array([1, 2, np.inf], dtype=np.float32)
+    assert replay(p, np.zeros(3, dtype=np.uint8), last_first).start.tolist() == [2, 1, 0]
 
 
 def test_the_optimum_of_two_independent_pairs_is_found() -> None:
