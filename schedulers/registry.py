@@ -6,6 +6,7 @@ task has no node. Modules are imported when a mapper is first called, so listing
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,7 +43,7 @@ class Mapper(Protocol):
 
 def names() -> list[str]:
     """Every registered mapper, sorted; third parties included."""
-    return sorted(BUILT_IN.keys() | _third_party().keys())
+    return sorted(BUILT_IN.keys() | third_party(GROUP).keys())
 
 
 def schedule(name: str, p: Problem, seed: int = 0, contention: bool = False, **options: Any) -> Schedule:
@@ -60,7 +61,7 @@ def schedule(name: str, p: Problem, seed: int = 0, contention: bool = False, **o
         return rules.wave_rule(p, rules.load(name.removeprefix(rules.PREFIX)), seed=seed, contention=contention)
     from schedulers import solution
 
-    found = _third_party().get(name)
+    found = third_party(GROUP).get(name)
     if found is None:
         raise KeyError(f"no mapper is called {name!r}; known: {', '.join(names())}")
     mapper = found.load()
@@ -71,8 +72,17 @@ def schedule(name: str, p: Problem, seed: int = 0, contention: bool = False, **o
     return result
 
 
-def _third_party() -> dict[str, EntryPoint]:
-    """Entry points by name; a built-in name cannot be taken over."""
+def third_party(group: str) -> dict[str, EntryPoint]:
+    """Entry points by name. One whose name is taken is left out, with a warning, whatever the group: see `taken`."""
     from importlib.metadata import entry_points  # not at start: it costs an idle agent 10 ms
 
-    return {found.name: found for found in entry_points(group=GROUP) if found.name not in BUILT_IN}
+    found = {point.name: point for point in entry_points(group=group)}
+    for name in filter(taken, found):
+        what = f"entry point '{name}' of {group} is ignored"
+        warnings.warn(f"{what}: names that are built in, or start with wave-, are taken", stacklevel=1)
+    return {name: point for name, point in found.items() if not taken(name)}
+
+
+def taken(name: str) -> bool:
+    """Whether third parties cannot have this name: ours, all that begin like ours, and what a mapping by hand shows."""
+    return name in BUILT_IN or name.startswith("wave-") or name == "static"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,8 @@ def object_id(ctx: typer.Context, incomplete: str) -> list[Offer]:
 def mapper(ctx: typer.Context, incomplete: str) -> list[str]:
     from jupiter_agent.core.submit_args import known_mappers
 
-    return known_mappers()
+    with warnings.catch_warnings(action="ignore"):  # of packages that took names of ours
+        return known_mappers()
 
 
 def _rows(ctx: typer.Context, args: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ import pytest
 import schedulers
 from schedulers.errors import Infeasible
 
+pytestmark = pytest.mark.filterwarnings("ignore:entry point 'heft'")
+
 OURS = [
     "cpop",
     "heft",
