@@ -5,6 +5,16 @@
     s = schedule("heft", p)
     s.node, s.start, s.finish, s.makespan
 
+    problem, solution, errors     Problem, Schedule with its `check`, what is refused
+    registry, rules               mappers by name, entry points included; WAVE rules of third parties
+    heft, cpop, peft              list scheduling, from `listing`, `ranks`, `nics` and `timeline`
+    portfolio, search             the best of many list schedules, improved by local search
+    throughput                    mapping for a stream of items, and the `period` of a mapping
+    wave, auction                 what nodes decide among themselves, simulated; `local` and `bidding`: their decisions
+    exhaustive                    the `optimum` of tiny problems
+    replay, stream                one item, or many, through a given mapping
+    graphs, generate              problems from and to networkx; random problems
+
 `import schedulers` and `import schedulers.local` load neither numpy nor networkx: an idle agent decides with plain
 Python. Array code is loaded on the first use of `Problem`, `Schedule` or `schedule(...)`.
 """

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import schedulers
 from schedulers.errors import Infeasible
+
+README = Path(__file__).parents[3] / "README.md"
 
 pytestmark = pytest.mark.filterwarnings("ignore:entry point 'heft'")
 
@@ -53,6 +58,21 @@ def test_the_package_offers_exactly_the_library_of_the_design() -> None:
     assert schedulers.__all__ == ["Problem", "Schedule", "Unplaceable", "names", "schedule"]
     with pytest.raises(AttributeError, match="no attribute 'Planner'"):
         schedulers.Planner  # noqa: B018
+
+
+def test_the_docstring_of_the_package_names_every_module() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(schedulers.__path__)}
+    assert schedulers.__doc__ is not None
+    assert modules - {*re.findall(r"\w+", schedulers.__doc__)} == set()
+
+
+def test_the_section_of_the_readme_runs_as_written_prints_what_it_says_and_names_every_mapper() -> None:
+    section = README.read_text().partition("## Schedulers as a library")[2].partition("\n## ")[0]
+    code = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    printing = [line for line in code.splitlines() if line.startswith("print")]
+    assert [line.partition("# ")[2].startswith(said) for said, line in zip(out, printing, strict=True)] == [True] * 4
+    assert {*OURS} <= {*re.findall(r"`([\w-]+)`", section)}
 
 
 def test_no_module_hides_the_schedule_function() -> None:
