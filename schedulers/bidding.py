@@ -71,6 +71,7 @@ class Bid(NamedTuple, Generic[K]):
     finish_s: float
     receives_s: float = 0.0  # until when the inputs keep the network card of the node busy
     sends: tuple[tuple[K, float], ...] = ()  # and until when the cards of their hosts: for the winner to tell them
+    arrives_s: float = 0.0  # when the last of the inputs is there, for who asks why
 
 
 @dataclass
@@ -109,7 +110,8 @@ def bid(desk: Desk[K], inputs: Sequence[Input[K]], exec_s: float | None) -> Bid[
             receives = sends[given.host] = begin + link.busy_s(given.data)
         arrived = max(arrived, begin + link.transfer_s(given.data))
     start = desk.timeline.earliest(arrived, exec_s)
-    return Bid(start + exec_s + desk.committed_s, desk.node, start, start + exec_s, receives, tuple(sends.items()))
+    finish, busy = start + exec_s, tuple(sends.items())
+    return Bid(finish + desk.committed_s, desk.node, start, finish, receives, busy, arrived)
 
 
 def accepts(fresh: Bid[K] | None, limit_s: float | None) -> bool:

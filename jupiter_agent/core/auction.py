@@ -84,7 +84,8 @@ Letter: TypeAlias = tuple[str, Call | Grant | Release]
 def shifted(b: Bid[str], by_s: float) -> Bid[str]:
     """The same bid in the plan of another job."""
     sends = tuple((host, until + by_s) for host, until in b.sends)
-    return Bid(b.cost_s + by_s, b.node, b.start_s + by_s, b.finish_s + by_s, b.receives_s + by_s, sends)
+    start_s, finish_s, arrives_s = b.start_s + by_s, b.finish_s + by_s, b.arrives_s + by_s
+    return Bid(b.cost_s + by_s, b.node, start_s, finish_s, b.receives_s + by_s, sends, arrives_s)
 
 
 class _Held(NamedTuple):

@@ -141,7 +141,9 @@ def _inputs(called: Called) -> tuple[Input[str], ...]:
 
 
 def _price(bid: Bid[str] | None) -> Price | None:
-    return None if bid is None else Price(bid.cost_s, bid.start_s, bid.finish_s, bid.receives_s, list(bid.sends))
+    if bid is None:
+        return None
+    return Price(bid.cost_s, bid.start_s, bid.finish_s, bid.receives_s, list(bid.sends), bid.arrives_s)
 
 
 def to_link(link: LinkEstimate, sizes: Sequence[float]) -> Link | None:
@@ -155,4 +157,4 @@ def to_bid(node: str, price: Price | None) -> Bid[str] | None:
     """A price on the wire as the bid of who sent it."""
     if price is None:
         return None
-    return Bid(price.cost_s, node, price.start_s, price.finish_s, price.receives_s, tuple(price.sends))
+    return Bid(price.cost_s, node, price.start_s, price.finish_s, price.receives_s, tuple(price.sends), price.arrives_s)

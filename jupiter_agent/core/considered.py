@@ -27,7 +27,10 @@ class Considered(Struct, frozen=True):
 
 def of_auction(sold: Sold, name: Callable[[str], str]) -> list[Considered]:
     """Who bid, the best first, then who was asked and did not."""
-    bids = [Considered(name(b.node), b.cost_s, told(b), b.start_s, b.finish_s) for b in sold.bids]
+    bids = [
+        Considered(name(b.node), b.cost_s, told(b), b.start_s, b.finish_s, max(0.0, b.arrives_s - sold.fed_s))
+        for b in sold.bids
+    ]
     return (bids + [Considered(name(node), None, [why]) for node, why in sold.without.items()])[:EXPLAINED]
 
 

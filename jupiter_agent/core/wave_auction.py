@@ -48,6 +48,8 @@ class Sold(NamedTuple):
     task: str
     bid: Bid[str] | None
     bids: Sequence[Bid[str]] = ()
+    fed_s: float = 0.0
+    """when the last of its inputs is made"""
     without: Mapping[str, str] = MappingProxyType({})
     """nodes that were asked and have made no bid -> why"""
 
@@ -233,7 +235,8 @@ class Auctions:
                 self._tried[task] = self._tried.get(task, 0) + 1
             else:
                 self._tried.pop(task, None)
-                self.sold.append(Sold(task, auction.won, sorted(auction.bids.values()), auction.without_bid()))
+                fed_s = max((i.done_s for i in auction.inputs), default=0.0)
+                self.sold.append(Sold(task, auction.won, sorted(auction.bids.values()), fed_s, auction.without_bid()))
         return effects
 
     def _sent(self, letters: Iterable[tuple[str, Letter]]) -> list[Effect]:

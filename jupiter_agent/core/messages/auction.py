@@ -40,13 +40,15 @@ class Called(Struct, frozen=True, array_like=True):
 
 
 class Price(Struct, frozen=True, array_like=True):
-    """What a node offers; `sends`: until when the cards of the inputs' hosts are then busy."""
+    """What a node offers; `sends`: until when the cards of the inputs' hosts are then busy; `arrives_s`: when the
+    last input is there."""
 
     cost_s: Seconds
     start_s: Seconds
     finish_s: Seconds
     receives_s: Seconds
     sends: Annotated[list[tuple[Name, Seconds]], Meta(max_length=INPUTS)] = []
+    arrives_s: Seconds = 0.0
 
 
 class Offered(Struct, frozen=True, array_like=True):

@@ -55,7 +55,7 @@ def test_an_offer_is_in_plan_time_whatever_the_clock_says():
     for now in (0.0, 7777.0):
         mine = bidder(a=Link(0.5, 0.1))
         offer = mine.on_call(Call(KEY, (Input("a", 1.0, 10),)), 2.0, now)
-        assert offer.bid == Bid(4.5, "me", 2.5, 4.5, receives_s=2.0, sends=(("a", 2.0),))
+        assert offer.bid == Bid(4.5, "me", 2.5, 4.5, receives_s=2.0, sends=(("a", 2.0),), arrives_s=2.5)
     assert mine.on_call(Call(KEY, ()), None, 0.0) == Offer(KEY, None)
 
 

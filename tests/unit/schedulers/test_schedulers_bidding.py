@@ -36,10 +36,10 @@ def desk(charged: bool = False, **links: Link) -> Desk[str]:
 def test_a_bid_waits_for_the_slowest_input_and_fills_the_first_gap() -> None:
     mine = desk(a=Link(1.0, 0.1), b=Link(0.0, 0.0, 0.01))
     inputs = [Input("a", 2.0, 10), Input("b", 1.0, 20), Input("me", 3.0, 1e9)]
-    assert bid(mine, inputs, 4.0) == Bid(9.0, "me", 5.0, 9.0)
+    assert bid(mine, inputs, 4.0) == Bid(9.0, "me", 5.0, 9.0, arrives_s=5.0)
     mine.timeline.insert(7.0, 8.0)
-    assert bid(mine, inputs, 4.0) == Bid(12.0, "me", 8.0, 12.0)
-    assert bid(mine, inputs, 2.0) == Bid(7.0, "me", 5.0, 7.0)
+    assert bid(mine, inputs, 4.0) == Bid(12.0, "me", 8.0, 12.0, arrives_s=5.0)
+    assert bid(mine, inputs, 2.0) == Bid(7.0, "me", 5.0, 7.0, arrives_s=5.0)
 
 
 def test_a_bid_reserves_nothing_until_it_is_taken() -> None:
@@ -55,8 +55,8 @@ def test_inputs_take_turns_at_the_cards_of_both_ends_where_cards_are_charged() -
     inputs = [Input("a", 2.0, 10), Input("a", 1.0, 10), Input("b", 0.0, 10, sends_from=4.0)]
     links = {"a": Link(0.5, 0.1), "b": Link(0.5, 0.1)}
     free, charged = bid(desk(**links), inputs, 1.0), bid(desk(charged=True, **links), inputs, 1.0)
-    assert free == Bid(4.5, "me", 3.5, 4.5)
-    assert charged == Bid(8.5, "me", 7.5, 8.5, receives_s=7.0, sends=(("b", 5.0), ("a", 7.0)))
+    assert free == Bid(4.5, "me", 3.5, 4.5, arrives_s=3.5)
+    assert charged == Bid(8.5, "me", 7.5, 8.5, receives_s=7.0, sends=(("b", 5.0), ("a", 7.0)), arrives_s=7.5)
     mine = desk(charged=True, **links)
     reserve(mine, charged)
     assert mine.receives_from == 7.0
@@ -65,7 +65,7 @@ def test_inputs_take_turns_at_the_cards_of_both_ends_where_cards_are_charged() -
 def test_a_message_without_bytes_waits_for_no_card() -> None:
     mine = desk(charged=True, a=Link(0.5, 0.1))
     mine.receives_from = 9.0
-    assert bid(mine, [Input("a", 1.0, 0)], 1.0) == Bid(2.5, "me", 1.5, 2.5, receives_s=9.0)
+    assert bid(mine, [Input("a", 1.0, 0)], 1.0) == Bid(2.5, "me", 1.5, 2.5, receives_s=9.0, arrives_s=1.5)
 
 
 @pytest.mark.parametrize("exec_s", [None, nan, inf, -1.0])
