@@ -198,8 +198,8 @@ def _transfers(fleet: Observed, truth: Truth) -> list[Figure]:
             least = LEAST_BYTES if number >= LEARNED else INLINE + 1  # only what is fetched teaches
             size = int(least * (MOST_BYTES / least) ** rng.random())
             seed += 1
-            if number % 2:
-                fleet.pass_time(1.0)  # a stream, and single ones
+            if number % 2 or size <= INLINE:
+                fleet.pass_time(1.0)  # a stream, and single ones; a message that another is in front of waits for it
             if size <= INLINE:
                 predicted, took = fleet.say(src, dst, size)
             else:

@@ -30,8 +30,11 @@ PRIOR_BANDWIDTH_BPS = 1 / USUAL_Q
 SELF = LinkEstimate(0.0, 1e12, 1, "measured")
 OFTEN_S = 0.05
 """Of transfers from one peer that end sooner after each other than this, one counts"""
-CLOSES_S = 0.2
-"""With a round trip, how long TCP waits for an answer (RFC 6298, as Linux has it)"""
+CLOSES_S, QUEUED = 0.2, 1.5
+"""With so many round trips, for some of them were with a queue, how long TCP waits for an answer (RFC 6298, as Linux
+has it)"""
+FULL = 2.0
+"""So often what the path holds is the most that a window holds"""
 TOGETHER = 8
 """Transfers of one peer that are remembered to see which went on at the same time"""
 SURE = 0.6
@@ -60,6 +63,8 @@ class _Peer:
         """seconds per byte from here to it, by its own measure; 0: it has not said"""
         self.recent: deque[tuple[float, float, int]] = deque(maxlen=TOGETHER)
         """(from, to, bytes) of transfers"""
+        self.window: tuple[float, float] = (0.0, -inf)
+        """(bytes to which the sender's was opened, when it was used last)"""
 
     @property
     def samples(self) -> int:
@@ -111,6 +116,7 @@ class Links:
             for since, until, other in known.recent
         )
         opened = self._opened(peer, began)
+        known.window = (min(opened + size, FULL * self._rtt_s(peer) / self.shape(peer).q), now)
         known.recent.append((began, now, size))
         if now - last < OFTEN_S and known.inbound.transfers > 2:
             return False
@@ -124,12 +130,11 @@ class Links:
         return self.shape(peer).seconds(size, self._opened(peer, now))
 
     def _opened(self, peer: str, at: float) -> int:
-        """To how many bytes the sender's window is open: a transfer opens it to its size, and it halves with every
-        timeout that passes in silence (RFC 7661; Linux does so)."""
-        known, timeout_s = self._peers.get(peer, _NOBODY), CLOSES_S + self._rtt_s(peer)
-        return max(
-            (int(size * 0.5 ** max(0.0, (at - until) / timeout_s)) for _, until, size in known.recent), default=0
-        )
+        """To how many bytes the sender's window is open: a transfer opens it by its size, to what the path and a queue
+        hold at most, and it halves with every timeout that passes in silence (RFC 2861; Linux does so)."""
+        window, until = self._peers.get(peer, _NOBODY).window
+        silent_s = max(0.0, at - until)
+        return int(window * 0.5 ** (silent_s // (CLOSES_S + QUEUED * self._rtt_s(peer)))) if window else 0
 
     def on_probe(self, peer: str, size: int, seconds: float, noise_s: float, now: float) -> bool:
         """A probe that asked for so many bytes was answered in `seconds`; whether that was unexpected."""

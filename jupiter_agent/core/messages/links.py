@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log2
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -18,7 +17,7 @@ FIRST_BYTES = 14_480.0
 
 USUAL_Q = 1 / 12.5e6
 """Seconds per byte where nothing is known: 100 Mbit/s"""
-USUAL_S = 0.85
+USUAL_S = 1.0
 USUAL_P_S = 0.003
 
 Rate = Annotated[float, Meta(ge=0, le=1e15)]
@@ -50,8 +49,8 @@ class Shape(Struct, frozen=True, array_like=True):
 
     def moving_s(self, size: float, opened: float = 0.0) -> float:
         """Of that what the bytes take."""
-        rounds = doublings(size, self.rtt_s, self.q, opened)
-        return self.q * size + self.r * size * size + self.s * self.rtt_s * rounds
+        rounds, before = slow_start(size, self.s * self.rtt_s, self.q, opened)
+        return self.q * (size - before) + self.r * size * size + self.s * self.rtt_s * rounds
 
     def straight(self, sizes: Sequence[float]) -> tuple[float, float, float]:
         """(seconds, seconds per byte, seconds per byte^2) for mappers, which know quadratics only: the line with the
@@ -68,10 +67,13 @@ class Shape(Struct, frozen=True, array_like=True):
         return (first, slope, self.r) if first >= 0 else (0.0, ft / ff, self.r)
 
 
-def doublings(size: float, rtt_s: float, q: float, opened: float = 0.0) -> float:
-    """How often the window doubles before it holds `size`, or all that the path holds; it began `opened`, if it was."""
-    held, first = (min(size, rtt_s / q) if q > 0 else size), max(FIRST_BYTES, opened)
-    return log2(held / first) if held > first else 0.0
+def slow_start(size: float, rtt_s: float, q: float, opened: float = 0.0) -> tuple[int, float]:
+    """(round trips spent waiting for the window, bytes that went in them) until the rest of `size` goes at once: the
+    window begins `opened`, at least with ten segments, and doubles until it holds all that the path does."""
+    window, before, rounds = max(FIRST_BYTES, opened), 0.0, 0
+    while before + window < size and q * window < rtt_s:
+        before, window, rounds = before + window, 2 * window, rounds + 1
+    return rounds, before
 
 
 class LinksWanted(Message, frozen=True, tag=44):

@@ -1,16 +1,16 @@
 """How long bytes take on one directed link: a constrained quadratic, with the rounds that a window needs to open.
 
-    l(f) = one way + p + q f + r f^2 + s rtt g(f)        p, q, r, s >= 0: never negative, never falling
+    l(f) = one way + p + q (f - h) + r f^2 + s n rtt        p, q, r, s >= 0: never negative, never falling
 
 `p` is the fixed cost of fetching an object, beyond one round trip to ask for it; `q` seconds per byte, `r` the
-quadratic term of DRUPE. Differs: `g(f)` counts the doublings of the sender's window from ten segments to f, or to
-what the path holds (rtt / q). TCP makes the start of every transfer concave, which no quadratic with p, q, r >= 0 can
-follow: 1 MB over 100 Mbit/s and 150 ms takes 0.8 s, of which 0.08 s are bytes (m). What does not leave by itself but
-inside a message has no fetching.
+quadratic term of DRUPE. Differs: `n` round trips, in which `h` bytes go, pass until the sender's window, ten segments
+at first, has doubled to what is left of f, or to what the path holds (rtt / q). TCP makes the start of every transfer
+concave, which no quadratic with p, q, r >= 0 can follow: 1 MB over 100 Mbit/s and 150 ms takes 0.8 s, of which 0.08 s
+are bytes (m). What does not leave by itself but inside a message has no fetching.
 
 The fit is least squares on relative errors, so that 1 kB counts as much as 50 MB, with a prior for what was never seen,
 solved with p, q, r, s >= 0 by trying the faces of the cone. Weights fade with age and with every further sample. The
-last samples themselves are kept, not their sums: `g` depends on q, so the equations are stated anew with every fit. A
+last samples themselves are kept, not their sums: `n` depends on q, so the equations are stated anew with every fit. A
 sample far off counts little; twice in a row in the same direction it is a change, and what was known before fades at
 once. The round trip is measured apart (`delays`) and enters each sample as it was then, so a change of the delay needs
 no new transfer to be known.
@@ -26,13 +26,15 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from jupiter_agent.core.messages import MAX_OBJECT_BYTES, Count
-from jupiter_agent.core.messages.links import USUAL_P_S, USUAL_Q, USUAL_S, Shape, doublings
+from jupiter_agent.core.messages.links import USUAL_P_S, USUAL_Q, USUAL_S, Shape, slow_start
 
 MB = 1e6
 """The unit of f in the equations: all terms are of one magnitude"""
 SPREAD = 0.05
 """Relative error of a single sample on a good day"""
-FADE_SAMPLES = 24.0
+SPREAD_S = 0.1
+"""How sure `s` is: a round trip of the window is a round trip"""
+FADE_SAMPLES = 6.0
 FADE_S = 600.0
 """After so many later transfers, or so long, a sample counts 1/e"""
 CHANGED = 0.05
@@ -44,6 +46,8 @@ USUAL = 0.15
 LEAST_ERROR = 0.08
 """Its floor as a measure of what is far"""
 PARAMETERS = 4
+YOUNG = 3
+"""Transfers before which nothing is far: what is expected of the next is not much yet"""
 LEAST_Q = 1e-10
 """10 GB/s: what is faster cannot be told from nothing"""
 TRANSFERS, PROBES = 24, 6
@@ -52,7 +56,7 @@ ABOVE = 2
 """Probes in a row that must be well above the least to be a change"""
 REFIT = 4
 """Samples that come in before what is expected of the next is computed anew"""
-ROUNDS = 4
+ROUNDS = 6
 """Fits until q and what the path holds agree"""
 
 Time = Annotated[float, Meta(ge=0, le=1e6)]
@@ -121,7 +125,7 @@ class LinkModel:
         p, q, r, s = self._fitted[1] if self._fitted and self._new < REFIT else self._solution(usual_q)
         off = log(sample.seconds / (rtt_s + p + Shape(rtt_s, p, q, r, s).moving_s(sample.size, sample.opened)))
         allowed = FAR * max(LEAST_ERROR, self.error) + FAR * sample.noise_s / sample.seconds
-        far = self.count > 0 and abs(off) > allowed
+        far = self.transfers >= YOUNG and abs(off) > allowed
         self._off = (max(0, self._off) + 1 if off > 0 else min(0, self._off) - 1) if far else 0
         self._transfers.append(Taken(sample, rtt_s, now, (allowed / off) ** 2 / 4 if far else 1.0))
         if abs(self._off) >= 2:
@@ -210,7 +214,7 @@ class LinkModel:
         least_probe = self._least()
         crude = [_bytes_take(taken) for taken in (least_probe, *list(self._transfers)[-1:]) if taken is not None]
         spread_q = 3 * max(usual_q, *(per_byte - 2 * noise for per_byte, noise in crude), 0.0) * MB
-        prior = ((USUAL_P_S, 2 * USUAL_P_S), (usual_q * MB, spread_q), (0.0, q * MB / 250), (USUAL_S, 0.25))
+        prior = ((USUAL_P_S, 2 * USUAL_P_S), (usual_q * MB, spread_q), (0.0, q * MB / 250), (USUAL_S, SPREAD_S))
         a = [[0.0] * PARAMETERS for _ in range(PARAMETERS)]
         b = [0.0] * PARAMETERS
         for i, (mean, deviation) in enumerate(prior):
@@ -221,7 +225,8 @@ class LinkModel:
             y = sample.seconds - taken.rtt_s
             spread = (SPREAD * (sample.seconds if sample.fetched else y)) ** 2 + sample.noise_s**2
             weight = taken.weight * exp((taken.at - self.at) / FADE_S - later / FADE_SAMPLES) / spread
-            x = (float(sample.fetched), f, f * f, taken.rtt_s * doublings(sample.size, taken.rtt_s, q, sample.opened))
+            rounds, before = slow_start(sample.size, taken.rtt_s, q, sample.opened)
+            x = (float(sample.fetched), f - before / MB, f * f, taken.rtt_s * rounds)
             for i in range(PARAMETERS):
                 weighted = weight * x[i]
                 b[i] += weighted * y
