@@ -28,7 +28,7 @@ import typer
 
 from jupiter_agent.cli import units
 from jupiter_agent.cli.output import Format, Output
-from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, UsageError
+from jupiter_agent.errors import EXIT_OK, UsageError
 
 LINE = 150
 
@@ -58,7 +58,7 @@ def simulate(
         shown.fields("simulation", outcome)
     else:
         print("\n".join(summary(outcome)))
-    return EXIT_OK if outcome["state"] == "completed" else EXIT_FAILED
+    return int(outcome["exit_code"])
 
 
 def summary(outcome: dict[str, Any]) -> list[str]:

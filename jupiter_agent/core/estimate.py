@@ -116,7 +116,7 @@ class Links:
             for since, until, other in known.recent
         )
         opened = self._opened(peer, began)
-        known.window = (min(opened + size, FULL * self._rtt_s(peer) / self.shape(peer).q), now)
+        known.window = (float(opened + size), now)
         known.recent.append((began, now, size))
         if now - last < OFTEN_S and known.inbound.transfers > 2:
             return False
@@ -132,9 +132,10 @@ class Links:
     def _opened(self, peer: str, at: float) -> int:
         """To how many bytes the sender's window is open: a transfer opens it by its size, to what the path and a queue
         hold at most, and it halves with every timeout that passes in silence (RFC 2861; Linux does so)."""
-        window, until = self._peers.get(peer, _NOBODY).window
-        silent_s = max(0.0, at - until)
-        return int(window * 0.5 ** (silent_s // (CLOSES_S + QUEUED * self._rtt_s(peer)))) if window else 0
+        known, rtt_s = self._peers.get(peer, _NOBODY), self._rtt_s(peer)
+        window, until = known.window
+        window = min(window, FULL * rtt_s / known.inbound.last_q)
+        return int(window * 0.5 ** (max(0.0, at - until) // (CLOSES_S + QUEUED * rtt_s))) if window else 0
 
     def on_probe(self, peer: str, size: int, seconds: float, noise_s: float, now: float) -> bool:
         """A probe that asked for so many bytes was answered in `seconds`; whether that was unexpected."""

@@ -25,11 +25,11 @@ from jupiter_agent.core.intervals import Number
 from jupiter_agent.core.job import Job
 from jupiter_agent.core.messages.jobs import Copied, HomeKnown, ItemFailed, JobOver, Obj, Parcel, TaskReport, clipped
 from jupiter_agent.core.remembered import Remembered
-from jupiter_agent.core.strikes import poison_letter
+from jupiter_agent.core.strikes import UNPLACEABLE, poison_letter
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.telling import Telling
 from jupiter_agent.core.transfer import Transfers
-from jupiter_agent.errors import JupiterError
+from jupiter_agent.errors import EXIT_UNPLACEABLE, JupiterError
 
 
 class Home(Remembered):
@@ -38,6 +38,8 @@ class Home(Remembered):
     def __init__(self, job: Job, execution: Execution, around: Surroundings, transfers: Transfers) -> None:
         super().__init__(job, execution, around, transfers)
         self.over_at: float | None = None
+        self.refused: JupiterError | None = None
+        """why no mapper could place the job"""
         self.reports: dict[tuple[str, int], TaskReport] = {}
         """the last report of each node in each of its boots"""
         self.telling = Telling(job, execution, around)
@@ -190,9 +192,13 @@ class Home(Remembered):
         return self._end("cancelled", now)
 
     def refuse(self, error: JupiterError, now: float) -> list[Effect]:
-        """End the job because no mapper can place it."""
-        self.refused = (error.exit_code, f"{error.message}; {error.hint}")
-        return self._record("refused", self.refused, now) + self.cancel(now)
+        """No mapper can place the job: its items have failed, and their inputs are kept for `retry`."""
+        self.refused = error
+        kind = UNPLACEABLE if error.exit_code == EXIT_UNPLACEABLE else "mapper"
+        why, me, waiting = "; ".join([error.message, error.hint]), self._around.me, list(self.items.open())
+        letters = [ItemFailed(self.job.id, item.name, "", me, 0, kind, why) for item in reversed(waiting)]
+        effects = [effect for letter in letters for effect in self.on_failed(letter, now)]
+        return effects + (self.close(now) if waiting else self._end("failed", now))
 
     def _end_if_over(self, now: float) -> list[Effect]:
         if self.intake.open or not self.intake.idle or self.job.over:
@@ -347,9 +353,6 @@ class Home(Remembered):
             return self.cancel(now)
         elif kind == "mapped" and self.mapped_at is None and isinstance(value, float):
             self.restore(kind, value)
-        elif kind == "refused" and self.refused is None:
-            self.refused = records.to_refusal(value)
-            return self._record(kind, self.refused, now)
         elif kind == "led" and self.copies.name_former(records.to_nodes(value)):
             return [self._append("register", self.copies.register), *self.copies.tell(now)]
         return []

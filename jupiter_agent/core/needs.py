@@ -30,6 +30,9 @@ class Needs(Struct, frozen=True):
 
 NOTHING = Needs()
 
+MOST_REASONS, MOST_NAMES = 5, 3
+"""that a summary names"""
+
 
 def needs_of(task: TaskSpec) -> Needs:
     """What it needs; nothing where a spec from elsewhere holds something else."""
@@ -46,7 +49,7 @@ def candidates(task: TaskSpec, around: Surroundings, nodes: list[str]) -> list[s
     """Those of `nodes` that may run it. A softly pinned task may run anywhere while its node is not among them."""
     if task.node:
         pinned = [node for node in nodes if task.node in (node, around.name(node))]
-        if pinned or not task.extra.get("soft"):
+        if pinned or _is_pinned(task):
             nodes = pinned
     needs = needs_of(task)
     return nodes if needs is NOTHING else [node for node in nodes if not lacking(needs, around.profile(node))]
@@ -71,24 +74,48 @@ def lacking(needs: Needs, profile: Profile) -> list[str]:
 def waits_for(task: TaskSpec, around: Surroundings) -> str:
     """What a task without a candidate waits for."""
     here = around.alive()
+    if not _is_pinned(task):
+        return f"waits for a node: {summary(task, around, here) or 'none is here'}"
     pinned = [node for node in here if task.node in (node, around.name(node))]
-    why = "; ".join(reasons(task, around, pinned if task.node else here))
-    return (f"waits for node '{task.node}', to which it is pinned" if task.node else "waits for a node") + (
-        f": {why}" if why else ""
-    )
+    lacks = f": {summary(task, around, pinned)}" if pinned else ""
+    return f"waits for node '{task.node}', to which it is pinned{lacks}"
 
 
-def reasons(task: TaskSpec, around: Surroundings, nodes: list[str] | None = None) -> list[str]:
-    """Why each of these nodes (all that live) may not run a task, one line a node."""
+def summary(task: TaskSpec, around: Surroundings, nodes: list[str]) -> str:
+    """Why these nodes may not run a task, in a line however many they are; '' if none says why."""
+    same: dict[str, list[str]] = {}
+    for name, why in reasons(task, around, nodes):
+        if why:
+            same.setdefault(why, []).append(name)
+    words = [f"{_some(names)}: {why}" for why, names in list(same.items())[:MOST_REASONS]]
+    return "; ".join([*words, *([f"and {len(same) - MOST_REASONS} more"] if len(same) > MOST_REASONS else [])])
+
+
+def each(reasons: list[tuple[str, str]]) -> str:
+    """A reason for each node that has one, in a line."""
+    return "; ".join(f"{name}: {why}" for name, why in reasons if why)
+
+
+def _is_pinned(task: TaskSpec) -> bool:
+    return bool(task.node) and not task.extra.get("soft")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def reasons(task: TaskSpec, around: Surroundings, nodes: list[str]) -> list[tuple[str, str]]:
+    """(name, why it may not run a task) of each of these nodes; '' for one that may."""
     needs, lines = needs_of(task), []
-    for node in around.alive() if nodes is None else nodes:
+    for node in nodes:
         profile, name = around.profile(node), around.name(node)
         why = lacking(needs, profile)
-        if task.node and task.node not in (node, name):
+        if _is_pinned(task) and task.node not in (node, name):
             why = [f"is not '{task.node}'", *why]
         if not profile.takes_tasks:
             why = ["its disk is full" if profile.full else "takes no tasks", *why]
         if around.is_gone(node):
             why = ["is gone", *why]
-        lines.append(f"{name}: {'; '.join(why)}")
+        lines.append((name, ", ".join(why)))
     return lines

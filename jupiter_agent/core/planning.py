@@ -9,7 +9,8 @@ from jupiter_agent.core.considered import EXPLAINED, Considered
 from jupiter_agent.core.events import Solved
 from jupiter_agent.core.forecast import Forecast
 from jupiter_agent.core.ids import HOME
-from jupiter_agent.core.needs import reasons
+from jupiter_agent.core.messages.jobs import clipped
+from jupiter_agent.core.needs import each, reasons
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.what_if import Network, WhatIf
 from jupiter_agent.errors import EXIT_FAILED, EXIT_UNPLACEABLE, JupiterError, UsageError
@@ -45,11 +46,14 @@ class Planning(Placement):
         if event.task is not None and 0 <= event.task < len(self.job.tasks):
             task = list(self.job.tasks.values())[event.task]
             here = [node for node in self.nodes if self._around.name(node) in self._names]
-            why = "; ".join(reasons(task, self._around, here)) or "there is none"
-            return JupiterError(f"not placeable: no node may run task '{task.name}'", why, EXIT_UNPLACEABLE)
+            found = reasons(task, self._around, here)
+            if all(why for _, why in found):  # otherwise the mapper has its own
+                what = f"not placeable: no node may run task '{task.name}'"
+                return JupiterError(what, each(found) or "no node is here", EXIT_UNPLACEABLE)
+        error, why = clipped(event.error), clipped("; ".join(event.reasons))
         if event.reasons:
-            return JupiterError(f"not placeable: {event.error}", "; ".join(event.reasons), EXIT_UNPLACEABLE)
-        return JupiterError(event.error, "try another --mapper", EXIT_FAILED)
+            return JupiterError(f"not placeable: {error}", why, EXIT_UNPLACEABLE)
+        return JupiterError(error, "try another --mapper", EXIT_FAILED)
 
     def planned(self, event: Solved) -> Row | JupiterError:
         """The body of `plan`."""

@@ -103,8 +103,6 @@ def decoded(copy: Copy) -> Copy:
             to_nodes(value)
         elif kind == "inside":
             apply_inside({}, value)
-        elif kind == "refused":
-            to_refusal(value)
         entries.append((kind, to_item(value) if kind == "item" else value))
     return msgspec.structs.replace(copy, records=entries)
 
@@ -125,14 +123,6 @@ def to_registers(value: Any) -> list[Register]:
         return msgspec.convert(value, list[Register])
     except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise PeerError(f"copied registers do not decode: {error}") from None
-
-
-def to_refusal(value: Any) -> tuple[int, str]:
-    """(exit code, why no mapper could place the job). PeerError for what is none."""
-    try:
-        return msgspec.convert(value, tuple[int, str])
-    except msgspec.ValidationError as error:
-        raise PeerError(f"a copied refusal does not decode: {error}") from None
 
 
 def to_nodes(value: Any) -> list[str]:

@@ -36,8 +36,6 @@ class Remembered:
         self.copies = Replication(job, around, self.entries)
         self.mapping_s: float | None = None
         self.mapped_at: float | None = None
-        self.refused: tuple[int, str] | None = None
-        """the exit code, and why no mapper could place the job"""
         self._execution, self._around, self._transfers = execution, around, transfers
         self._unsafe: dict[str, int] = {}
         """item -> number of its last change, while some living deputy lacks it"""
@@ -115,7 +113,7 @@ class Remembered:
     def state(self) -> str:
         """Of the job, as clients see it."""
         if self.job.over and self._over_known:
-            return "failed" if self.refused else self.job.over
+            return self.job.over
         if not self.job.mapped:
             return "mapping"
         return "waiting" if self.intake.idle and not self.job.over else "running"
@@ -132,8 +130,6 @@ class Remembered:
     def _facts(self) -> Iterator[Entry]:
         if self.mapped_at is not None:
             yield records.entry("mapped", self.mapped_at)
-        if self.refused is not None:
-            yield records.entry("refused", self.refused)
         if not self.intake.open:
             yield records.entry("close", None)
         if self.job.over:
@@ -168,8 +164,6 @@ class Remembered:
         elif kind == "mapped":
             self.mapped_at = float(value)
             self.mapping_s = max(0.0, self.mapped_at - self.job.spec.submitted_at)
-        elif kind == "refused":
-            self.refused = records.to_refusal(value)
         elif kind == "over":
             self.intake.open = False
             self.job.end(str(value))

@@ -40,7 +40,6 @@ class Shelf:
         self.registers: dict[str, Register] = {}
         self.closed = False
         self.mapped_at: float | None = None
-        self.refused: tuple[int, str] | None = None
         self.over = ""
         self.owed: set[str] = set()
         """items that the acting home may lack"""
@@ -100,8 +99,6 @@ class Shelf:
             self.closed = True
         elif kind == "mapped" and isinstance(value, float | int):
             self.mapped_at = min(float(value), self.mapped_at or float(value))
-        elif kind == "refused":
-            self.refused = records.to_refusal(value)
         elif kind == "over" and _ends.get(str(value), 0) > _ends.get(self.over, 0):
             self.over, self.closed = str(value), True
         return None, None, []
@@ -125,8 +122,6 @@ class Shelf:
             yield records.entry("led", self.led)
         if self.mapped_at is not None:
             yield records.entry("mapped", self.mapped_at)
-        if self.refused is not None:
-            yield records.entry("refused", self.refused)
         if self.closed:
             yield records.entry("close", None)
         if self.over:

@@ -20,7 +20,7 @@ from jupiter_agent.core.messages.jobs import ItemFailed, Parcel, RunStarted
 ALONE, OUT = 2, 3
 LEAD_S = 0.05
 """from an announcement to its run: the words must have left the node before it may be ended"""
-POISON = "poison"
+POISON, UNPLACEABLE = "poison", "unplaceable"
 """kind of failure"""
 
 

@@ -11,7 +11,8 @@ from jupiter_agent.core.job import ACTIVE, Job
 from jupiter_agent.core.local import Local
 from jupiter_agent.core.messages.control import Call
 from jupiter_agent.core.paging import page
-from jupiter_agent.errors import EXIT_UNREACHABLE, JupiterError
+from jupiter_agent.core.strikes import UNPLACEABLE
+from jupiter_agent.errors import EXIT_UNPLACEABLE, EXIT_UNREACHABLE, JupiterError
 
 Row = dict[str, Any]
 NameOf = Callable[[str], str]
@@ -95,10 +96,10 @@ def job_detail(local: Local, name: NameOf) -> Row:
          "why": r.why}
         for r in job.registers.values()
     ]  # fmt: skip
-    verdict = dict(zip(("exit_code", "reason"), home.refused, strict=True)) if home.refused else {}
+    errors = [error for name, state in home.items.states() if state == FAILED and (error := home.items[name].error)]
     return {
         **job_row(home, name),
-        **verdict,
+        **_verdict(home, errors),
         "seed": job.spec.seed,
         "params": job.spec.params,
         "weights": job.spec.weights,
@@ -111,8 +112,16 @@ def job_detail(local: Local, name: NameOf) -> Row:
         "edge_bytes": job.spec.edge_bytes,
         "tasks": task_rows(local, name),
         "registers": registers,
-        "errors": page([home.items[name].error for name, state in home.items.states() if state == FAILED]),
+        "errors": page(errors),
     }
+
+
+def _verdict(home: Home, errors: list[dict[str, Any]]) -> Row:
+    """What a job that no mapper could place ends with, and why."""
+    if home.refused is not None:
+        return {"exit_code": home.refused.exit_code, "reason": f"{home.refused.message}; {home.refused.hint}"}
+    unplaceable = next((error for error in errors if error.get("kind") == UNPLACEABLE), None)
+    return {"exit_code": EXIT_UNPLACEABLE, "reason": unplaceable["error"]} if unplaceable else {}
 
 
 def task_rows(local: Local, name: NameOf) -> list[Row]:

@@ -19,14 +19,16 @@ from collections import Counter
 from math import inf
 from random import Random
 
+import msgspec
+
 from jupiter_agent.core.considered import EXPLAINED, Considered, of_auction, told
 from jupiter_agent.core.effects import Effect, Notice
 from jupiter_agent.core.events import NodeChosen
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.job import Job, Plan
 from jupiter_agent.core.messages.auction import Bids
-from jupiter_agent.core.messages.jobs import Register
-from jupiter_agent.core.needs import candidates, waits_for
+from jupiter_agent.core.messages.jobs import Register, TaskSpec
+from jupiter_agent.core.needs import NEEDS, candidates, waits_for
 from jupiter_agent.core.spreading import Spreading
 from jupiter_agent.core.surroundings import Surroundings
 from jupiter_agent.core.wave_auction import Auctions
@@ -111,7 +113,7 @@ class Wave(Spreading):
         self.rules.forget(set(mine).__contains__)
         effects: list[Effect] = []
         for task in mine:
-            if task not in self.rules and (nodes := self.candidates(task)):
+            if task not in self.rules and (nodes := self._sought(task)):
                 effects += self.rules.ask(self._view(task, nodes), {self._around.name(n): n for n in nodes}, now)
         return effects
 
@@ -163,7 +165,7 @@ class Wave(Spreading):
         waiting = [task for task in mine if task not in self.auctions]
         self._ready_at = {task: self._ready_at.get(task, now) for task in waiting}
         if waiting:
-            effects += self.auctions.call(self._in_turn(waiting, now), self.candidates, now)
+            effects += self.auctions.call(self._in_turn(waiting, now), self._sought, now)
         if self.auctions.sold:
             effects += self._settle_sold(now) + self.step(now)
         return effects
@@ -245,11 +247,6 @@ class Wave(Spreading):
 
     def candidates(self, task: str) -> list[str]:
         """The nodes that may run a task."""
-        nodes = self._able(task)
-        (self._homeless.discard if nodes else self._homeless.add)(task)
-        return nodes
-
-    def _able(self, task: str) -> list[str]:
         spec = self._job.tasks[task]
         nodes = [node for node in self._around.alive() if self._around.profile(node).takes_tasks]
         if spec.node and (spec.node in nodes or any(spec.node == self._around.name(node) for node in nodes)):
@@ -263,18 +260,32 @@ class Wave(Spreading):
 
     def waits(self) -> dict[str, str]:
         """task -> what it waits for, of those that no node may run which is here."""
-        hosts = {task: self._job.host(task) for task in self._job.tasks}
-        homeless = [task for task, host in hosts.items() if host is None or self._is_lost(host)]
-        return {task: waits_for(self._job.tasks[task], self._around) for task in homeless if not self.candidates(task)}
+        tasks, whys = self._job.tasks, dict[bytes, str]()
+        wishes = {task: _wish(tasks[task]) for task in tasks if self._is_homeless(task)}
+        for task, wish in wishes.items():
+            if wish not in whys:
+                whys[wish] = "" if self.candidates(task) else waits_for(tasks[task], self._around)
+        return {task: whys[wish] for task, wish in wishes.items() if whys[wish]}
+
+    def _is_homeless(self, task: str) -> bool:
+        host = self._job.host(task)
+        return host is None or self._is_lost(host)
+
+    def _sought(self, task: str) -> list[str]:
+        """The nodes that may run a task that this one is to place."""
+        nodes = self.candidates(task)
+        (self._homeless.discard if nodes else self._homeless.add)(task)
+        return nodes
 
     def _remark(self) -> list[Effect]:
         """Say once of a task that this node looked for nodes in vain."""
-        fresh, self._said = self._homeless - self._said, set(self._homeless)
-        whys = {task: waits_for(self._job.tasks[task], self._around) for task in sorted(fresh)}
+        self._homeless = set(filter(self._is_homeless, self._homeless))
+        fresh, self._said = sorted(self._homeless - self._said), set(self._homeless)
+        whys = {task: waits_for(self._job.tasks[task], self._around) for task in fresh}
         return [Notice("warning", "task waits", {"job": self._job.id, "task": t, "why": w}) for t, w in whys.items()]
 
     def _decide(self, task: str, again: str = "") -> list[Register]:
-        nodes = self.candidates(task)
+        nodes = self._sought(task)
         if not nodes:
             return []
         if self._job.spec.mapper == "wave-random":
@@ -374,3 +385,8 @@ class Wave(Spreading):
         """When controllers stop waiting for the places of parents; what passed is looked at with every step."""
         mapped = self._job.registers
         return [at for task, at in self._decide_at.items() if task not in mapped and at > self._last_look]
+
+
+def _wish(task: TaskSpec) -> bytes:
+    """What decides which nodes may run it: equal for tasks for which the same may."""
+    return msgspec.msgpack.encode((task.node, task.extra.get("soft"), task.extra.get(NEEDS)))

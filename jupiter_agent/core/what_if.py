@@ -64,7 +64,7 @@ class Network:
         for name in change.added:
             if name in self.names:
                 raise UsageError(f"what if: {name} is there already", f"{name}:speed=X changes it")
-        for name, speed in change.speeds.items():
+        for name, speed in {**dict.fromkeys(change.added, 1.0), **change.speeds}.items():
             if name in change.added:
                 self._add(name, speed)
             else:

@@ -23,7 +23,7 @@ from jupiter_agent.core.home import Home
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.membership import PROFILES
 from jupiter_agent.core.peer import Peer
-from jupiter_agent.errors import JupiterError, UnreachableError, UsageError
+from jupiter_agent.errors import EXIT_FAILED, EXIT_OK, JupiterError, UnreachableError, UsageError
 from jupiter_agent.sim.cluster import Node
 from jupiter_agent.sim.grid import Function, Grid, SimApp, UnansweredError
 
@@ -32,7 +32,7 @@ LAN_DELAY_S, LAN_RATE = 0.0002, 125e6
 STEP_S = 0.25
 PROFILE_S = 0.5
 """What the sample run before the mapping takes, in virtual time"""
-SHOWN_EVENTS = ("task mapped", "member dead", "home taken over", "job mapped", "not placeable")
+SHOWN_EVENTS = ("task mapped", "member dead", "home taken over", "job mapped", "not mapped", "task waits")
 
 
 class Link(Struct, frozen=True):
@@ -196,7 +196,11 @@ class Rehearsal(Grid):
             }
             self._later(node, PROFILE_S, ev.Profiled(effect.job, seconds, sizes, True))
         elif isinstance(effect, ef.Notice) and self.began and effect.event in SHOWN_EVENTS:
-            shown = {key: value for key, value in effect.fields.items() if key in ("task", "to", "why", "name")}
+            shown = {
+                key: value
+                for key, value in effect.fields.items()
+                if key in ("task", "to", "why", "name", "error", "hint")
+            }
             said = " ".join(f"{key}={self._names.get(str(value), value)}" for key, value in shown.items())
             if effect.event == "member dead":  # everybody notices; the first one tells
                 told = any(what.endswith(f"{effect.event} {said}") for at, what in self.story[-2 * len(self.nodes) :])
@@ -262,8 +266,10 @@ class Rehearsal(Grid):
             for (src, dst), size in self.wires.bytes.items()
             if src != dst
         }
+        code = EXIT_OK if home.job.over == "completed" else EXIT_FAILED
         return {
             "state": home.job.over if ended else "unfinished",
+            "exit_code": home.refused.exit_code if home.refused else code,
             "makespan_s": took, "mapping_s": home.mapping_s,
             "items_in": len(states), "items_done": states.count("done"), "items_failed": states.count("failed"),
             "throughput_hz": states.count("done") / took if took > 0 else None,

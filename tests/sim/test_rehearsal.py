@@ -5,6 +5,7 @@ import pytest
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages.jobs import TaskSpec
 from jupiter_agent.sim.rehearsal import Fault, Link, Plan, TaskModel, rehearse
+from schedulers import Unplaceable
 
 CHAIN = AppSpec("chain", [TaskSpec("a", children=["b"]), TaskSpec("b", parents=["a"])])
 NODES = {f"n{n}": 1.0 for n in range(4)}
@@ -36,6 +37,30 @@ def test_a_node_that_dies_is_survived_and_told_once():
     assert [entry["what"] for entry in found["story"]].count("kill n3") == 1
     assert sum("member dead" in entry["what"] for entry in found["story"]) == 1
     assert "n3" not in found["mapping"].values()
+
+
+def pinned(**changes: object) -> Plan:
+    app = AppSpec("chain", [TaskSpec("a", children=["b"]), TaskSpec("b", parents=["a"], node="n3")])
+    return plan(app=app, **changes)
+
+
+def test_that_a_task_waits_for_its_node_is_told():
+    found = rehearse(pinned(faults=[Fault(1.5, ["kill", "n3"])], until_s=60.0))
+    assert found["state"] == "unfinished"
+    waits = "task waits task=b why=waits for node 'n3', to which it is pinned"
+    said = [entry["what"] for entry in found["story"] if entry["what"].endswith(waits)]
+    assert said == ["n0: " + waits, "n1: " + waits], "once by each that was to place it"
+
+
+def test_why_a_job_was_not_mapped_is_told(monkeypatch):
+    def refuse(problem: object, **options: object) -> None:
+        raise Unplaceable(1, ["node 0: no licence"])
+
+    monkeypatch.setattr("schedulers.heft.heft", refuse)
+    found = rehearse(plan(submit={"mapper": "heft"}, items=2))
+    assert (found["state"], found["exit_code"], found["items_failed"]) == ("failed", 3, 2)
+    [said] = [entry["what"] for entry in found["story"] if "not mapped" in entry["what"]]
+    assert "hint=node 0: no licence" in said
 
 
 def test_moving_tasks_off_a_slow_node_shows_in_a_rehearsal():

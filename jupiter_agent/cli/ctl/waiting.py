@@ -29,7 +29,7 @@ FINAL = (EXIT_USAGE, EXIT_UNAUTHORISED)
 """Errors that trying again does not mend"""
 REMARK_EVERY_S = 2.0
 UNMAPPED_S = 3.0
-"""So long a job may be mapped before it is asked what it waits for"""
+"""So often a job that is being mapped is asked what it waits for"""
 
 
 def one_job(session: Session, job: str, patiently: bool = False, until: float | None = None) -> Job:
@@ -100,8 +100,8 @@ class Progress:
 
     def __init__(self, session: Session) -> None:
         self._session, self._clock = session, session.clock
-        self._unmapped_at: float | None = session.clock.now()
-        """since when it is being mapped; None when it was said what it waits for"""
+        self._look_at: float = session.clock.now() + UNMAPPED_S
+        """when it is asked what a job waits for that is not mapped; never again once it was said"""
         self._last = ("", "")
         self._said_at = float("-inf")
         self._live = sys.stderr.isatty()
@@ -117,14 +117,20 @@ class Progress:
         elif line != self._last[1] and (state != self._last[0] or self._clock.now() - self._said_at >= REMARK_EVERY_S):
             say(line)
             self._last, self._said_at = (state, line), self._clock.now()
-        if state == "mapping" and self._unmapped_at is not None and self._clock.now() - self._unmapped_at >= UNMAPPED_S:
-            self._unmapped_at = None
+        if state == "mapping" and self._clock.now() >= self._look_at:
             self._say_what_waits(job)
 
     def _say_what_waits(self, job: Job) -> None:
-        tasks = self._session.ask_patiently("describe", {"kind": "jobs", "id": job["id"]}).get("tasks") or []
-        self.close()
-        for task in [each for each in tasks if each.get("why")][:SHOWN_ERRORS]:
+        self._look_at = self._clock.now() + UNMAPPED_S
+        try:
+            tasks = self._session.ask("describe", {"kind": "jobs", "id": job["id"]}, REMARK_EVERY_S).get("tasks") or []
+        except JupiterError:
+            return  # it is a remark only
+        waiting = [task for task in tasks if task.get("why")]
+        if waiting:
+            self._look_at = float("inf")
+            self.close()
+        for task in waiting[:SHOWN_ERRORS]:
             say(f"task {units.text(task.get('name'))} {units.text(task['why'])}")
 
     def close(self) -> None:
@@ -152,6 +158,9 @@ def outcome(session: Session, job: Job) -> int:
             return EXIT_FAILED
         return EXIT_OK
     details = session.ask_patiently("describe", {"kind": "jobs", "id": job["id"]})
+    if details.get("reason"):
+        say_error(f"job {job['id']} failed: {details['reason']}")
+        return int(details.get("exit_code") or EXIT_FAILED)
     errors: list[dict[str, Any]] = details.get("errors") or []
     for error in errors[:SHOWN_ERRORS]:
         say_error(_one_line(error))
@@ -159,11 +168,10 @@ def outcome(session: Session, job: Job) -> int:
     if all_of_them > SHOWN_ERRORS:
         say_error(f"and {all_of_them - min(len(errors), SHOWN_ERRORS)} more")
     if not errors:
-        say_error(f"job {job['id']} failed: {details.get('reason') or 'no item says why'}")
-        return details.get("exit_code") or EXIT_FAILED
+        say_error(f"job {job['id']} failed: no item says why")
     tasks = {error["task"]: None for error in errors if error.get("task")}
     say(f"hint: `jupiter ctl logs {job['id']}{'/' + next(iter(tasks)) if tasks else ''}` has the whole story")
-    return details.get("exit_code") or EXIT_FAILED
+    return EXIT_FAILED
 
 
 def _one_line(error: dict[str, Any]) -> str:

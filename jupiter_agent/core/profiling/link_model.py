@@ -116,6 +116,11 @@ class LinkModel:
         """Samples of real transfers that are still held."""
         return len(self._transfers)
 
+    @property
+    def last_q(self) -> float:
+        """Seconds per byte, as fitted last."""
+        return self._fitted[1][1] if self._fitted else USUAL_Q
+
     def on_sample(self, sample: Sample, rtt_s: float, now: float, usual_q: float = USUAL_Q) -> bool:
         """Take it in; whether it was far from what was expected. What makes no sense changes nothing."""
         if not 0 < sample.size <= MAX_OBJECT_BYTES or not 0 < sample.seconds < 1e6 or not 0 <= rtt_s < 1e6:

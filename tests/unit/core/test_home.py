@@ -3,13 +3,11 @@ from typing import Any
 import pytest
 from job_rig import CHAIN, VERSION, Around, Host, large, make_job, of_type, parcel, place, reg, sent, small
 
-from jupiter_agent.core import records
 from jupiter_agent.core.effects import Append, Effect, StoreInline
 from jupiter_agent.core.home import Home
-from jupiter_agent.core.messages.jobs import Deputies, Finished, ItemFailed, JobOver, Obj, Parcel, TaskReport
-from jupiter_agent.core.shelf import Shelf
+from jupiter_agent.core.messages.jobs import Finished, ItemFailed, JobOver, Obj, Parcel, TaskReport
 from jupiter_agent.core.telling import OVER_AGAIN_S, OVER_TIMES, SPREAD_S
-from jupiter_agent.errors import JupiterError, PeerError, UsageError
+from jupiter_agent.errors import JupiterError, UsageError
 
 ENTRIES = {"a": ["c"], "b": ["c"], "c": []}
 
@@ -323,26 +321,26 @@ def test_a_restarted_home_of_a_job_that_is_over_begins_nothing(end):
         fresh.put("j")
 
 
-def test_why_no_mapper_could_place_a_job_is_known_after_a_restart_and_to_the_next_home():
-    rig = Rig()
-    rig.put("i")
-    rig.did(rig.home.refuse(JupiterError("not placeable", "n1: no GPU", 3), 2.0))
+@pytest.mark.parametrize(("code", "kind"), [(3, "unplaceable"), (1, "mapper")])
+def test_items_of_a_job_that_no_mapper_could_place_have_failed_also_after_a_restart(code, kind):
+    rig = Rig(max_open=1)
+    rig.put("i", "j")
+    rig.did(rig.home.refuse(JupiterError("not placeable", "n1: no GPU", code), 2.0))
+    assert rig.home.state == "failed"
     fresh = again(rig)
     fresh.home.resume(9.0)
-    assert (fresh.home.state, fresh.home.refused) == ("failed", (3, "not placeable; n1: no GPU"))
-    other, shelf = Rig(), Shelf(rig.job.signed, VERSION, Deputies())
-    for entry in rig.home.entries():
-        if entry.kind not in ("job", "item"):
-            shelf.apply(entry.kind, entry.value, True)
-    for entry in shelf.facts():
-        other.did(other.home.take_over(entry.kind, entry.value, 3.0))
-    assert (other.home.state, other.home.refused) == ("failed", (3, "not placeable; n1: no GPU"))
+    assert (fresh.home.state, fresh.states()) == ("failed", {"i": "failed", "j": "failed"})
+    errors = [fresh.home.items[name].error for name in "ij"]
+    assert [(error["kind"], error["error"]) for error in errors] == [(kind, "not placeable; n1: no GPU")] * 2
+    assert [name for name, _, _ in fresh.home.failed_inputs("")] == ["i", "j"], "they can be tried again"
 
 
-@pytest.mark.parametrize("value", [None, [3], ["3", "why"], [3, 4]])
-def test_a_copied_refusal_that_is_none_is_refused(value):
-    with pytest.raises(PeerError):
-        records.to_refusal(value)
+def test_a_job_without_items_that_no_mapper_could_place_has_failed():
+    rig = Rig()
+    rig.did(rig.home.refuse(JupiterError("x" * 10**6, "n1: no GPU", 3), 2.0))
+    assert rig.home.state == "failed"
+    with pytest.raises(UsageError):
+        rig.put("i")
 
 
 def test_a_restarted_home_that_missed_the_end_comes_to_it():

@@ -5,7 +5,7 @@ from job_rig import CHAIN, Around, make_job, reg, task_specs
 
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.messages.jobs import TaskSpec
-from jupiter_agent.core.needs import NEEDS, Needs, candidates, lacking, needs_of, reasons
+from jupiter_agent.core.needs import NEEDS, Needs, candidates, lacking, needs_of, reasons, waits_for
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.submit_args import SubmitArgs
 from jupiter_agent.core.submit_places import check_places
@@ -66,13 +66,27 @@ def test_a_pin_and_needs_must_both_hold():
 
 def test_there_is_a_reason_for_each_node():
     world = around(n1={"draining": True, "gpus": 1}, n2={"full": True})
-    lines = reasons(TaskSpec("t", node="n3", extra={NEEDS: {"gpus": 1}}), world)
-    assert lines == [
-        "name-home1: is not 'n3'; 0 GPUs, 1 needed",
-        "name-n1: takes no tasks; is not 'n3'",
-        "name-n2: its disk is full; is not 'n3'; 0 GPUs, 1 needed",
-        "name-n3: 0 GPUs, 1 needed",
+    task = TaskSpec("t", node="n3", extra={NEEDS: {"gpus": 1}})
+    assert reasons(task, world, world.alive()) == [
+        ("name-home1", "is not 'n3', 0 GPUs, 1 needed"),
+        ("name-n1", "takes no tasks, is not 'n3'"),
+        ("name-n2", "its disk is full, is not 'n3', 0 GPUs, 1 needed"),
+        ("name-n3", "0 GPUs, 1 needed"),
     ]
+    assert waits_for(task, world) == "waits for node 'n3', to which it is pinned: name-n3: 0 GPUs, 1 needed"
+
+
+@pytest.mark.parametrize("extra", [{}, {"soft": True}])
+def test_what_a_task_waits_for_is_said_in_a_line_however_many_nodes_lack_it(extra):
+    world = Around("n0", tuple(f"n{i}" for i in range(106)))
+    world.profiles = {f"n{i}": {"gpus": i % 3} for i in range(106)}
+    pin = "n1" if extra else ""
+    task = TaskSpec("t", node=pin, extra={**extra, NEEDS: {"gpus": 4}})
+    assert waits_for(task, world) == (
+        "waits for a node: name-n0, name-n102, name-n105 and 33 more: 0 GPUs, 4 needed; "
+        "name-n1, name-n10, name-n100 and 32 more: 1 GPUs, 4 needed; "
+        "name-n101, name-n104, name-n11 and 32 more: 2 GPUs, 4 needed"
+    )
 
 
 @pytest.mark.parametrize("mapper", ["wave-greedy", "wave-random"])

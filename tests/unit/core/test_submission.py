@@ -275,6 +275,7 @@ def test_a_centralised_mapper_is_asked_and_its_answer_written():
             3,
             "not placeable: no node may run task 'b'; name-home1: is not 'n4'; name-n4: is gone",
         ),
+        (["node 0: no licence"], 0, 3, "not placeable: mapper mine: no; node 0: no licence"),
         (["it is late"], None, 3, "not placeable: mapper mine: no; it is late"),
         (["node 9: not allowed"], 9, 3, "not placeable: mapper mine: no; node 9: not allowed"),
         ([], None, 1, "mapper mine: no; try another --mapper"),
@@ -288,7 +289,7 @@ def test_a_job_that_no_mapper_can_place_has_failed_and_says_why(reasons, task, c
     [solve] = of_type(rig.machine.on_deadline(2.0), Solve)
     effects = rig.machine.on_solved(Solved(solve.job, [], [], [], 0.0, "mapper mine: no", reasons, task), 2.0)
     local = rig.accepted()
-    assert (local.job.over, local.home.state) == ("cancelled", "failed")
+    assert (local.job.over, local.home.state) == ("failed", "failed")
     detail = job_detail(local, str)
     assert (detail["exit_code"], detail["reason"]) == (code, why)
     assert "not mapped" in [notice.event for notice in of_type(effects, Notice)]

@@ -54,6 +54,24 @@ def test_a_task_pinned_to_a_node_that_is_not_here_waits_for_it_and_that_is_said_
     around.nodes.append("n4")
     machine.step(2.0)
     assert (machine.waits(), job.registers["a"].node) == ({}, "n4")
+    around.gone.add("n4")
+    machine.waits()
+    assert [n.fields["why"] for n in machine.step(9.0) if isinstance(n, Notice)] == [why], "it waits anew"
+
+
+def test_who_is_asked_what_waits_and_decides_nothing_says_nothing_of_it():
+    tasks = [msgspec.structs.replace(task, node="n4") for task in task_specs({"a": []})]
+    machine, _, _ = wave("n2", {"a": []}, tasks=tasks)
+    assert set(machine.waits()) == {"a"}
+    assert machine.step(1.0) == []
+
+
+def test_a_task_that_cannot_leave_a_draining_node_does_not_wait():
+    tasks = [msgspec.structs.replace(task, node="n1") for task in task_specs({"a": []})]
+    machine, job, around = wave("n1", {"a": []}, tasks=tasks)
+    place(job, a="n1")
+    around.profiles = {"n1": {"draining": True}}
+    assert machine.evacuate(1.0) + machine.step(1.0) == []
 
 
 def test_the_host_of_the_controller_decides_the_child_and_tells_every_participant():
