@@ -23,6 +23,7 @@ import msgspec
 
 from jupiter_agent.adapters import answers, beacon, bundle, journal, mdns, processes
 from jupiter_agent.bench.fuzz_apps import NAMES, SEPARATOR, apps
+from jupiter_agent.bench.fuzz_members import MEMBERS
 from jupiter_agent.bench.fuzz_tokens import TOKEN_READERS, token, tokens
 from jupiter_agent.core import (
     app_edges,
@@ -374,4 +375,5 @@ TARGETS: dict[str, Target] = {
         (JupiterError,),
     ),
     "pipe": Target(_Pipe(), (processes.Frames.data_received, answers.forged, answers.outputs_of), pipes),
+    **{name: Target(*each) for name, each in MEMBERS.items()},
 }
