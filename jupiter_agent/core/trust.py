@@ -14,6 +14,8 @@ passes a record on, and could not check a signature over what it does not know.
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +27,10 @@ from jupiter_agent.core.messages.membership import Claim, Entry, Join, Record, V
 from jupiter_agent.errors import OffenceError, PeerError
 
 ROLES = ("admin", "submit", "worker", "observer")
+
+_Z85 = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}\Z")
+_Z85_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_HOST = re.compile(r"[^\s\x00-\x1f\x7f\[\]:]+\Z|\[[0-9a-fA-F:.]+(%[0-9A-Za-z_.-]+)?\]\Z")
 
 _RECORD = b"jupiter record 1\0"
 _ADMISSION = b"jupiter admission 1\0"
@@ -126,14 +132,35 @@ def value_bytes(value: Value) -> bytes:
     return _VALUE + _encode((value.owner, value.key, value.boot, value.version, value.data))
 
 
+def is_curve_key(text: str) -> bool:
+    """Whether it is the Z85 of 32 bytes: eight groups of five digits, each less than 2**32."""
+    if not _Z85.match(text):
+        return False
+    groups = (text[at : at + 5] for at in range(0, 40, 5))
+    return all(
+        functools.reduce(lambda n, digit: n * 85 + _Z85_DIGITS.index(digit), group, 0) < 1 << 32 for group in groups
+    )
+
+
+def is_address(text: str) -> bool:
+    """Whether it is HOST:PORT or [IPV6]:PORT that can be dialled; a name may still stand for nothing."""
+    host, _, port = text.rpartition(":")
+    return bool(_HOST.match(host)) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+
+
 def check_self_signed(record: Record, identity: Identity) -> None:
-    """PeerError unless id, names and own signature are right: all that can be asked of one who is not yet admitted."""
+    """PeerError unless id, names and own signature are right, and a transport can use key and address: all that can be
+    asked of one who is not yet admitted."""
     if node_id(record.sign_key) != record.id:
         raise OffenceError("record: the id is not the key's fingerprint")
-    if not is_node_name(record.name) or record.role not in ROLES or len(record.curve_key) != 40:
-        raise OffenceError("record: bad name, role or key")
+    if not is_node_name(record.name) or record.role not in ROLES:
+        raise OffenceError("record: bad name or role")
     if not identity.verify(record.sign_key, record_bytes(record), record.signature):
         raise OffenceError("record: bad signature")
+    if not is_curve_key(record.curve_key) or not is_address(record.address):
+        error = OffenceError("record: bad key or address")
+        error.by = record.id  # whoever passed it on may have been of another opinion
+        raise error
 
 
 def verify_record(record: Record, identity: Identity, authority: Authority) -> None:

@@ -48,7 +48,8 @@ class Conduct:
         """Handling this event met a peer's fault."""
         self._context.counters[f"peer_error: {error.message}"] += 1
         if isinstance(event, Received) and isinstance(error, OffenceError):
-            self.strike(error.by or event.src, error.message, now)
+            by = error.by if error.by in self._context.view.members else event.src
+            self.strike(by, error.message, now)
 
     def strike(self, peer: str, reason: str, now: float) -> None:
         """One more offence of a member; clients and strangers have no sheet."""

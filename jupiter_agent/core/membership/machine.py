@@ -390,7 +390,7 @@ class Membership:
             try:
                 handler(sender, inner, now)
             except OffenceError as error:
-                error.by = sender
+                error.by = error.by or sender
                 raise
             finally:
                 context.relayed = False
