@@ -107,7 +107,7 @@ class Agent:
         now = self._loop.time()
         self._started_at = time.time()
         rng = random.Random()
-        trust = Trust(identity, keyring.authority, NodeSealer(keys.curve), keyring.ledger)
+        trust = Trust(identity, keyring.authority, NodeSealer(keys.curve, self._performer.counters), keyring.ledger)
         seeds = [address for address in addresses if numeric(address)]
         membership = Membership(record, trust, PROFILES[config.profile], seeds, rng, now)
         for seed in token.seeds if token else keyring.seeds:

@@ -186,14 +186,14 @@ class BulkChannel:
 
     def _open(self, wanted: Wanted, now: float) -> _Session:
         sock = curve_socket(self._context, zmq.DEALER, self._pair, PART_BYTES + 1024)
-        sock.setsockopt(zmq.CURVE_SERVERKEY, wanted.key.encode())
         sock.set_hwm(QUEUE_FRAMES)
         events = HANDSHAKE_FAILED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
         session = _Session(Source(now), sock, sock.get_monitor_socket(events))
         self._sessions[wanted.peer, wanted.endpoint] = session
         try:
+            sock.setsockopt(zmq.CURVE_SERVERKEY, wanted.key.encode())
             sock.connect("tcp://" + wanted.endpoint)
-        except zmq.ZMQError:
+        except zmq.ZMQError:  # or its key is none
             self.counters["bulk_bad_addresses"] += 1  # nobody answers there: unreachable in the end
         self.counters["bulk_sessions"] += 1
         return session

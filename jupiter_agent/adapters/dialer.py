@@ -7,6 +7,8 @@ have just given up, so an endpoint serves one session at a time and rests `REST_
 
 from __future__ import annotations
 
+import logging
+
 import zmq
 
 from jupiter_agent.adapters.curve import (
@@ -22,7 +24,9 @@ from jupiter_agent.adapters.curve import (
 from jupiter_agent.adapters.gauge import Gauge
 from jupiter_agent.adapters.sessions import GOODBYE, HELLO, Hub, Session, SessionOwner
 
+log = logging.getLogger("jupiter")
 REST_S = 0.1
+BAD_KEYS = 64
 _EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 
@@ -38,6 +42,8 @@ class Dialer:
         self._by_route: dict[bytes, Session] = {}
         self._by_endpoint: dict[str, Session] = {}
         self._free_at: dict[str, float] = {}
+        self._bad_keys: set[str] = set()
+        """that were logged"""
         self._gauge = Gauge()
         self.socket: Socket = curve_socket(
             hub.context, zmq.ROUTER, pair, patience=hub.patience, heartbeat_s=SESSION_HEARTBEAT_S
@@ -72,10 +78,15 @@ class Dialer:
         if endpoint in self._by_endpoint:  # another peer is (being) reached there: it cannot be this one too
             self._hub.loop.call_soon(self._give_up, session, "handshake")
             return
+        try:
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
+        except zmq.ZMQError:  # what its record calls a key is none
+            self._note_bad_key(session.peer, server_key)
+            self._hub.loop.call_soon(self._give_up, session, "handshake")
+            return
         self._free_at.pop(endpoint, None)
         self._by_endpoint[endpoint] = session
         session.opened = self._hub.loop.time()
-        self.socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
         self.socket.setsockopt(zmq.CONNECT_ROUTING_ID, session.route)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, int(handshake_s * 1000))
         try:
@@ -83,6 +94,12 @@ class Dialer:
         except zmq.ZMQError:
             self._hub.loop.call_soon(self._give_up, session, "timeout")
         self._hub.touch(self)
+
+    def _note_bad_key(self, peer: str, key: str) -> None:
+        self._hub.counts["dials_without_key"] += 1
+        if key not in self._bad_keys and len(self._bad_keys) < BAD_KEYS:
+            self._bad_keys.add(key)
+            log.warning("member %s cannot be dialled: %r is no CURVE key", peer, key)
 
     def send(self, session: Session, frame: bytes) -> bool:
         """False: dropped and counted (its queue is full, or the session is already gone)."""

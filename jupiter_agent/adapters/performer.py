@@ -43,7 +43,7 @@ from jupiter_agent.core.messages.bulk import BulkAt
 from jupiter_agent.core.messages.control import Answer, Call, LogChunk
 from jupiter_agent.core.messages.jobs import SINK, Chunk, Many, Missing
 from jupiter_agent.core.wire import UNKNOWN, decode, encode
-from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerError
+from jupiter_agent.errors import EXIT_FAILED, CapacityError, JupiterError, PeerError, UsageError
 
 log = logging.getLogger("jupiter")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -231,12 +231,15 @@ class Performer:
     def _fetch_bulk(self, effect: ef.FetchBulk) -> None:
         """From the host of the peer's address, with the key of the control channel."""
         place = self.network.place(effect.peer)
-        if self.bulk is None or place is None:
+        try:
+            host, _ = parse_address(place[0] if place is not None else "")
+        except UsageError:  # not known, or it says no address of itself
+            host = ""
+        if self.bulk is None or place is None or not host:
             self._post(ev.BulkEnded(effect.sha256, effect.peer, 0, 0.0, "unreachable"))
             return
         if effect.durable:
             self._durable.add(effect.sha256)
-        host, _ = parse_address(place[0])
         self.bulk.take(Wanted(effect.sha256, effect.size, effect.peer, format_address(host, effect.port), place[1]))
 
     def _drop_bulk(self, effect: ef.DropBulk) -> None:

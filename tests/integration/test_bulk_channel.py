@@ -243,3 +243,13 @@ async def test_memory_stays_flat_while_much_is_moved(tmp_path):
 def _rss_kb() -> int:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1])
+
+
+@in_loop
+async def test_a_source_whose_key_is_none_is_unreachable_and_the_channel_goes_on(tmp_path):
+    async with two(tmp_path) as (source, taker, _):
+        sha256 = source.put(MB)
+        taker.channel.take(Wanted(b"x" * 32, MB, "bad", f"127.0.0.1:{source.channel.port}", "~" * 40))
+        await until(lambda: taker.channel.counters["bulk_bad_addresses"])
+        taker.take(source, sha256, MB)
+        await until(lambda: taker.store.has(sha256))

@@ -449,6 +449,37 @@ def test_unknown_keys_from_one_address_leave_room_for_those_from_others(
     assert len(crowd) == 60
 
 
+# --- records that nobody can use ---------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("127.0.0.1:9", "~" * 40), ("127.0.0.1:9", "é" * 40), ("127.0.0.1:9", "#" * 40), ("127.0.0.1:9", ""),
+        ("nonsense", ""), ("127.0.0.1:0", ""), ("[fe80::1%x y]:9", ""), ("x" * 250 + ":9", ""), ("a..b:9", ""),
+    ],
+)  # fmt: skip
+def test_a_member_whose_key_or_address_is_none_is_unreachable_and_nothing_else(
+    rig: ZmqRig, address: str, key: str
+) -> None:
+    a = rig.node("a")
+    a.do("learn", "bad", address, key or new_pair().public)
+    a.do("connect", "bad")
+    a.do("send", "bad", b"lost")
+    rig.run(lambda: a.heard("down", "bad"), 15.0)
+    still_serves(rig, a)
+
+
+def test_a_key_that_is_none_is_counted_and_said_once(rig: ZmqRig, caplog: pytest.LogCaptureFixture) -> None:
+    a = rig.node("a")
+    with caplog.at_level("WARNING", "jupiter"):
+        a.do("learn", "bad", "127.0.0.1:9", "~" * 40)
+        a.do("connect", "bad")
+        rig.run(lambda: count(a, "dials_without_key") >= 2)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["member bad cannot be dialled"]
+
+
 # --- ports -------------------------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,8 @@ from jupiter_agent.adapters.bundle import make_bundle
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.packs import PACKED_BYTES
 from jupiter_agent.adapters.performer import Performer
-from jupiter_agent.core.effects import Append, DropObject, Effect, Halt, OpenBundle, Send, StoreInline
-from jupiter_agent.core.events import Event, Garbled, Received
+from jupiter_agent.core.effects import Append, DropObject, Effect, FetchBulk, Halt, OpenBundle, Send, StoreInline
+from jupiter_agent.core.events import BulkEnded, Event, Garbled, Received
 from jupiter_agent.core.messages import Message
 from jupiter_agent.core.messages.control import Answer
 from jupiter_agent.core.messages.jobs import Injected, Many, Missing
@@ -180,3 +180,17 @@ def test_a_bundle_goes_with_the_folder_it_was_unpacked_to_and_leftovers_at_the_n
     (folder.parent / f".{digest.hex()}.1").mkdir()
     Performer("me", told.append, tmp_path, Full(), lambda effect: None)  # type: ignore[arg-type]
     assert list(folder.parent.iterdir()) == []
+
+
+def test_a_member_that_says_no_address_of_itself_is_no_source_and_ends_nobody(tmp_path: Path) -> None:
+    told: list[Event] = []
+    performer = Performer("me", told.append, tmp_path, Full(), lambda effect: None)  # type: ignore[arg-type]
+
+    class Nowhere(Recorder):
+        def place(self, peer: str) -> tuple[str, str]:
+            return "nonsense", "~" * 40
+
+    performer.network = Nowhere()  # type: ignore[assignment]
+    performer.bulk = object()  # type: ignore[assignment]
+    performer.perform([FetchBulk(b"x" * 32, 10, "bad", 5)])
+    assert told == [BulkEnded(b"x" * 32, "bad", 0, 0.0, "unreachable")]
