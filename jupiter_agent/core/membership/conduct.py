@@ -22,6 +22,7 @@ STRIKES, WINDOW_S = 5, 60.0
 BAN_S = (60.0, 3600.0)
 FORGIVEN_S = 86400.0
 """after so long without an offence the next ban is a first one"""
+DOUBLINGS = 16
 MOST = 1024
 
 
@@ -65,7 +66,7 @@ class Conduct:
         context.counters["offences"] += 1
         if len(sheet.at) >= STRIKES:
             first, most = BAN_S
-            self._ban(peer, min(most, first * 2**sheet.bans), reason, now)
+            self._ban(peer, min(most, first * 2 ** min(sheet.bans, DOUBLINGS)), reason, now)
             sheet.bans += 1
 
     def _ban(self, peer: str, for_s: float, reason: str, now: float) -> None:

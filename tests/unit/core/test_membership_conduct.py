@@ -78,6 +78,16 @@ def test_each_ban_is_twice_as_long_as_the_last_up_to_an_hour(rig: Rig) -> None:
     assert [ban.for_s for ban in rig.of(Ban)] == [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0, 3600.0]
 
 
+def test_a_member_that_offends_for_years_is_banned_for_an_hour_each_time(rig: Rig) -> None:
+    bad = Peer("bad")
+    rig.meet(bad)
+    for _ in range(1100):
+        offended(rig, bad)
+        rig.now += rig.of(Ban)[-1].for_s + 1.0
+        rig.effects = [*rig.of(Ban)[-1:], *rig.machine.on_deadline(rig.now)]
+    assert rig.of(Ban)[-1].for_s == 3600.0
+
+
 def test_a_mistake_now_and_then_is_forgiven(rig: Rig) -> None:
     clumsy = Peer("clumsy")
     rig.meet(clumsy)
