@@ -89,10 +89,10 @@ class Notary:
         if node == context.me:
             hint = "ask an admin why; a new node needs a new --state-dir and a token"
             context.emit(Halt("this node was revoked by its cluster", hint, EXIT_UNAUTHORISED))
-        elif member is not None:
-            if member.present:
-                self._roster.bury(member, now, "revoked")
-            context.emit(Forget(node))
+            return
+        if member is not None and member.present:
+            self._roster.bury(member, now, "revoked")
+        context.emit(Forget(node))  # known here or not: it may be a guest, or remembered; its key stays its own
 
     def greet(self, peer: str) -> None:
         """On a new session."""

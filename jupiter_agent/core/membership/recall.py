@@ -33,7 +33,7 @@ class Recall:
                 self._context.trust.verify(record)
             except PeerError:
                 continue
-            if record.id != self._context.me:
+            if record.id != self._context.me and not self._context.has_stolen_key(record):
                 self._records.append(record)
                 self._context.recall_until = self._context.view.clock.now + PATIENCE_S
                 self._context.learn(record)
@@ -46,5 +46,6 @@ class Recall:
         if context.view.size() > 1:
             self._records.clear()
             return
+        self._records = [record for record in self._records if not context.trust.ledger.is_revoked(record.id)]
         for record in context.rng.sample(self._records, min(AT_ONCE, len(self._records))):
             context.send(record.id, Buried(0, 0, context.view.record))

@@ -119,6 +119,18 @@ def test_a_revoked_member_is_dead_at_once_its_sessions_end_and_nothing_of_it_cou
     assert rig.of(Learn) == []
 
 
+def test_one_that_is_revoked_while_it_is_only_remembered_is_let_in_no_more_and_not_spoken_to() -> None:
+    rig, gone, b = Rig(), Peer("gone"), Peer("b")
+    rig.effects += rig.machine.recall([gone.record])
+    assert [learn.peer for learn in rig.of(Learn)] == [gone.id]
+    rig.clear()
+    rig.receive(b, News([b.sign(left=True)], []))
+    rig.receive(b, Entries([signed(NODE_REVOKED, gone.id)]))
+    assert rig.of(Forget) == [Forget(gone.id)]
+    rig.run_to(10.0)
+    assert not rig.sent(Buried, gone)
+
+
 def test_a_node_that_learns_that_it_was_revoked_ends() -> None:
     rig, b = met("b")
     rig.receive(b, Entries([signed(NODE_REVOKED, rig.me.id)]))
