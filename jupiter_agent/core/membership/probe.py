@@ -211,7 +211,9 @@ class Prober:
     def _on_check_answered(self, asker: str, peer: str, alive: bool, now: float) -> None:
         if alive:
             self._context.send(asker, Checked(peer))
-        elif self._context.view.members[peer].rank == SUSPECT and self._context.heard_lately(now):
+            return
+        member = self._context.view.members.get(peer)  # None: forgotten meanwhile
+        if member is not None and member.rank == SUSPECT and self._context.heard_lately(now):
             self.accuse(peer, now)
 
     def on_checked(self, src: str, message: Checked, now: float) -> None:

@@ -357,3 +357,14 @@ def test_one_asked_to_check_answers_from_fresh_acks_or_asks_first():
     assert not rig.sent(Checked, one)
     rig.receive(far, Ack(0, 0, 0))
     assert rig.sent(Checked, one) == [Checked(far.id)]
+
+
+def test_a_member_that_is_forgotten_while_others_wait_for_its_sign_of_life_is_nobodys_fault():
+    rig, one, two, gone = Rig(), Peer("one"), Peer("two"), Peer("gone")
+    rig.meet(one, two, gone)
+    rig.event(events.SessionDown(gone.id, "lost"))
+    rig.receive(one, Check(gone.id))
+    rig.receive(two, News([gone.sign(left=True)], []))
+    rig.effects += rig.machine.forget(gone.id)
+    rig.run_to(3.0, answering=(one, two))
+    assert gone.id not in rig.machine.members()
