@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from jupiter_agent.core.effects import Connect, Disconnect, Effect, Learn, Notice, Send
+from jupiter_agent.core.effects import Connect, Disconnect, Effect, Forget, Learn, Notice, Send
 from jupiter_agent.core.membership.effects import Joined
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
@@ -54,6 +54,8 @@ class Context:
         self.view = View(record, Rings(settings.rings + 1, settings.many), now)
         self.links: dict[str, Link] = {}
         self.sessions: set[str] = set()
+        self.key_holders = {record.curve_key: record.id}
+        """CURVE key -> the id it was learned for first, until that is forgotten"""
         self.shut: dict[str, Shut] = {}
         self.far: set[str] = set()
         """members that say they need routes"""
@@ -151,8 +153,18 @@ class Context:
 
     def learn(self, record: Record) -> None:
         """Let this member in, and know where it is; not while it is banned."""
+        self.key_holders[record.curve_key] = record.id
         if record.id not in self.banned:
             self.emit(Learn(record.id, record.address, record.curve_key))
+
+    def has_stolen_key(self, record: Record) -> bool:
+        """Whether its CURVE key is another's: a session is its key's, so one of two would speak in the other's name."""
+        return self.key_holders.get(record.curve_key, record.id) != record.id
+
+    def forget(self, peer: str) -> None:
+        """Nobody on any socket of ours any more."""
+        self.key_holders = {key: holder for key, holder in self.key_holders.items() if holder != peer}
+        self.emit(Forget(peer))
 
     # --- who can be reached from here ---
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from jupiter_agent.core import events
 from jupiter_agent.core.board import Board
-from jupiter_agent.core.effects import Effect, Forget, TestPort
+from jupiter_agent.core.effects import Effect, TestPort
 from jupiter_agent.core.events import Event, Hint
 from jupiter_agent.core.membership.clock import Clock
 from jupiter_agent.core.membership.conduct import Conduct
@@ -216,7 +216,7 @@ class Membership:
         view = self._context.view
         if peer in view.tombs:
             view.forget(peer)
-            self._context.emit(Forget(peer))
+            self._context.forget(peer)
         return self._context.taken()
 
     def decided(self, now: float, act: Callable[[Notary], object]) -> list[Effect]:

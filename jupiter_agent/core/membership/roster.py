@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jupiter_agent.core.effects import Forget, Halt
+from jupiter_agent.core.effects import Halt
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.effects import MemberChanged
 from jupiter_agent.core.membership.flood import Flood
@@ -30,6 +30,7 @@ from jupiter_agent.core.messages.membership import (
 
 TELL_S = 1.0
 TWIN_STEPS, TWIN_S = 3, 10.0
+THIEVES_MAX = 256
 
 
 class Roster:
@@ -40,6 +41,7 @@ class Roster:
         self.found_by: Callable[[str], str] = lambda address: "gossip"
         """address -> which source of discovery named it"""
         self._stepped: list[float] = []
+        self._thieves: set[str] = set()
 
     # --- records ---
 
@@ -56,6 +58,9 @@ class Roster:
         if member is not None and _order(record) <= _order(member.record):
             return False
         context.trust.verify(record)
+        if context.has_stolen_key(record):
+            self._notice_thief(record)
+            return False
         was = ALIVE if member is None else member.rank
         if member is None:
             found_by = self.found_by(record.address)
@@ -85,6 +90,8 @@ class Roster:
         context.view.accused.discard(record.id)
         member.rank = LEFT if record.left else ALIVE
         if (old.address, old.curve_key) != (record.address, record.curve_key):
+            if old.curve_key != record.curve_key:
+                context.key_holders.pop(old.curve_key, None)
             context.learn(record)
             context.let_in(record.id)
         spoke_up = src == record.id and was >= SUSPECT and not record.left and not context.relayed
@@ -122,6 +129,15 @@ class Roster:
         if self._context.view.has_twin(record):
             self._context.notice("warning", "name conflict", record.id, address=record.address)
 
+    def _notice_thief(self, record: Record) -> None:
+        """Once per node, or everybody's repetitions would fill the log."""
+        context = self._context
+        context.counters["stolen_keys"] += 1
+        if record.id not in self._thieves and len(self._thieves) < THIEVES_MAX:
+            self._thieves.add(record.id)
+            holder = context.key_holders[record.curve_key]
+            context.notice("warning", "key conflict", holder, claimed_by=record.id, address=record.address)
+
     def _changed(self, member: Member) -> None:
         self._context.emit(MemberChanged(member.record.id, member.state, member.record.boot))
 
@@ -157,7 +173,7 @@ class Roster:
         while len(context.view.tombs) > context.settings.tombstones:
             oldest = next(iter(context.view.tombs))
             context.view.forget(oldest)
-            context.emit(Forget(oldest))
+            context.forget(oldest)
 
     # --- contradiction ---
 

@@ -7,7 +7,7 @@ of life, so that a node restarted a moment after its death is not turned away.
 
 from __future__ import annotations
 
-from jupiter_agent.core.effects import AdmitClient, Forget, Send
+from jupiter_agent.core.effects import AdmitClient, Send
 from jupiter_agent.core.events import JoinRequested
 from jupiter_agent.core.membership import join
 from jupiter_agent.core.membership.context import Context
@@ -106,6 +106,9 @@ class Sponsor:
         if (objection := authority.objection(request))[0]:  # its token may be used up since it asked
             self._refuse(src, record, *objection)
             return
+        if context.has_stolen_key(record):
+            self._refuse(src, record, join.KEY_TAKEN, "start it with a new --state-dir")
+            return
         admission = authority.issue(record)
         if not admission:
             self._refuse(src, record, join.NO_ISSUER)
@@ -144,7 +147,7 @@ class Sponsor:
         for peer in [peer for peer, until in self._guests.items() if now >= until]:
             del self._guests[peer]
             if peer not in self._context.view.members:
-                self._context.emit(Forget(peer))
+                self._context.forget(peer)
 
 
 def overlaps(theirs: tuple[int, int], ours: tuple[int, int]) -> bool:

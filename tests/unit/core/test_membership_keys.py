@@ -66,3 +66,52 @@ def test_keys_and_addresses_are_known_by_their_form() -> None:
     assert not is_curve_key("0" * 40 + "\n")
     assert all(map(is_address, ("10.0.0.1:7421", "[fe80::1]:7421", "[fe80::1%eth0]:1", "node.example:65535")))
     assert not any(map(is_address, ("fe80::1:7421", "[]:1", "h:-1", "h:٣", "h:7\n", "h\n:7", "h")))
+
+
+# --- a key belongs to one id ---
+
+
+def test_a_record_with_another_members_key_is_refused_whether_that_member_lives_or_not() -> None:
+    for left in (False, True):
+        rig, alice, good = Rig(), Peer("alice"), Peer("good")
+        rig.meet(alice, good)
+        rig.receive(alice, News([alice.sign(left=left, incarnation=1)], []))
+        rig.clear()
+        thief = Peer("thief", curve_key=alice.record.curve_key)
+        for _ in range(3):
+            rig.receive(good, News([thief.record], []))
+        rig.run_to(1.0, answering=(alice, good))
+        assert thief.id not in rig.machine.members()
+        assert thief.id not in [learn.peer for learn in rig.of(Learn)]
+        assert rig.notices().count("key conflict") == 1
+        assert rig.machine.counters["offences"] == 0, "who passes it on may have met the thief first"
+
+
+def test_my_own_key_is_nobody_elses() -> None:
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    rig.receive(one, News([Peer("thief", curve_key=rig.me.curve_key).record], []))
+    assert "key conflict" in rig.notices()
+    assert len(rig.machine.members()) == 2
+
+
+def test_a_sponsor_admits_no_key_that_is_a_members_or_a_guests() -> None:
+    rig, alice, guest = Rig(), Peer("alice"), Peer("guest")
+    rig.meet(alice)
+    rig.event(JoinRequested("join:1", Join(guest.record)))
+    rig.clear()
+    for victim in (alice, guest):
+        rig.event(JoinRequested("join:2", Join(Peer("thief", curve_key=victim.record.curve_key).record)))
+    assert [refused.reason for refused in rig.sent(Refused, "join:2")] == ["its CURVE key is another node's"] * 2
+    assert rig.notices() == ["join refused"] * 2
+    assert not rig.of(Learn)
+
+
+def test_the_key_of_a_member_that_was_forgotten_is_free() -> None:
+    rig, old, one = Rig(), Peer("old"), Peer("one")
+    rig.meet(old, one)
+    rig.receive(old, News([old.sign(left=True)], []))
+    rig.effects += rig.machine.forget(old.id)
+    again = Peer("again", curve_key=old.record.curve_key)
+    rig.receive(one, News([again.record], []))
+    assert rig.state(again) == "alive"
