@@ -7,6 +7,7 @@ most one that we opened, and any that it opened.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from jupiter_agent.adapters.curve import Context, Socket, readable
 from jupiter_agent.adapters.gate import ADMIT, REFUSE, WAIT
 from jupiter_agent.core.ids import CLIENT_PREFIX
 
+log = logging.getLogger("jupiter")
 HELLO, GOODBYE = b"hello", b"bye"
 """Our own words to the other transport: two parts, '' and the word; whatever has one part is a frame."""
 
@@ -212,13 +214,25 @@ class Directory:
         self.peers: dict[str, Peer] = {}
 
     def put(self, peer: Peer) -> None:
-        """Enter a peer, or its new key; a key belongs to the peer that showed it last."""
+        """Enter a peer. Whoever says another's key of itself takes it from nobody: it belongs to the first."""
         self.peers[peer.id] = peer
-        self._by_key[peer.key] = peer.id
+        owner = self._by_key.setdefault(peer.key, peer.id)
+        if owner != peer.id:
+            self._hub.counts["keys_of_others"] += 1
+            log.warning("member %s has the key of %s in its record: it is not reached", peer.id, owner)
 
-    def drop_key(self, key: str) -> None:
-        for table in (self._by_key, self._knocks, self._banned):
-            table.pop(key, None)
+    def drop(self, peer: Peer) -> None:
+        """Its key opens nothing any more, unless it is another's; the next that has it gets it."""
+        del self.peers[peer.id]
+        if self.holds_key(peer):
+            for table in (self._by_key, self._knocks, self._banned):
+                table.pop(peer.key, None)
+            if heir := next((other for other in self.peers.values() if other.key == peer.key), None):
+                self._by_key[peer.key] = heir.id
+
+    def holds_key(self, peer: Peer) -> bool:
+        """Whether the key of its record is its own."""
+        return self._by_key.get(peer.key) == peer.id
 
     def bar(self, key: str, for_s: float) -> None:
         """Refuse this key for so long, whosever it is."""

@@ -139,7 +139,8 @@ class ZmqTransport:
             self._drop(known, "closed")
 
     def ban(self, peer: str, for_s: float) -> None:
-        if known := self._directory.peers.get(peer):
+        known = self._directory.peers.get(peer)
+        if known is not None and self._directory.holds_key(known):
             self._directory.bar(known.key, for_s)
         self.forget(peer)
 
@@ -305,6 +306,9 @@ class ZmqTransport:
 
     def _dial(self, peer: Peer) -> None:
         session = peer.out = self._dialer.new(peer.id)
+        if not self._directory.holds_key(peer):  # who answers to that key is another
+            self._hub.loop.call_soon(self.session_end, session, "handshake")
+            return
         handshake_s = min(MAX_HANDSHAKE_S, HANDSHAKE_S * (1 + peer.failures)) * self._limits.patience
         address = numeric(peer.address)
         if address is not None:
@@ -349,8 +353,7 @@ class ZmqTransport:
     def _drop(self, peer: Peer, reason: str) -> None:
         """Everything about a peer ends, and its key opens nothing any more."""
         was_up = peer.is_up()
-        del self._directory.peers[peer.id]
-        self._directory.drop_key(peer.key)
+        self._directory.drop(peer)
         if peer.retry is not None:
             peer.retry.cancel()
         if peer.out is not None:

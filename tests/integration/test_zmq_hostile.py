@@ -480,6 +480,35 @@ def test_a_key_that_is_none_is_counted_and_said_once(rig: ZmqRig, caplog: pytest
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["member bad cannot be dialled"]
 
 
+def test_whoever_has_anothers_key_in_its_record_takes_nothing_from_it_not_even_when_banned(
+    rig: ZmqRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim, alice = rig.node("victim"), rig.node("alice")
+    introduce(victim, alice)
+    with caplog.at_level("WARNING", "jupiter"):
+        victim.do("learn", "mallory", alice.address, alice.pair.public)
+        victim.do("learn", "mallory", alice.address, alice.pair.public)
+    assert (count(victim, "keys_of_others"), len(caplog.records)) == (1, 1)
+    alice.send(victim, b"I am alice")
+    rig.run(lambda: victim.heard("frame", "alice", b"I am alice"))
+    victim.do("connect", "mallory")
+    rig.run(lambda: victim.heard("down", "mallory"))
+    victim.do("ban", "mallory", 60.0)
+    rig.run_for(0.2)
+    alice.send(victim, b"again")
+    rig.run(lambda: victim.heard("frame", "alice", b"again"))
+    assert not victim.heard("up", "mallory")
+
+
+def test_a_key_goes_to_the_next_that_has_it_when_its_first_is_forgotten(rig: ZmqRig) -> None:
+    victim, alice = rig.node("victim"), rig.node("alice")
+    victim.do("learn", "mallory", "127.0.0.1:9", alice.pair.public)
+    introduce(victim, alice)
+    victim.do("forget", "mallory")
+    alice.send(victim, b"I am alice")
+    rig.run(lambda: victim.heard("frame", "alice", b"I am alice"))
+
+
 # --- ports -------------------------------------------------------------------------------------------------------
 
 
