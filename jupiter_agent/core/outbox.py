@@ -166,7 +166,7 @@ class Outbox:
         if host != owed.target:
             owed.tries = 0
         owed.target, owed.boot = host, self._boot(host)
-        owed.due = now + min(RESEND_MAX_S, RESEND_S * 2**owed.tries)
+        owed.due = now + min(RESEND_MAX_S, RESEND_S * 2 ** min(16, owed.tries))
         owed.tries += 1
         self._next = min(self._next, owed.due)
         return [Send(host, owed.parcel)]

@@ -359,7 +359,7 @@ class Transfers:
 
     def _patience_s(self, fetch: Fetch) -> float:
         """Without a sign for so long another source is tried; longer each time, or a slow link is asked in vain."""
-        return float(min(STALL_MAX_S, STALL_S * 2 ** (fetch.stalls // len(fetch.sources))))
+        return float(min(STALL_MAX_S, STALL_S * 2 ** min(16, fetch.stalls // len(fetch.sources))))
 
     def _missed(self, sha256: bytes, fetch: Fetch, now: float) -> list[Effect]:
         fetch.turn()

@@ -50,6 +50,15 @@ def test_it_is_sent_again_ever_more_slowly_until_it_is_received():
     assert (outbox.next_deadline(), outbox.unreceived()) == (inf, 0)
 
 
+def test_a_receiver_that_never_answers_is_sent_it_for_weeks():
+    outbox, _ = box(b="n2")
+    outbox.put(parcel("a", "b"), 0.0)
+    for _ in range(2000):
+        now = outbox.next_deadline()
+        assert receivers(outbox.flush(now)) == ["n2"]
+    assert outbox.next_deadline() - now == RESEND_MAX_S
+
+
 def test_it_goes_to_the_new_host_at_once_when_the_receiver_moved_even_if_received():
     outbox, _ = box(b="n2")
     outbox.put(parcel("a", "b"), 0.0)
