@@ -323,7 +323,7 @@ class MemoryTransport:
 
     def _reopen(self, peer: str) -> None:
         if peer in self._keep:
-            pause = min(5.0, 0.5 * 2 ** self._keep[peer])
+            pause = min(5.0, 0.5 * 2 ** min(8, self._keep[peer]))
             self._keep[peer] += 1
             self.network.after(pause, lambda: self._open(peer) if self._wanted(peer) else None)
 

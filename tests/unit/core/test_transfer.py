@@ -6,7 +6,17 @@ from jupiter_agent.core.effects import DropBulk, DropObject, FetchBulk, Notice, 
 from jupiter_agent.core.events import BulkEnded, ObjectStored
 from jupiter_agent.core.messages.bulk import BulkAt, BulkWanted
 from jupiter_agent.core.messages.jobs import CHUNK_BYTES, Chunk, ChunkRequest, Missing
-from jupiter_agent.core.transfer import ACTIVE, ASKERS, HINTS, LINGER_S, PAUSE_S, STALL_S, WINDOW, Transfers
+from jupiter_agent.core.transfer import (
+    ACTIVE,
+    ASKERS,
+    HINTS,
+    LINGER_S,
+    PAUSE_S,
+    STALL_MAX_S,
+    STALL_S,
+    WINDOW,
+    Transfers,
+)
 
 OBJ = large(b"one", 2 * CHUNK_BYTES + 10)
 
@@ -67,6 +77,15 @@ def test_a_stalled_source_gives_way_to_the_next_one():
     assert transfers.next_deadline() == STALL_S
     assert {node for node, _, _ in asked(transfers.on_deadline(STALL_S))} == {"n3"}
     assert {node for node, _, _ in asked(transfers.on_deadline(2 * STALL_S))} == {"n2"}
+
+
+def test_a_source_that_never_answers_is_asked_for_weeks():
+    transfers = Transfers("me")
+    transfers.keep([OBJ], "n2", 0.0)
+    for _ in range(2000):
+        now = transfers.next_deadline()
+        assert {node for node, _, _ in asked(transfers.on_deadline(now))} == {"n2"}
+    assert transfers.next_deadline() - now == STALL_MAX_S
 
 
 def test_sources_that_have_nothing_are_each_asked_once_and_then_paused_for():
