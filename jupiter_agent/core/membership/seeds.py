@@ -38,6 +38,9 @@ BEACON = "beacon"
 OVERHEARD = frozenset({BEACON, "mdns"})
 """Sources that others than the user and this node itself can make say something"""
 
+CONFIGURED = frozenset({"join", "token", "dns", "kube"})
+"""Sources that say what the user gave, names looked up: only their word ends a node that was to join"""
+
 MOST = 64
 """seeds of one source"""
 MOST_NAMES = 16

@@ -101,6 +101,30 @@ def test_a_refusal_for_good_stops_a_node_that_knows_nobody():
     assert halt.hint == "its holder is at one:7000; choose another name: --name NAME"
 
 
+def test_no_refusal_stops_a_node_that_has_a_cluster_be_it_alone() -> None:
+    for seeds in ((), ("one:7000",)):
+        rig, gone = Rig(seeds), Peer("one")
+        rig.meet(gone)
+        rig.receive(gone, News([gone.sign(left=True)], []))
+        rig.event(events.SessionDown(gone.id, "closed"))
+        rig.run_to(60.0)
+        assert rig.of(SendJoin)[-1].address == "one:7000"
+        rig.event(events.JoinAnswered("one:7000", None, "unauthorised"))
+        rig.event(events.JoinAnswered("one:7000", Refused("the name is taken by a living member", "c:7000")))
+        assert rig.notices().count("join refused") == 2
+        assert not rig.of(Halt)
+
+
+def test_only_what_the_user_named_can_stop_a_node_that_is_to_join() -> None:
+    rig = Rig(("one:7000",), admin=False)
+    rig.machine.add_seed("old:7000", "remembered")
+    for message in (None, Refused("the name is taken by a living member", "c:7000")):
+        rig.event(events.JoinAnswered("old:7000", message, "" if message else "unauthorised"))
+    assert not rig.of(Halt)
+    rig.event(events.JoinAnswered("one:7000", Refused("no common protocol version")))
+    assert rig.of(Halt)
+
+
 def test_a_refusal_that_may_pass_is_tried_again():
     rig = Rig(("one:7000",), admin=False)
     rig.event(events.JoinAnswered("one:7000", Refused("not a member myself yet")))

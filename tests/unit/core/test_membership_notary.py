@@ -191,15 +191,17 @@ def test_members_of_an_earlier_life_are_spoken_to_until_one_is_there() -> None:
     assert [told for told in rig.sent(Buried) if told.boot == 0] == []
 
 
-def test_a_door_that_was_changed_ends_nobody_who_remembers_members_until_they_had_time_to_answer() -> None:
-    stranger, member = Rig(("b:7000",)), Rig(("b:7000",))
+def test_a_door_that_was_changed_ends_strangers_and_no_member() -> None:
+    stranger, member = Rig(("b:7000",), admin=False), Rig(("b:7000",))
     member.effects += member.machine.recall([Peer("b").record])
     for rig in (stranger, member):
         rig.event(events.JoinAnswered("b:7000", None, "unauthorised"))
     assert (len(stranger.of(Halt)), member.of(Halt)) == (1, [])
+    assert "join refused" not in member.notices(), "members it remembers had no time to answer"
     member.run_to(21.0)
     member.event(events.JoinAnswered("b:7000", None, "unauthorised"))
-    assert member.of(Halt)
+    assert "join refused" in member.notices()
+    assert not member.of(Halt)
 
 
 def test_a_joiner_is_sent_on_to_an_admin_in_the_same_round() -> None:

@@ -11,7 +11,7 @@ from membership_rig import Peer, Rig
 from jupiter_agent.core import events
 from jupiter_agent.core.effects import Browse, Halt, LookUp, SendJoin
 from jupiter_agent.core.events import Hint, SeedsFound
-from jupiter_agent.core.membership.seeds import LASTS_S, MOST, MOST_NAMES, OVERHEARD, SOURCES, SeedSet
+from jupiter_agent.core.membership.seeds import CONFIGURED, LASTS_S, MOST, MOST_NAMES, OVERHEARD, SOURCES, SeedSet
 from jupiter_agent.core.messages.membership import Welcome
 from jupiter_agent.sim.trust import FakeAuthority
 
@@ -198,7 +198,7 @@ def test_who_closes_the_door_on_us_stops_us_only_if_the_user_named_it(source):
     rig = Rig(admin=False, waiting=True)
     found(rig, Hint("10.0.0.1:7000", source))
     rig.event(events.JoinAnswered("10.0.0.1:7000", None, "unauthorised"))
-    assert bool(rig.of(Halt)) is (source not in OVERHEARD)
+    assert bool(rig.of(Halt)) is (source in CONFIGURED)
     assert rig.machine.counters["hints_false"] == (source in OVERHEARD)
 
 
