@@ -55,7 +55,7 @@ class Roster:
         if context.trust.ledger.is_revoked(record.id):
             context.counters["revoked_records"] += 1
             return False
-        if member is not None and _order(record) <= _order(member.record):
+        if member is not None and order(record) <= order(member.record):
             return False
         context.trust.verify(record)
         if context.has_stolen_key(record):
@@ -114,7 +114,7 @@ class Roster:
         """A newer record of mine than mine: an earlier life of this node knew better. Step over it; but one that keeps
         stepping over me is no earlier life, it is another process with my key."""
         mine = self._context.view.record
-        if _order(record) > _order(mine):
+        if order(record) > order(mine):
             self._context.trust.verify(record)
             self._stepped = [when for when in self._stepped if now - when < TWIN_S] + [now]
             if len(self._stepped) > TWIN_STEPS:
@@ -221,5 +221,6 @@ class Roster:
         self._context.send(src, News([self._context.view.record], []))
 
 
-def _order(record: Record) -> tuple[int, int, bool]:
+def order(record: Record) -> tuple[int, int, bool]:
+    """Of a member's words: the greater ones replace the others."""
     return (record.boot, record.incarnation, record.left)

@@ -13,6 +13,7 @@ from jupiter_agent.core.membership import join
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.notary import Notary
 from jupiter_agent.core.membership.probe import Prober
+from jupiter_agent.core.membership.roster import order
 from jupiter_agent.core.messages.membership import Iam, Join, Record, Refused, Welcome, Who
 from jupiter_agent.core.trust import check_self_signed
 from jupiter_agent.errors import PeerError
@@ -121,7 +122,8 @@ class Sponsor:
         context.rng.shuffle(others)
         if known is None:
             self._guests[record.id] = now + context.settings.guest_s
-        context.learn(record)
+        if known is None or order(record) > order(known.record):  # or a replayed request would move the member
+            context.learn(record)
         issuer_key = authority.export() if record.role == "admin" else b""
         boot = known.record.boot if known else 0
         earlier = [known.record] if known else []

@@ -186,6 +186,23 @@ def test_a_returning_node_is_told_its_highest_boot():
     assert rig.sent(Welcome, "join:1")[0].boot == 6
 
 
+def test_a_replayed_request_moves_nobody() -> None:
+    rig, one = Rig(), Peer("one")
+    old = one.sign(address="old:7000")
+    rig.meet(one)
+    rig.receive(one, News([one.sign(boot=2, address="new:7000")], []))
+    rig.event(events.SessionDown(one.id, "lost"))
+    rig.clear()
+    for boot in (1, 2):
+        ask(rig, one, boot=boot, address=old.address)
+        rig.run_to(rig.now + 3.0)
+    assert len(rig.sent(Welcome, "join:1")) == 2, "it does not answer at its address: it may be its return"
+    assert not [learn for learn in rig.of(Learn) if learn.peer == one.id]
+    ask(rig, one, boot=3, address="third:7000")
+    rig.run_to(rig.now + 3.0)
+    assert [learn.address for learn in rig.of(Learn)] == ["third:7000"]
+
+
 def test_a_living_name_is_not_given_away():
     rig, one = Rig(), Peer("one")
     rig.meet(one)
