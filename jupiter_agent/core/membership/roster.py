@@ -98,6 +98,8 @@ class Roster:
         if spoke_up and context.is_scattered():
             context.bridge(record.id, now)
         context.view.filed(member)
+        if member.present and (old.name != record.name or was >= DEAD):
+            self._notice_twin(record)
         link = context.links.get(record.id)
         if link is not None:
             link.misses, link.asked_at = 0, None

@@ -82,14 +82,17 @@ class Sponsor:
         if record.name == context.view.record.name:
             self._refuse(src, record, join.NAME_TAKEN, context.view.record.address)
             return
+        rivals: list[str] = []
         for peer, member in context.view.members.items():
             same_node = peer == record.id and member.record.address != record.address
             same_name = peer != record.id and member.record.name == record.name
             if member.present and (same_node or same_name):
                 self._waiting[src, peer] = (request, join.ID_IN_USE if same_node else join.NAME_TAKEN)
-                self._prober.ask(peer, ("join", src), now)
-                return
-        self._welcome(src, request, now)
+                rivals.append(peer)
+        for peer in rivals:
+            self._prober.ask(peer, ("join", src), now)
+        if not rivals:
+            self._welcome(src, request, now)
 
     def _on_rival(self, src: str, peer: str, alive: bool, now: float) -> None:
         waiting = self._waiting.pop((src, peer), None)
@@ -97,9 +100,10 @@ class Sponsor:
             return
         request, reason = waiting
         if alive:
+            self._waiting = {pair: other for pair, other in self._waiting.items() if pair[0] != src}
             member = self._context.view.members.get(peer)
             self._refuse(src, request.record, reason, member.record.address if member else "")
-        else:
+        elif all(asker != src for asker, _ in self._waiting):
             self._welcome(src, request, now)
 
     def _welcome(self, src: str, request: Join, now: float) -> None:

@@ -216,6 +216,18 @@ def test_a_living_name_is_not_given_away():
     assert refused.hint == one.record.address
 
 
+def test_all_who_stand_in_a_joiners_way_are_asked_and_one_that_lives_is_enough() -> None:
+    for living in (None, "holder", "other"):
+        rig, old, holder, other = Rig(), Peer("old"), Peer("holder", name="b2"), Peer("other", name="b2")
+        rig.meet(old, holder, other)
+        rig.event(events.SessionDown(old.id, "lost"))
+        rig.clear()
+        ask(rig, old, address="new:7000", name="b2", boot=2)
+        rig.run_to(2.0, answering=tuple(peer for peer in (holder, other) if peer.record.address == f"{living}:7000"))
+        assert bool(rig.sent(Welcome, "join:1")) is (living is None)
+        assert [refused.hint for refused in rig.sent(Refused, "join:1")] == ([f"{living}:7000"] if living else [])
+
+
 def test_who_asks_twice_before_the_holder_has_answered_gets_one_answer():
     rig, one = Rig(), Peer("one")
     rig.meet(one)

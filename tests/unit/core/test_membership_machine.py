@@ -359,3 +359,13 @@ def test_with_many_members_only_ring_neighbours_and_one_other_are_linked():
     rig.run_to(0.5)
     assert len(rig.machine.alive()) == 42
     assert 3 <= len({effect.peer for effect in rig.of(Connect)}) <= 5
+
+
+def test_a_member_that_comes_to_have_a_living_name_is_noticed():
+    rig, one, two = Rig(), Peer("one"), Peer("two")
+    rig.meet(one, two)
+    rig.receive(two, News([two.sign(incarnation=1)], []))
+    assert "name conflict" not in rig.notices()
+    rig.receive(two, News([two.sign(boot=2, name="one")], []))
+    rig.receive(two, News([two.sign(boot=2, incarnation=1, name="one")], []))
+    assert rig.notices().count("name conflict") == 1
