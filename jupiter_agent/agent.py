@@ -23,7 +23,6 @@ from typing import Any
 from jupiter_agent import __version__
 from jupiter_agent.adapters import network_profilers, transports
 from jupiter_agent.adapters.discovery import Discovery
-from jupiter_agent.adapters.disk import replace_file
 from jupiter_agent.adapters.driver import Driver
 from jupiter_agent.adapters.journal import Journal
 from jupiter_agent.adapters.keyring import Keyring
@@ -165,7 +164,7 @@ class Agent:
             self._spawn(network_profilers.measure(profiler, self.machine, self._post))
         if self._config.http:
             await self._serve_http()
-        promises.on_crash, promises.on_full = self._on_crash, self._on_full
+        promises.on_crash, promises.on_full, promises.settle = self._on_crash, self._on_full, self._state.settle
         self._driver.start()
         await self._discovery.start()
         self._write_agent_file()
@@ -246,6 +245,7 @@ class Agent:
             self._performer.runner.expire(time.time(), self.machine.profile(self.machine.me).full)
             await self._performer.promises.tidy(self.machine.records)
             self._remembered.save(self.machine.membership)
+            self._state.catch_up()
             await self._learned.save(self._loop.time())
 
     async def _serve_http(self) -> None:
@@ -338,8 +338,8 @@ class Agent:
         self._write_file("agent.json", json.dumps(content) + "\n")
 
     def _write_file(self, name: str, text: str) -> None:
-        """Replace a small file of the state folder, readable by its owner only."""
-        replace_file(self._state.path / name, text)
+        """Replace a small file of the state folder, readable by its owner only; without room later."""
+        self._state.keep(name, text)
 
     # --- Sink --------------------------------------------------------------------------------------------------------
 

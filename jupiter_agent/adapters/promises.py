@@ -52,6 +52,8 @@ class Promises:
         self.on_full: Callable[[str], None] | None = None
         """set: a batch that the disk does not take is kept and tried again until it does; told why when that begins,
         and '' when it is over. None: it is refused"""
+        self.settle: Callable[[], None] = lambda: None
+        """set: called before a batch is done; CapacityError as if a record had found no room"""
         self.full = ""
         """why nothing can be promised now"""
         self._live_bytes = 0
@@ -201,6 +203,7 @@ class Promises:
 
     def _write(self, effects: Batch) -> None:
         """What must be on disk before anybody hears of it. CapacityError: it is not."""
+        self.settle()
         appends = [effect for effect in effects if isinstance(effect, Append)]
         sync = any(each.sync for each in appends)
         beside: list[Any] = []

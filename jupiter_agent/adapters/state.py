@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +24,13 @@ from typing import TypeVar
 import zmq
 
 from jupiter_agent.adapters.curve import CurvePair
-from jupiter_agent.adapters.disk import replace_file
+from jupiter_agent.adapters.disk import capacity, replace_file
 from jupiter_agent.adapters.keys import DOOR_BYTES, ClusterKeys, NodeKeys, Token, door_mark, issuer_of
 from jupiter_agent.errors import UsageError
 
 NODE_FILE, CLUSTER_FILE, BOOT_FILE, LOCK_FILE = "node.json", "cluster.json", "boot", "lock"
 _VERSION = 1
+log = logging.getLogger("jupiter")
 _T = TypeVar("_T")
 
 
@@ -37,6 +40,9 @@ class StateDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notices: list[str] = []
+        self._owed: dict[str, str] = {}
+        """what found no room, by file"""
+        self._writing = threading.RLock()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._tighten(path, 0o700)
@@ -70,12 +76,13 @@ class StateDir:
             boot = 1
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} is unreadable: {error}", "write the number of earlier starts into it") from error
-        self.set_boot(boot)
+        self._write(BOOT_FILE, f"{boot}\n")
         return boot
 
     def set_boot(self, boot: int) -> None:
-        """The cluster remembers more starts of this node than we do (its folder was restored): adopt its number."""
-        self._write(BOOT_FILE, f"{boot}\n")
+        """The cluster remembers more starts of this node than we do (its folder was restored): adopt its number.
+        Without room later: until then a restart is told of it again."""
+        self.keep(BOOT_FILE, f"{boot}\n")
 
     def node_keys(self) -> NodeKeys:
         """This node's keys, made on the first start."""
@@ -121,8 +128,34 @@ class StateDir:
         return replace(given, seeds=seeds, issuer=issuer, issuer_secret=secret)
 
     def keep_cluster(self, keys: ClusterKeys) -> None:
-        """The cluster's keys have changed."""
-        self._write(CLUSTER_FILE, _cluster_text(keys))
+        """The cluster's keys have changed. Without room `settle` has them on disk before anybody hears of it."""
+        self.keep(CLUSTER_FILE, _cluster_text(keys))
+
+    def keep(self, name: str, text: str) -> None:
+        """Replace a file while the agent runs: now or, if that fails, with `catch_up`."""
+        with self._writing:
+            try:
+                replace_file(self.path / name, text, sync=name in (BOOT_FILE, CLUSTER_FILE))
+                self._owed.pop(name, None)
+            except OSError as error:
+                if name not in self._owed:
+                    log.error("%s cannot be written, and will be later: %s", self.path / name, error.strerror)
+                self._owed[name] = text
+
+    def catch_up(self) -> None:
+        """Try again what found no room."""
+        with self._writing:
+            for name, text in list(self._owed.items()):
+                self.keep(name, text)
+
+    def settle(self) -> None:
+        """The keys of the cluster are on disk when this returns. CapacityError: there is no room. From any thread."""
+        if not self._owed:
+            return
+        with self._writing, capacity(f"writing {CLUSTER_FILE}"):
+            if text := self._owed.get(CLUSTER_FILE):
+                replace_file(self.path / CLUSTER_FILE, text, sync=True)
+                del self._owed[CLUSTER_FILE]
 
     def _load(self, name: str, parse: Callable[[Path], _T]) -> _T | None:
         path = self.path / name

@@ -230,3 +230,23 @@ def test_a_long_journal_is_shortened_while_batches_come(rig: Rig, monkeypatch: p
     assert list(rig.promises.replay()) == [["home", "j", "item", "made"], [0], [1], [2], [3], [4]]
     assert [each for each in rig.done if isinstance(each, Forget)] == [Forget(str(n)) for n in range(5)]
     assert rig.journal.size_bytes < 1000
+
+
+def test_what_cannot_be_settled_holds_a_batch_up_like_a_record_that_finds_no_room(rig: Rig) -> None:
+    full, told = [True], []
+
+    def settle() -> None:
+        if full.pop():
+            raise CapacityError("writing cluster.json: no room")
+
+    async def run() -> None:
+        rig.promises.on_full, rig.promises.settle = told.append, settle
+        rig.promises.perform([Forget("a")])
+        assert (rig.done, told) == ([], ["writing cluster.json: no room"])
+        full[:] = [False]
+        async with asyncio.timeout(10):
+            while not rig.done:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert (rig.done, told[1:], rig.crashes) == ([Forget("a")], [""], [])
