@@ -246,6 +246,7 @@ class Agent:
             await self._performer.promises.tidy(self.machine.records)
             self._remembered.save(self.machine.membership)
             self._state.catch_up()
+            self._keyring.catch_up()
             await self._learned.save(self._loop.time())
 
     async def _serve_http(self) -> None:
@@ -297,7 +298,7 @@ class Agent:
             self._remembered.save(self.machine.membership)
             self._write_agent_file()
         elif isinstance(effect, Recorded):
-            if key := self._keyring.record(effect.entry):
+            for key in self._keyring.record(effect.entry):
                 self._network.expire_client(key)
         elif isinstance(effect, Rekeyed):
             self._network.rekey(self._keyring.access())

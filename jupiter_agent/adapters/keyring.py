@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,8 @@ class Keyring:
         newest = kept.rotation.subject if kept.rotation else ""
         self.authority = ClusterAuthority(state.cluster_keys(token, newest), self.ledger, state.keep_cluster)
         self.ledger.load(entry for entry in kept.entries.values() if self.authority.verify_entry(entry))
+        self._kept = self._tried = self.ledger.digest
+        """of the ledger on disk, and of the one that was last to be written"""
 
     @property
     def role(self) -> str:
@@ -55,22 +58,42 @@ class Keyring:
         token = granted(own, keys.issuer_secret, role, expires_s, uses)
         return Issued(encode_token(token), from_bytes(token.grant).id, token.grant)
 
-    def record(self, entry: Entry) -> str:
-        """Keep the ledger with this new entry. The CURVE key of an operator who may call no more, or ''.
+    def record(self, entry: Entry) -> list[str]:
+        """Keep the ledger with this new entry. The CURVE keys of operators who may call no more.
 
-        A full disk costs only the entry here, after the next start: the others have it, and tell it again."""
+        Called with each entry of a batch, when the ledger has them all already: so the first writes, and what follows
+        in the batch, an answer to whoever revoked, leaves when it is on disk. A full disk costs only the entries here,
+        after the next start: the others have them, and tell them again; and `catch_up` tries again."""
+        if self.ledger.digest != self._tried:
+            self.catch_up()
+        if entry.kind == GRANT and self.ledger.is_token_revoked(entry.subject):  # the revocation came first
+            return _operators([entry])
+        if entry.kind != TOKEN_REVOKED:
+            return []
+        return _operators(each for each in self.ledger.of_kind(GRANT) if each.subject == entry.subject)
+
+    def catch_up(self) -> None:
+        """Write the ledger, unless it is on disk as it is."""
+        if self.ledger.digest == self._kept:
+            return
+        self._tried = self.ledger.digest
         raw = msgspec.msgpack.encode(list(self.ledger.entries.values()))
         try:
             replace_file(self._file, base64.b64encode(raw).decode(), sync=True)
         except OSError as error:
             log.error("the ledger cannot be kept: %s", error.strerror)
-        if entry.kind != TOKEN_REVOKED:
-            return ""
-        grant = next((each for each in self.ledger.of_kind(GRANT) if each.subject == entry.subject), None)
+        else:
+            self._kept = self.ledger.digest
+
+
+def _operators(grants: Iterable[Entry]) -> list[str]:
+    found = []
+    for grant in grants:
         try:
-            return from_bytes(grant.data).operator if grant else ""
+            found.append(from_bytes(grant.data).operator)
         except PeerError:
-            return ""
+            continue
+    return found
 
 
 def _read(path: Path) -> list[Entry]:

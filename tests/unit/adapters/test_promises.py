@@ -232,8 +232,11 @@ def test_a_long_journal_is_shortened_while_batches_come(rig: Rig, monkeypatch: p
     assert rig.journal.size_bytes < 1000
 
 
-def test_what_cannot_be_settled_holds_a_batch_up_like_a_record_that_finds_no_room(rig: Rig) -> None:
+def test_what_cannot_be_settled_holds_a_batch_up_like_a_record_that_finds_no_room(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     full, told = [True], []
+    monkeypatch.setattr(promises, "AGAIN_S", 0.001)
 
     def settle() -> None:
         if full.pop():

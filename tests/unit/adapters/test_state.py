@@ -1,4 +1,4 @@
-"""What the state folder owes while there is no room on the disk."""
+"""What is written to the state folder when, and what it owes while there is no room on the disk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from jupiter_agent.adapters import state as module
 from jupiter_agent.adapters.disk import replace_file
-from jupiter_agent.adapters.keyring import Keyring
+from jupiter_agent.adapters.grants import from_bytes
+from jupiter_agent.adapters.keyring import LEDGER_FILE, Keyring
 from jupiter_agent.adapters.state import StateDir, read_cluster
+from jupiter_agent.core.messages.membership import GRANT, TOKEN_REVOKED, Entry
 from jupiter_agent.errors import CapacityError
 
 
@@ -87,3 +89,63 @@ def test_what_a_restart_can_do_without_is_written_later_and_its_last_text_counts
     assert (state.path / "token").read_text() == "new"
     assert state.next_boot() == 8
     assert disk.written.count("token") == 1
+
+
+# --- the ledger ----------------------------------------------------------------------------------------------------
+
+
+def entries(keyring: Keyring, subjects: range) -> list[Entry]:
+    found = [keyring.authority.signed_entry(TOKEN_REVOKED, f"t{number}") for number in subjects]
+    return [entry for entry in found if entry is not None]
+
+
+def tell(keyring: Keyring, batch: list[Entry]) -> None:
+    """As the machine does: all of a batch are in the ledger before the first effect of it is done."""
+    for entry in batch:
+        assert keyring.ledger.add(entry)
+    for entry in batch:
+        keyring.record(entry)
+
+
+def test_the_ledger_is_written_once_for_a_message_and_before_its_first_entry_is_done(
+    state: StateDir, disk: Disk
+) -> None:
+    keyring = Keyring(state, None)
+    for at in range(0, 400, 32):
+        batch = entries(keyring, range(at, min(400, at + 32)))
+        for entry in batch:
+            keyring.ledger.add(entry)
+        keyring.record(batch[0])
+        assert len(Keyring(state, None).ledger) == min(400, at + 32)
+        for entry in batch[1:]:
+            keyring.record(entry)
+    assert disk.written.count(LEDGER_FILE) == 13
+
+
+def test_a_ledger_that_found_no_room_is_written_when_there_is(state: StateDir, disk: Disk) -> None:
+    keyring = Keyring(state, None)
+    disk.full = errno.ENOSPC
+    tell(keyring, entries(keyring, range(3)))
+    keyring.catch_up()
+    disk.full = 0
+    keyring.catch_up()
+    keyring.catch_up()
+    assert len(Keyring(state, None).ledger) == 3
+    assert disk.written.count(LEDGER_FILE) == 1
+
+
+@pytest.mark.parametrize("revoked_first", [False, True])
+def test_a_revoked_token_gives_its_operators_key_whichever_of_grant_and_revocation_comes_first(
+    state: StateDir, revoked_first: bool
+) -> None:
+    keyring = Keyring(state, None)
+    token = keyring.token((), "submit")
+    grant = keyring.authority.signed_entry(GRANT, token.id, data=token.grant)
+    revocation = keyring.authority.signed_entry(TOKEN_REVOKED, token.id)
+    assert grant is not None
+    assert revocation is not None
+    found = []
+    for entry in (revocation, grant) if revoked_first else (grant, revocation):
+        keyring.ledger.add(entry)
+        found.append(keyring.record(entry))
+    assert found == [[], [from_bytes(token.grant).operator]]
