@@ -16,13 +16,15 @@ cost O(edges) operations on ints of as many bits as there are tasks.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import TaskSpec
 from jupiter_agent.errors import UsageError
 
 Edge = tuple[str, str]
+K = TypeVar("K", bound=Hashable)
 
 
 class Dag:
@@ -66,9 +68,9 @@ class Dag:
             self._in[name] = [*self._parents[name], HOME]
         self.sinks: list[str] = [name for name, out in self._out.items() if HOME in out]
         """tasks that deliver to home, in file order; a task without children has an implicit edge to home"""
-        self.carry: dict[Edge, frozenset[str]] = {}
+        self.carry: Mapping[Edge, frozenset[str]]
         """(u, v), from and to home too -> ancestors whose stamps travel on the edge; `home` among them is the source"""
-        self.need: dict[str, frozenset[str]] = {}
+        self.need: Mapping[str, frozenset[str]]
         """task -> stamps its outputs must carry, without its own; for `home` none"""
         self._carry_sets()
 
@@ -123,15 +125,16 @@ class Dag:
             below[name] = several[name]
             for child in self._out[name]:
                 below[name] |= below[child]
-        names = _Names([HOME, *self.order])
-        self.need[HOME] = frozenset()
+        carry, need = dict[Edge, int](), {HOME: 0}
         for u in [HOME, *self.order]:
             needed = 0
             for v in self.out_edges(u):
                 needed |= (mask := once[u] & below[v])
-                self.carry[u, v] = names[mask]
+                carry[u, v] = mask
             if u != HOME:
-                self.need[u] = names[needed & ~bit[u]]
+                need[u] = needed & ~bit[u]
+        names = _Names([HOME, *self.order])
+        self.carry, self.need = _Sets(carry, names), _Sets(need, names)
 
 
 class _Names(dict[int, frozenset[str]]):
@@ -145,6 +148,22 @@ class _Names(dict[int, frozenset[str]]):
         found = frozenset(name for name, digit in zip(self._of, reversed(f"{mask:b}"), strict=False) if digit == "1")
         self[mask] = found
         return found
+
+
+class _Sets(Mapping[K, frozenset[str]]):
+    """Bit masks as sets of names, made when they are asked for: a node asks for those of the tasks it hosts."""
+
+    def __init__(self, masks: dict[K, int], names: _Names) -> None:
+        self._masks, self._names = masks, names
+
+    def __getitem__(self, key: K) -> frozenset[str]:
+        return self._names[self._masks[key]]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
 
 
 def find_cycle(children: Mapping[str, Iterable[str]]) -> list[str]:
