@@ -75,7 +75,8 @@ class Ledger:
         return key_of(entry) in self.entries
 
     def add(self, entry: Entry) -> bool:
-        """Whether it is new here and was taken."""
+        """Whether it is new here and was taken. Grants and uses that find no place count for nothing: whoever lets
+        somebody in on a use looks whether it was taken."""
         key = key_of(entry)
         if key in self.entries or (entry.kind == USE and not self._has_room(entry, key)):
             return False

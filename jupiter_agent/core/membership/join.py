@@ -32,6 +32,7 @@ EXPIRED = "the token has expired"
 FORBIDDEN = "the token does not allow that"
 REVOKED = "it was revoked"
 USED_UP = "the token has been used up"
+LEDGER_FULL = "the use of the token cannot be counted: the ledger is full"
 
 UNAUTHORISED = frozenset({SECRET, EXPIRED, FORBIDDEN, REVOKED, USED_UP})
 """Reasons that only another token mends."""

@@ -120,6 +120,9 @@ class Sponsor:
             return
         if (use := authority.use_of(request)) is not None:
             self._notary.enter(use, "", now)
+            if use not in context.trust.ledger:  # what is not counted is not allowed
+                self._refuse(src, record, join.LEDGER_FULL, "a token without a limit of uses still lets nodes in")
+                return
         members = context.view.members
         known = members.get(record.id)
         others = [m.record for p, m in members.items() if m.present and p not in (context.me, record.id)]

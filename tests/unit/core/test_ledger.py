@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,15 @@ def test_a_revocation_is_for_good_and_of_its_kind_only() -> None:
     assert (ledger.is_revoked("x"), ledger.is_revoked("y")) == (True, False)
     assert (ledger.is_token_revoked("x"), ledger.is_token_revoked("y")) == (False, True)
     assert not ledger.add(Entry(NODE_REVOKED, "x", 0, b"again"))
+
+
+def test_a_full_ledger_takes_no_use_and_says_so_and_takes_revocations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jupiter_agent.core.ledger.LEDGER_MAX", 2)
+    ledger = of(Entry(GRANT, "a", 0), Entry(GRANT, "b", 0))
+    use = Entry(USE, "t", 1, b"x")
+    assert not ledger.add(use)
+    assert use not in ledger
+    assert ledger.add(Entry(TOKEN_REVOKED, "t", 0))
 
 
 def test_of_a_token_no_more_uses_are_kept_than_it_allows_and_some_to_show_that_it_was_shared() -> None:

@@ -1,10 +1,11 @@
 import msgspec
+import pytest
 from membership_rig import Peer, Rig
 
 from jupiter_agent.core import events
 from jupiter_agent.core.effects import Connect, Halt, Learn, SendJoin
 from jupiter_agent.core.membership import Joined
-from jupiter_agent.core.messages.membership import Ack, Iam, Join, News, Ping, Refused, Welcome, Who
+from jupiter_agent.core.messages.membership import USE, Ack, Iam, Join, News, Ping, Refused, Welcome, Who
 from jupiter_agent.sim.trust import FakeAuthority, fake_member
 
 
@@ -201,6 +202,20 @@ def test_a_replayed_request_moves_nobody() -> None:
     ask(rig, one, boot=3, address="third:7000")
     rig.run_to(rig.now + 3.0)
     assert [learn.address for learn in rig.of(Learn)] == ["third:7000"]
+
+
+def test_who_shows_a_token_whose_use_cannot_be_counted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, authority = Rig(), FakeAuthority()
+    monkeypatch.setattr("jupiter_agent.core.ledger.LEDGER_MAX", 1)
+    monkeypatch.setattr(
+        FakeAuthority, "use_of", lambda _, request: authority.signed_entry(USE, "t", 9, request.record.id.encode())
+    )
+    for name in ("one", "one", "two"):
+        ask(rig, Peer(name))
+    assert len(rig.sent(Welcome, "join:1")) == 2, "the same node may come again"
+    (refused,) = rig.sent(Refused, "join:1")
+    assert refused.reason == "the use of the token cannot be counted: the ledger is full"
+    assert [learn.peer for learn in rig.of(Learn)] == [Peer("one").id] * 2
 
 
 def test_a_living_name_is_not_given_away():
