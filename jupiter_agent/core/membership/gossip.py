@@ -96,7 +96,8 @@ class Gossip:
             line, member = theirs.get(peer), view.members[peer]
             boot, versions = view.board.versions(peer)
             if line is None:
-                push.append(Want(peer, True, list(versions)))
+                if member.present or not self._roster.is_full_of_the_dead():
+                    push.append(Want(peer, True, list(versions)))
                 continue
             newer = member.version > (line.boot, line.incarnation) or (member.rank == LEFT and line.state != LEFT)
             keys = [key for key, v in versions.items() if (boot, v) > (line.boot_of_keys, line.keys.get(key, 0))]
@@ -127,6 +128,8 @@ class Gossip:
                 for key, number in line.keys.items():
                     link.has[line.id, key] = (line.boot_of_keys, number)
             member = members.get(line.id)
+            if member is None and line.state >= DEAD and self._roster.is_full_of_the_dead():
+                continue
             mine_of_it = member.version if member is not None else NOTHING
             newer = version > mine_of_it
             if member is not None and version == mine_of_it and line.state > member.rank:

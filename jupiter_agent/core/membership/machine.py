@@ -295,15 +295,7 @@ class Membership:
         self._relay.on_tick(now)
         if now >= self._heal_at:
             self._heal_at = now + self._context.settings.heal_s * self._context.rng.uniform(0.5, 1.5)
-            self._heal(now)
-
-    def _heal(self, now: float) -> None:
-        """Tell one of the dead that we hold it dead: it may live behind a partition that has healed."""
-        view = self._context.view
-        dead = [peer for peer in view.tombs if view.members[peer].rank == m.DEAD]
-        if dead:
-            member = view.members[self._context.rng.choice(dead)]
-            self._roster.tell(member, member.version, now)
+            self._roster.heal(now)
 
     def _on_pause(self, late_s: float, now: float) -> None:
         context = self._context

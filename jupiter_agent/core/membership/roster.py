@@ -31,6 +31,7 @@ from jupiter_agent.core.messages.membership import (
 TELL_S = 1.0
 TWIN_STEPS, TWIN_S = 3, 10.0
 THIEVES_MAX = 256
+LATELY = 16
 
 
 class Roster:
@@ -54,6 +55,8 @@ class Roster:
             return self._about_me(record, now)
         if context.trust.ledger.is_revoked(record.id):
             context.counters["revoked_records"] += 1
+            return False
+        if member is None and (buried or record.left) and self.is_full_of_the_dead():
             return False
         if member is not None and order(record) <= order(member.record):
             return False
@@ -177,6 +180,11 @@ class Roster:
             context.view.forget(oldest)
             context.forget(oldest)
 
+    def is_full_of_the_dead(self) -> bool:
+        """No room for tombstones of others: nobody never met here is taken in as dead, or members would fill each
+        other up for ever with what each of them has dropped."""
+        return len(self._context.view.tombs) >= self._context.settings.tombstones
+
     # --- contradiction ---
 
     def restate(self, now: float, **changes: int) -> None:
@@ -199,6 +207,15 @@ class Roster:
         if now - member.told_at >= TELL_S and not self._context.trust.ledger.is_revoked(member.record.id):
             member.told_at = now
             self._context.send(member.record.id, Buried(*version, self._context.view.record))
+
+    def heal(self, now: float) -> None:
+        """Tell one of the dead that we hold it dead: it may live behind a partition that has healed. Every other time
+        one that died lately, for among many long dead it would have to wait."""
+        view, rng = self._context.view, self._context.rng
+        dead = [peer for peer in view.tombs if view.members[peer].rank == DEAD]
+        if dead:
+            member = view.members[rng.choice(dead[-LATELY:] if rng.random() < 0.5 else dead)]
+            self.tell(member, member.version, now)
 
     def contest(self, member: Member, now: float) -> None:
         """A digest calls dead who is present here at the same version."""
