@@ -111,9 +111,12 @@ class ZmqTransport:
         elif known.address != address:
             known.address = address
             known.failures, known.not_before = 0, 0.0
+            if known.retry is not None:
+                known.retry.cancel()
+                known.retry = None
             if known.out is not None:
                 self._hang_up(known, known.out)
-        if peer in self._kept:
+        if peer in self._kept or known.backlog:
             self._want(known)
 
     def admit_client(self, curve_key: str, role: str, for_s: float) -> None:

@@ -509,6 +509,27 @@ def test_a_key_goes_to_the_next_that_has_it_when_its_first_is_forgotten(rig: Zmq
     rig.run(lambda: victim.heard("frame", "alice", b"I am alice"))
 
 
+def test_frames_for_a_peer_that_moves_while_it_is_dialled_on_demand_reach_it_at_its_new_address(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    b.learn(a)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        a.learn(b, address="127.0.0.1:%d" % silent.getsockname()[1])
+        a.send(b, b"hello")
+        rig.run_for(0.2)
+        a.learn(b)
+        rig.run(lambda: b.frames() == [b"hello"], 3.0)
+
+
+def test_a_peer_with_a_new_address_is_dialled_at_once_although_another_try_was_due_later(rig: ZmqRig) -> None:
+    a, b = rig.node("a"), rig.node("b")
+    b.learn(a)
+    a.learn(b, address="127.0.0.1:9")
+    a.do("connect", b.name)
+    rig.run(lambda: a.heard("down", b.name) >= 4, 15.0)  # the next pause is one of 5 s
+    a.learn(b)
+    rig.run(lambda: a.heard("up", b.name), 2.0)
+
+
 # --- ports -------------------------------------------------------------------------------------------------------
 
 
