@@ -26,6 +26,9 @@ from jupiter_agent.core.messages.membership import RELAY_BYTES, RELAYS, Ping, Re
 from jupiter_agent.errors import CapacityError, PeerError
 
 WINDOW = 1024
+TRANSIT = 4
+"""times what one member may send: what another may pass on for all"""
+ALLOWANCES = 1024
 HEAD_BYTES = 256
 """of a `Sealed`, and what sealing adds"""
 
@@ -69,7 +72,8 @@ class Relay:
         context.relay = self.sent
         self._seq = 0
         self._windows: dict[str, _Window] = {}
-        self._allowances: dict[str, _Allowance] = {}
+        self._allowances: dict[tuple[str, str], _Allowance] = {}
+        """(sender, who passed it on), and ("", who passed it on) for all that it passes on"""
 
     # --- sending ---
 
@@ -141,7 +145,7 @@ class Relay:
         if not known or message.ttl == 0 or message.src == context.me:
             context.counters["relay_dropped"] += 1
             return
-        if not self._may_carry(message.src, len(message.sealed), now):
+        if not self._may_carry(message.src, via, len(message.sealed), now):
             context.counters["relay_over_budget"] += 1
             return
         openable = message.dst not in context.shut and message.dst != via
@@ -152,20 +156,30 @@ class Relay:
         context.counters["relay_passed_on"] += 1
         context.emit(Send(hop, msgspec.structs.replace(message, ttl=message.ttl - 1)))
 
-    def _may_carry(self, src: str, size: int, now: float) -> bool:
-        """A token bucket per sender: a second's worth more than the largest message."""
+    def _may_carry(self, src: str, via: str, size: int, now: float) -> bool:
+        """A token bucket per sender and way, a second's worth more than the largest message: nobody can use up what
+        others may send by passing on what it says is theirs. And one for all that a member passes on for others."""
         rate = self._context.settings.relay_bps
+        buckets = [self._allowance((src, via), rate, now)]
+        if via != src:
+            buckets.append(self._allowance(("", via), TRANSIT * rate, now))
+        if any(bucket.left < size for bucket in buckets):
+            return False
+        for bucket in buckets:
+            bucket.left -= size
+        return True
+
+    def _allowance(self, key: tuple[str, str], rate: float, now: float) -> _Allowance:
         full = RELAY_BYTES + rate
-        known = self._allowances.get(src)
+        known = self._allowances.get(key)
         if known is None:
-            self._allowances = {p: a for p, a in self._allowances.items() if p in self._context.view.rings}
-            known = self._allowances[src] = _Allowance(full, now)
+            if len(self._allowances) >= ALLOWANCES:  # who sent nothing for as long as it takes to be full again is new
+                long_ago = now - full / self._context.settings.relay_bps
+                self._allowances = {k: a for k, a in self._allowances.items() if a.at > long_ago}
+            known = self._allowances[key] = _Allowance(full, now)
         known.left = min(full, known.left + rate * (now - known.at))
         known.at = now
-        if known.left < size:
-            return False
-        known.left -= size
-        return True
+        return known
 
     # --- time ---
 

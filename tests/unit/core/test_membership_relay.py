@@ -291,6 +291,19 @@ def test_a_sender_gets_no_more_carried_than_its_allowance():
     assert rig.machine.counters["relay_over_budget"] == 1
 
 
+def test_what_a_member_passes_on_in_others_names_is_charged_to_it_and_uses_nothing_of_theirs_up():
+    rig, peers = cluster(8, relay_bps=1000.0)
+    liar, dst, one, *others = peers
+    for name in (one, *others, one):
+        for _ in range(4):
+            rig.receive(liar, Relayed(name.id, dst.id, 4, b"x" * 400_000))
+    carried = len(rig.sent(Relayed, dst))
+    assert carried == 2, "as much as one member may send, whomever it names"
+    rig.clear()
+    rig.receive(one, Relayed(one.id, dst.id, 4, b"x" * 900_000))
+    assert rig.sent(Relayed, dst), "its own allowance is whole"
+
+
 def test_links_are_published_only_while_somebody_needs_routes():
     rig, (one, two, three) = cluster(3)
     rig.run_to(5.0, answering=(one, two, three))
