@@ -9,6 +9,7 @@ in full with a random neighbour: there, absence is information too. Deaths trave
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from jupiter_agent.core.board import to_data
@@ -23,14 +24,13 @@ from jupiter_agent.errors import OffenceError
 
 PULLS_PER_TICK = 20
 PULL_TRIES = 6
-PULLS_MAX = 4096
+PULLS_MAX = (4096, 16384)
+"""asked of one member, and in all: nobody's invented ids keep what others have from being asked for"""
 WANTS_MAX = 256
 """So many members' values are asked for in one message"""
 VERSION_BYTES = 350
 """What a new version of a key costs each member beside the value: ids, signature, lines of digests"""
 NOTHING = (-1, -1)
-HAS_MAX = 65536
-"""A digest of invented ids must not fill the memory."""
 
 
 class Gossip:
@@ -38,8 +38,10 @@ class Gossip:
 
     def __init__(self, context: Context, roster: Roster, now: float) -> None:
         self._context, self._roster = context, roster
-        self._pulls: dict[tuple[str, str], tuple[float, int]] = {}
-        """(id, key) -> when it was asked for, how many times"""
+        self._pulls: dict[tuple[str, str], tuple[float, int, str]] = {}
+        """(id, key) -> when it was asked for, how many times, and of whom the last time"""
+        self._asked: Counter[str] = Counter()
+        """of whom -> how many pulls"""
         self._waiting = Waiting(context)
         self._own: dict[str, bytes] = {}
         self._unsaid: set[str] = set()
@@ -119,14 +121,14 @@ class Gossip:
                 mine = view.record
                 accused = line.state == DEAD or version > (mine.boot, mine.incarnation)
                 if accused and self._roster.refute(*version, now):
-                    self._want(wants, line.id, True, [], now)
+                    self._want(wants, src, line.id, [""], now)
                 continue
             if self._context.trust.ledger.is_revoked(line.id):
                 continue
-            if link is not None and len(link.has) < HAS_MAX:
-                link.has[line.id, ""] = (*version, line.state)
+            if link is not None:
+                link.note((line.id, ""), (*version, line.state))
                 for key, number in line.keys.items():
-                    link.has[line.id, key] = (line.boot_of_keys, number)
+                    link.note((line.id, key), (line.boot_of_keys, number))
             member = members.get(line.id)
             if member is None and line.state >= DEAD and self._roster.is_full_of_the_dead():
                 continue
@@ -142,18 +144,36 @@ class Gossip:
                 self._waiting.put_off(line.id, [key for key in keys if (line.id, key) not in self._pulls], now)
                 keys = [key for key in keys if (line.id, key) in self._pulls]
             if newer or keys:
-                self._want(wants, line.id, newer, keys, now)
+                self._want(wants, src, line.id, [""] * newer + keys, now)
         return wants
 
-    def _want(self, wants: list[Want], peer: str, record: bool, keys: list[str], now: float) -> None:
-        """Ask, unless the same was asked within the last second."""
+    def _want(self, wants: list[Want], src: str, peer: str, keys: list[str], now: float) -> None:
+        """Ask `src` for keys of a peer ("": its record), unless the same was asked within the last second."""
         limit = now - self._context.pull_s()
-        ask = [key for key in ([""] if record else []) + keys if self._pulls.get((peer, key), (limit, 0))[0] <= limit]
-        if not ask or len(self._pulls) >= PULLS_MAX:
+        ask = [key for key in keys if self._pulls.get((peer, key), (limit,))[0] <= limit]
+        if self._asked[src] >= PULLS_MAX[0] or len(self._pulls) >= PULLS_MAX[1]:
+            ask = [key for key in ask if (peer, key) in self._pulls]
+        if not ask:
             return
         for key in ask:
-            self._pulls[peer, key] = (now, self._pulls.get((peer, key), (now, 0))[1] + 1)
+            tries = self._answered(peer, key)
+            self._pulls[peer, key] = (now, tries + 1, src)
+            self._asked[src] += 1
         wants.append(Want(peer, "" in ask, [key for key in ask if key]))
+
+    def _answered(self, peer: str, key: str) -> int:
+        """No pull any more. How often it was asked for."""
+        _, tries, src = self._pulls.pop((peer, key), (0.0, 0, ""))
+        if tries:
+            self._asked[src] -= 1
+            if not self._asked[src]:
+                del self._asked[src]
+        return tries
+
+    def _ask(self, src: str, peer: str, keys: list[str], now: float) -> None:
+        wants: list[Want] = []
+        self._want(wants, src, peer, keys, now)
+        self._pull(src, wants)
 
     def _catch_up(self, now: float) -> None:
         """Ask for what was put off, of as few neighbours as have it."""
@@ -169,7 +189,7 @@ class Gossip:
         for holder, owners in asked.items():
             wants: list[Want] = []
             for peer, keys in owners.items():
-                self._want(wants, peer, False, keys, now)
+                self._want(wants, holder, peer, keys, now)
             for start in range(0, len(wants), WANTS_MAX):
                 self._pull(holder, wants[start : start + WANTS_MAX])
 
@@ -205,7 +225,7 @@ class Gossip:
     def on_data(self, src: str, message: Data, now: float) -> None:
         graves = {line.id: (line.boot, line.incarnation) for line in message.held if line.state == DEAD}
         for record in message.records:
-            self._pulls.pop((record.id, ""), None)
+            self._answered(record.id, "")
             self._roster.apply(record, src, now, buried=graves.get(record.id) == (record.boot, record.incarnation))
         for value in message.values:
             self._take(src, value, now)
@@ -218,21 +238,23 @@ class Gossip:
         for record in message.records:
             self._roster.apply(record, src, now)
             if link is not None:
-                link.has[record.id, ""] = (record.boot, record.incarnation, LEFT if record.left else 0)
+                link.note((record.id, ""), (record.boot, record.incarnation, LEFT if record.left else 0))
 
     def _take(self, src: str, value: Value, now: float) -> None:
         context = self._context
-        self._pulls.pop((value.owner, value.key), None)
         member = context.view.members.get(value.owner)
         link = context.links.get(src)
         if link is not None:
-            link.has[value.owner, value.key] = (value.boot, value.version)
+            link.note((value.owner, value.key), (value.boot, value.version))
+        if member is not None and value.boot > member.record.boot:  # on its way: then both are asked for again
+            self._ask(src, value.owner, ["", value.key], now)
+            return
+        self._answered(value.owner, value.key)
         if member is None or value.owner == context.me or not self._is_news(value):
             return
         context.trust.verify_value(value, member.record)
-        context.view.board.put(value)
+        context.view.put(value)
         member.fresh_at = now
-        context.view.touch(value.owner, value.key)
         if value.key == NEAR:
             plain = context.view.board.get(value.owner, NEAR) or {}
             (context.far.add if plain.get("far") is True else context.far.discard)(value.owner)
@@ -279,8 +301,7 @@ class Gossip:
             boot = view.record.boot
             known, versions = view.board.versions(context.me)
             number = versions.get(key, 0) + 1 if known == boot else 1
-            view.board.put(context.trust.signed_value(Value(context.me, key, boot, number, self._own[key])))
-            view.touch(context.me, key)
+            view.put(context.trust.signed_value(Value(context.me, key, boot, number, self._own[key])))
             context.emit(ProfileChanged(context.me, key))
             if not self._paces[key][0]:
                 for link in context.links.values():
@@ -315,16 +336,18 @@ class Gossip:
         """A pull or its answer was lost: ask another neighbour that has it."""
         context = self._context
         limit = now - context.pull_s()
-        late = [entry for entry, (asked, _) in self._pulls.items() if asked <= limit][:PULLS_PER_TICK]
-        for peer, key in late:
+        late: dict[str, list[tuple[str, str]]] = {}
+        for entry, (asked, _, src) in self._pulls.items():
+            if asked <= limit:
+                late.setdefault(src, []).append(entry)
+        share = max(1, PULLS_PER_TICK // max(1, len(late)))
+        for peer, key in [entry for entries in late.values() for entry in entries[:share]]:
             mine = context.view.version(peer, key) if peer in context.view.members else (0, 0)
             holders = [link.peer for link in context.live_links() if link.has.get((peer, key), ())[:2] > mine[:2]]
             if not holders or self._pulls[peer, key][1] >= PULL_TRIES:
-                del self._pulls[peer, key]
+                self._answered(peer, key)
                 continue
-            wants: list[Want] = []
-            self._want(wants, peer, not key, [key] if key else [], now)
-            self._pull(context.rng.choice(holders), wants)
+            self._ask(context.rng.choice(holders), peer, [key], now)
 
     def _audit(self) -> None:
         context, width = self._context, self._context.settings.range_ids

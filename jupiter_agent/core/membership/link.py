@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from jupiter_agent.core.membership.member import NEVER
 
+HAS_MAX = 65536
+"""A digest of invented ids must not fill the memory."""
+
 
 @dataclass(slots=True)
 class Link:
@@ -50,6 +53,11 @@ class Link:
     """the place of its log I have seen"""
     has: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     """what the peer is known to hold: (id, '') -> (boot, incarnation, state), (id, key) -> (boot, version)"""
+
+    def note(self, entry: tuple[str, str], version: tuple[int, ...]) -> None:
+        """The peer has said that it holds this."""
+        if len(self.has) < HAS_MAX or entry in self.has:
+            self.has[entry] = version
 
     def renew(self, now: float) -> None:
         """A new session: nothing said on an earlier one counts."""

@@ -13,7 +13,7 @@ from jupiter_agent.core.board import Board
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import Clock, Member
 from jupiter_agent.core.membership.rings import Rings
-from jupiter_agent.core.messages.membership import ALIVE, DEAD, Held, Record
+from jupiter_agent.core.messages.membership import ALIVE, DEAD, Held, Record, Value
 
 
 class View:
@@ -71,6 +71,15 @@ class View:
             self.tombs[peer] = None
             self.tombs.move_to_end(peer)
         self.touch(peer)
+
+    def put(self, value: Value) -> None:
+        """A newer value on the board, logged. What the board drops with an owner's older boot is dropped here, too."""
+        boot, versions = self.board.versions(value.owner)
+        older = list(versions) if boot != value.boot else []
+        self.board.put(value)
+        for key in older:
+            self.log.pop((value.owner, key), None)
+        self.touch(value.owner, value.key)
 
     def forget(self, peer: str) -> None:
         """Drop a tombstone and all that is known of that member."""

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+import pytest
 from membership_rig import Peer, Rig
 
-from jupiter_agent.core.membership import MembershipSettings
-from jupiter_agent.core.messages.membership import DEAD, LEFT, Buried, Data, Held, Hello, News, Range
+from jupiter_agent.core.membership import MembershipSettings, gossip
+from jupiter_agent.core.messages.membership import (
+    DEAD,
+    LEFT,
+    Ack,
+    Buried,
+    Data,
+    Held,
+    Hello,
+    News,
+    Ping,
+    Range,
+    Value,
+    Want,
+)
 from jupiter_agent.sim.world import World
 
 FEW = MembershipSettings(tombstones=3)
@@ -70,3 +85,57 @@ def test_of_many_dead_those_who_died_lately_are_told_rather() -> None:
     late = [peer for peer in told if peer in dead[-16:]]
     assert len(late) >= 12
     assert len(told) - len(late) >= 20, "the others have their turn"
+
+
+# --- the log ---
+
+
+def test_the_log_holds_no_keys_of_a_members_older_boots() -> None:
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    before = len(rig.machine._context.view.log)
+    for boot in range(1, 21):
+        record = one.sign(boot=boot)
+        values = [
+            one.trust.signed_value(Value(one.id, f"k{boot}.{number}", boot, 1, msgspec.msgpack.encode({})))
+            for number in range(30)
+        ]
+        rig.receive(one, Data([record], values))
+    assert len(rig.machine.board.versions(one.id)[1]) == 30
+    assert len(rig.machine._context.view.log) == before + 30
+
+
+def test_a_value_of_a_later_boot_than_its_owners_record_waits_for_the_record() -> None:
+    rig, one, other = Rig(), Peer("one"), Peer("other")
+    rig.meet(one, other)
+    value = one.trust.signed_value(Value(one.id, "k", 2, 1, msgspec.msgpack.encode({})))
+    rig.clear()
+    for _ in range(3):
+        rig.receive(other, Data([], [value]))
+    assert rig.machine.board.get(one.id, "k") is None
+    assert [data.want for data in rig.sent(Data, other)] == [[Want(one.id, True, ["k"])]], "asked for once, not thrice"
+    rig.receive(other, Data([one.sign(boot=2)], [value]))
+    assert rig.machine.board.get(one.id, "k") == {}
+
+
+# --- pulls ---
+
+
+def test_invented_ids_of_one_member_keep_nobody_elses_news_from_being_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gossip, "PULLS_MAX", (100, 300))
+    rig, liar, honest, new = Rig(), Peer("liar"), Peer("honest"), Peer("new")
+    rig.meet(liar, honest)
+    for turn in range(20):
+        rig.receive(liar, Ping(turn, False, False, 0, 0, [Held(f"{turn}-{i}", 5, 0, 0) for i in range(1024)]))
+    rig.clear()
+    rig.receive(honest, Ping(1, False, True, 0, 0, [Held(new.id, 1, 0, 0)]))
+    assert [want.id for ack in rig.sent(Ack, honest) for want in ack.want] == [new.id]
+    assert len(rig.machine._gossip._pulls) == 101
+    rig.clear()
+    rig.run_to(rig.now + 1.5, answering=(liar, honest))
+    assert [want.id for data in rig.sent(Data, honest) for want in data.want] == [new.id], "again before the invented"
+    rig.run_to(rig.now + 60.0, answering=(liar, honest))
+    assert not rig.machine._gossip._pulls
+    assert not rig.machine._gossip._asked
