@@ -28,8 +28,9 @@ DIGEST_CALM_S = 5.0
 FEW = 8
 """Participants up to which everybody is told directly"""
 HUBS = 3
-COLLECT_S, COLLECT_MOST_S, BUSY = 0.03, 0.3, 3
-"""News collect for so long at the first hub, each of the next waits three times longer; and `BUSY` times as long as the
+COLLECT_S, COLLECT_MOST_S, BUSY, EACH_S = 0.03, 1.0, 3, 0.005
+"""News collect for so long at the first hub, each of the next waits three times longer. Until the job is mapped, also
+`EACH_S` for each that will be told, who can wait: whom it concerns the writer has told; and `BUSY` times as long as the
 last telling was late, for telling is what keeps a crowded machine busy"""
 
 
@@ -127,9 +128,12 @@ class Spreading:
 
     def _collect(self, registers: list[Register], now: float) -> None:
         """For the others, a moment later: hubs after the first leave it time to do it."""
-        place = self._hubs().index(self._around.me)
+        scale = 3 ** self._hubs().index(self._around.me)
         if not self._news:
-            self._news_at = now + min(COLLECT_MOST_S, max(COLLECT_S, BUSY * self._late_s)) * 3**place
+            wait_s = max(COLLECT_S, EACH_S * len(self._job.participants()), BUSY * self._late_s)
+            self._news_at = now + min(COLLECT_MOST_S, wait_s) * scale
+        if self._job.mapped:
+            self._news_at = min(self._news_at, now + COLLECT_S * scale)
         self._news |= {register.task: register for register in registers}
 
     def _told_by(self, src: str, told: list[Register]) -> None:
