@@ -56,6 +56,8 @@ class Context:
         self.sessions: set[str] = set()
         self.key_holders = {record.curve_key: record.id}
         """CURVE key -> the id it was learned for first, until that is forgotten"""
+        self.expected: set[str] = set()
+        """members that were learned at the address of a request to join, which is not (yet) that of their record"""
         self.shut: dict[str, Shut] = {}
         self.far: set[str] = set()
         """members that say they need routes"""
@@ -164,6 +166,7 @@ class Context:
     def forget(self, peer: str) -> None:
         """Nobody on any socket of ours any more."""
         self.key_holders = {key: holder for key, holder in self.key_holders.items() if holder != peer}
+        self.expected.discard(peer)
         self.emit(Forget(peer))
 
     # --- who can be reached from here ---

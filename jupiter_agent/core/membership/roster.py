@@ -92,7 +92,9 @@ class Roster:
         member.acquit()
         context.view.accused.discard(record.id)
         member.rank = LEFT if record.left else ALIVE
-        if (old.address, old.curve_key) != (record.address, record.curve_key):
+        moved = (old.address, old.curve_key) != (record.address, record.curve_key)
+        if moved or record.id in context.expected:
+            context.expected.discard(record.id)
             if old.curve_key != record.curve_key:
                 context.key_holders.pop(old.curve_key, None)
             context.learn(record)

@@ -131,6 +131,8 @@ class Sponsor:
             self._guests[record.id] = now + context.settings.guest_s
         if known is None or order(record) > order(known.record):  # or a replayed request would move the member
             context.learn(record)
+            if known is not None:
+                context.expected.add(record.id)
         issuer_key = authority.export() if record.role == "admin" else b""
         boot = known.record.boot if known else 0
         earlier = [known.record] if known else []

@@ -204,6 +204,16 @@ def test_a_replayed_request_moves_nobody() -> None:
     assert [learn.address for learn in rig.of(Learn)] == ["third:7000"]
 
 
+def test_who_asked_from_elsewhere_and_came_back_to_its_old_address_is_learned_there_again() -> None:
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    rig.event(events.SessionDown(one.id, "lost"))
+    ask(rig, one, boot=2, address="new:7000")
+    rig.run_to(3.0)
+    rig.receive(one, News([one.sign(boot=3)], []))
+    assert [learn.address for learn in rig.of(Learn)] == ["one:7000", "new:7000", "one:7000"]
+
+
 def test_who_shows_a_token_whose_use_cannot_be_counted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     rig, authority = Rig(), FakeAuthority()
     monkeypatch.setattr("jupiter_agent.core.ledger.LEDGER_MAX", 1)
