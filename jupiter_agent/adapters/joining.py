@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +29,7 @@ from jupiter_agent.adapters.curve import (
 )
 from jupiter_agent.adapters.gate import ADMIT, REFUSE
 from jupiter_agent.adapters.gauge import Gauge, shut
-from jupiter_agent.adapters.ports import join_address
+from jupiter_agent.adapters.ports import JOIN_PORT_OFFSET, join_address
 from jupiter_agent.adapters.rates import Rates
 from jupiter_agent.adapters.reaching import resolve, tcp_outcome
 from jupiter_agent.adapters.sessions import Hub
@@ -45,7 +46,10 @@ RATE_PER_S, BURST = 50.0, 100.0
 SOURCE_RATE_PER_S, SOURCE_BURST = 25.0, 50.0
 """of one address: half of all, so that nobody who floods keeps others out"""
 _MAX_ASKERS = 256
-REBIND_S = 0.05
+REBIND_S, REBIND_SELDOM_S = 0.05, 1.0
+LET_GO_S = 2.0
+"""libzmq lets go of a port within some milliseconds; whoever has it later is another process"""
+log = logging.getLogger("jupiter")
 
 OnAnswer = Callable[[bytes | None, str], None]
 """(frame, '') or (None, error) with error refused, timeout or unauthorised."""
@@ -69,6 +73,8 @@ class JoinSocket:
         self._of_all = Rates(RATE_PER_S, BURST)
         self._of_each = Rates(SOURCE_RATE_PER_S, SOURCE_BURST)
         self._gauge = Gauge()
+        self._shut_out = False
+        """another process has the port; that was said"""
         self.socket = self._new(keys)
         hub.watch(self)
 
@@ -87,11 +93,24 @@ class JoinSocket:
         self._gauge = Gauge()
         self.socket = self._new(keys)
         self._hub.watch(self)
-        self._rebind(self.socket, host, port)
+        self._rebind(self.socket, host, port, self._hub.loop.time())
 
-    def _rebind(self, sock: Socket, host: str, port: int) -> None:
-        if not sock.closed and not bind_join(sock, host, port):
-            self._hub.loop.call_later(REBIND_S, self._rebind, sock, host, port)
+    def _rebind(self, sock: Socket, host: str, port: int, since: float) -> None:
+        """At once, or when the place is free: soon while libzmq lets go of it, seldom while another process has it."""
+        if sock.closed or self._hub.closed:
+            return
+        late = self._hub.loop.time() - since > LET_GO_S
+        if bind_join(sock, host, port):
+            self._hub.touch(self)
+            if self._shut_out:
+                log.info("nodes can join at port %d again", port + JOIN_PORT_OFFSET)
+            self._shut_out = False
+            return
+        if late and not self._shut_out:
+            self._shut_out = True
+            log.error("nobody can join here: another process has taken port %d", port + JOIN_PORT_OFFSET)
+        self._hub.counts["join_rebinds"] += 1
+        self._hub.loop.call_later(REBIND_SELDOM_S if late else REBIND_S, self._rebind, sock, host, port, since)
 
     def rule(self, key: str) -> str:
         """Gate rule: one key opens this door, and no other ever will."""

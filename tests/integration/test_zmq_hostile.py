@@ -14,7 +14,7 @@ import zmq
 from raw_curve import GREETING, RawClient
 from transport_rigs import Node, ZmqRig, introduce, new_pair
 
-from jupiter_agent.adapters.curve import SESSION_HEARTBEAT_S, STALLED_S, CurvePair
+from jupiter_agent.adapters.curve import SESSION_HEARTBEAT_S, STALLED_S, CurvePair, bind_join
 from jupiter_agent.adapters.joining import BURST, JOIN_FRAME_BYTES, SOURCE_BURST
 from jupiter_agent.adapters.ports import join_address, parse_address
 from jupiter_agent.adapters.sessions import GOODBYE
@@ -513,7 +513,7 @@ def test_frames_for_a_peer_that_moves_while_it_is_dialled_on_demand_reach_it_at_
     a, b = rig.node("a"), rig.node("b")
     b.learn(a)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        a.learn(b, address="127.0.0.1:%d" % silent.getsockname()[1])
+        a.learn(b, address=f"127.0.0.1:{silent.getsockname()[1]}")
         a.send(b, b"hello")
         rig.run_for(0.2)
         a.learn(b)
@@ -544,6 +544,28 @@ def test_a_taken_port_is_refused_with_a_way_out(rig: ZmqRig) -> None:
     b.address = f"127.0.0.1:{port - 1}"
     with pytest.raises(UsageError, match="is taken"):  # its join socket would not fit
         rig.restart(b)
+
+
+def test_a_join_port_that_another_process_takes_in_a_rotation_is_said_once_and_taken_back_when_it_is_free(
+    rig: ZmqRig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jupiter_agent.adapters.joining.LET_GO_S", 0.2)
+    monkeypatch.setattr("jupiter_agent.adapters.joining.REBIND_SELDOM_S", 0.1)
+    a, taken = rig.node("a"), [True]
+    monkeypatch.setattr("jupiter_agent.adapters.joining.bind_join", lambda *to: not taken and bind_join(*to))
+    with caplog.at_level("INFO", "jupiter"):
+        a.do("rekey", rig.access)
+        rig.run_for(0.8)
+        said = [record.getMessage() for record in caplog.records]
+        taken.clear()
+    port = parse_address(a.address)[1] + 1
+    assert said == [f"nobody can join here: another process has taken port {port}"]
+    answers: list[bytes | None] = []
+    with caplog.at_level("INFO", "jupiter"):
+        rig.run(lambda: "can join at port" in caplog.text)
+    b = rig.node("b")
+    b.do("join_request", a.address, b"let me in", lambda frame, error: answers.append(frame))
+    rig.run(lambda: answers == [b"answer to let me in"])
 
 
 def test_free_ports_are_chosen_below_the_ephemeral_range(rig: ZmqRig) -> None:
