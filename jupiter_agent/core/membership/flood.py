@@ -3,12 +3,16 @@ there are many (a cluster that starts): of two neighbours then only the one that
 
 from __future__ import annotations
 
+from collections import deque
+
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.link import Link
 from jupiter_agent.core.membership.member import NEVER
 from jupiter_agent.core.messages.membership import ALIVE, DEAD, Claim, News, Record
 
 PER_MESSAGE = 40
+MANY, MANY_S = 8, 0.1
+"""So many urgent records within a second, as when halves meet, are gathered for so long: it is messages that cost"""
 
 
 class Flood:
@@ -21,6 +25,8 @@ class Flood:
         self.due = float("inf")
         self._record_at = NEVER
         """when there was last a record to spread"""
+        self._urgent: deque[float] = deque(maxlen=MANY)
+        """when there were the last urgent ones"""
 
     def record(self, record: Record, src: str, now: float, was: int = ALIVE) -> None:
         """News. A record that may contradict a suspicion (its incarnation was raised) is not kept waiting, but one of
@@ -32,7 +38,12 @@ class Flood:
         self._record_at = now
         if crowded:
             self._context.crowded_at = now
-        self._wake(now + (settings.gather_s if crowded else settings.coalesce_s))
+        wait_s = settings.gather_s if crowded else settings.coalesce_s
+        if urgent:
+            many = len(self._urgent) == MANY and now - self._urgent[0] < settings.crowded_s
+            self._urgent.append(now)
+            wait_s = MANY_S if many else wait_s
+        self._wake(now + wait_s)
 
     def claim(self, claim: Claim, src: str, now: float) -> None:
         self._claims[claim.kind, claim.subject, claim.by] = (claim, src)
