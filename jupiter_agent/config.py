@@ -71,6 +71,15 @@ def _optional_address(value: Any) -> str:
     return parse_address(_text(value)) if value else ""
 
 
+def _advertised(value: Any) -> str:
+    """As others take it in a record."""
+    from jupiter_agent.core.trust import is_address
+
+    if value and not is_address(_optional_address(value)):
+        raise ValueError(f"{value!r} is no address that others can dial")
+    return str(value or "")
+
+
 def _name(value: Any) -> str:
     if _text(value) and not is_node_name(value):
         raise ValueError(f"{value!r} is not a node name: letters, digits, '.' and '-', at most 63")
@@ -162,7 +171,7 @@ class Config:
 
     name: str = _setting(_name, "N", "name of this node (default: the host's)")
     bind: str = _setting(_optional_address, "HOST:PORT", f"where to listen (default {DEFAULT_BIND})", DEFAULT_BIND)
-    advertise: str = _setting(_optional_address, "HOST:PORT", "the address others reach this agent at")
+    advertise: str = _setting(_advertised, "HOST:PORT", "the address others reach this agent at")
     state_dir: Path = _setting(_folder, "DIR", "keys, journal and objects of this agent", Path())  # noqa: RUF009 - it is a field()
     foreign_state: str = _setting(
         _one_of(("refuse", "aside")),

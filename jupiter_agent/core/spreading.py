@@ -28,10 +28,11 @@ DIGEST_CALM_S = 5.0
 FEW = 8
 """Participants up to which everybody is told directly"""
 HUBS = 3
-COLLECT_S, COLLECT_MOST_S, BUSY, EACH_S = 0.03, 1.0, 3, 0.005
-"""News collect for so long at the first hub, each of the next waits three times longer. Until the job is mapped, also
-`EACH_S` for each that will be told, who can wait: whom it concerns the writer has told; and `BUSY` times as long as the
+COLLECT_S, COLLECT_MOST_S, BUSY = 0.03, 0.3, 3
+"""News collect for so long at the first hub, each of the next waits three times longer; and `BUSY` times as long as the
 last telling was late, for telling is what keeps a crowded machine busy"""
+EACH_S, EACH_MOST_S = 0.005, 1.0
+"""Until the job is mapped they collect so much longer for each that will be told: whom it concerns was told at once"""
 
 
 class Spreading:
@@ -128,12 +129,12 @@ class Spreading:
 
     def _collect(self, registers: list[Register], now: float) -> None:
         """For the others, a moment later: hubs after the first leave it time to do it."""
-        scale = 3 ** self._hubs().index(self._around.me)
-        if not self._news:
-            wait_s = max(COLLECT_S, EACH_S * len(self._job.participants()), BUSY * self._late_s)
-            self._news_at = now + min(COLLECT_MOST_S, wait_s) * scale
+        place = self._hubs().index(self._around.me)
+        collected = now + min(COLLECT_MOST_S, max(COLLECT_S, BUSY * self._late_s)) * 3**place
         if self._job.mapped:
-            self._news_at = min(self._news_at, now + COLLECT_S * scale)
+            self._news_at = min(self._news_at, collected)
+        elif not self._news:
+            self._news_at = collected + min(EACH_MOST_S, EACH_S * len(self._job.participants()))
         self._news |= {register.task: register for register in registers}
 
     def _told_by(self, src: str, told: list[Register]) -> None:

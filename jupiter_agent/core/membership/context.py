@@ -154,8 +154,12 @@ class Context:
         return any(link.up and link.last_ack > limit for peer, link in self.links.items() if peer != but)
 
     def learn(self, record: Record) -> None:
-        """Let this member in, and know where it is; not while it is banned."""
-        self.key_holders[record.curve_key] = record.id
+        """Let this member in, and know where it is; not while it is banned. Its keys are the one of its record and the
+        one it asks to join with."""
+        known = self.view.members.get(record.id)
+        kept = known.record.curve_key if known is not None else ""
+        others = {key: holder for key, holder in self.key_holders.items() if holder != record.id or key == kept}
+        self.key_holders = {**others, record.curve_key: record.id}
         if record.id not in self.banned:
             self.emit(Learn(record.id, record.address, record.curve_key))
 

@@ -246,11 +246,13 @@ class Gossip:
         link = context.links.get(src)
         if link is not None:
             link.note((value.owner, value.key), (value.boot, value.version))
+        if value.owner == context.me:
+            return
         if member is not None and value.boot > member.record.boot:  # on its way: then both are asked for again
             self._ask(src, value.owner, ["", value.key], now)
             return
         self._answered(value.owner, value.key)
-        if member is None or value.owner == context.me or not self._is_news(value):
+        if member is None or not self._is_news(value):
             return
         context.trust.verify_value(value, member.record)
         context.view.put(value)

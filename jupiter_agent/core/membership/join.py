@@ -15,7 +15,7 @@ from jupiter_agent.core.events import Hint, JoinAnswered, SeedsFound
 from jupiter_agent.core.membership.context import Context
 from jupiter_agent.core.membership.overlay import Overlay
 from jupiter_agent.core.membership.roster import Roster
-from jupiter_agent.core.membership.seeds import BEACON, CONFIGURED, OVERHEARD, Seed, SeedSet
+from jupiter_agent.core.membership.seeds import BEACON, OVERHEARD, Seed, SeedSet
 from jupiter_agent.core.messages.membership import DEAD, Refused, Welcome
 from jupiter_agent.errors import EXIT_FAILED, EXIT_UNAUTHORISED, PeerError
 
@@ -193,7 +193,7 @@ class Joiner:
             return
         if refused.reason == SECRET and context.joined and context.view.clock.now < context.recall_until:
             return
-        if not context.joined and seed.found_by in CONFIGURED:
+        if not context.joined and seed.configured:
             code = EXIT_UNAUTHORISED if refused.reason in UNAUTHORISED else EXIT_FAILED
             context.emit(Halt(f"{seed.address} refused us: {refused.reason}", _advice(refused), code))
         if refused.reason != self._refusal:

@@ -382,7 +382,8 @@ class Membership:
             try:
                 handler(sender, inner, now)
             except OffenceError as error:
-                error.by = error.by or sender
+                if error.by not in context.view.members:  # or who passed it on, sealed, would be struck for it
+                    error.by = sender
                 raise
             finally:
                 context.relayed = False

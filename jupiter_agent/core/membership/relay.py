@@ -26,7 +26,7 @@ from jupiter_agent.core.messages.membership import RELAY_BYTES, RELAYS, Ping, Re
 from jupiter_agent.errors import CapacityError, PeerError
 
 WINDOW = 1024
-TRANSIT = 4
+TRANSIT = 16
 """times what one member may send: what another may pass on for all"""
 ALLOWANCES = 1024
 HEAD_BYTES = 256
@@ -174,7 +174,7 @@ class Relay:
         known = self._allowances.get(key)
         if known is None:
             if len(self._allowances) >= ALLOWANCES:  # who sent nothing for as long as it takes to be full again is new
-                long_ago = now - full / self._context.settings.relay_bps
+                long_ago = now - full / max(1.0, rate)
                 self._allowances = {k: a for k, a in self._allowances.items() if a.at > long_ago}
             known = self._allowances[key] = _Allowance(full, now)
         known.left = min(full, known.left + rate * (now - known.at))

@@ -30,7 +30,7 @@ from jupiter_agent.core.messages.membership import (
 
 TELL_S = 1.0
 TWIN_STEPS, TWIN_S = 3, 10.0
-THIEVES_MAX = 256
+THIEVES_MAX = TURNED_AWAY = 256
 LATELY = 16
 
 
@@ -43,8 +43,18 @@ class Roster:
         """address -> which source of discovery named it"""
         self._stepped: list[float] = []
         self._thieves: set[str] = set()
+        self._turned_away: dict[str, tuple[int, ...]] = {}
+        """id -> the order of the record with which it left"""
 
     # --- records ---
+
+    def _turn_away(self, record: Record) -> None:
+        """One that left, and of which there is no room to keep a tombstone: older news of it counts no more."""
+        if record.left:
+            self._context.trust.verify(record)
+            self._turned_away[record.id] = order(record)
+            while len(self._turned_away) > TURNED_AWAY:
+                del self._turned_away[next(iter(self._turned_away))]
 
     def apply(self, record: Record, src: str, now: float, buried: bool = False) -> bool:
         """Take a record if it is news, and flood it. PeerError, and nothing changed, if it is forged. `buried`: the
@@ -57,7 +67,10 @@ class Roster:
             context.counters["revoked_records"] += 1
             return False
         if member is None and (buried or record.left) and self.is_full_of_the_dead():
+            self._turn_away(record)
             return False
+        if member is None and order(record) <= self._turned_away.get(record.id, ()):
+            return False  # it spoke before it left
         if member is not None and order(record) <= order(member.record):
             return False
         context.trust.verify(record)
@@ -95,8 +108,6 @@ class Roster:
         moved = (old.address, old.curve_key) != (record.address, record.curve_key)
         if moved or record.id in context.expected:
             context.expected.discard(record.id)
-            if old.curve_key != record.curve_key:
-                context.key_holders.pop(old.curve_key, None)
             context.learn(record)
             context.let_in(record.id)
         spoke_up = src == record.id and was >= SUSPECT and not record.left and not context.relayed

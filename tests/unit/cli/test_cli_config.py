@@ -55,6 +55,13 @@ def test_a_wrong_file_is_a_usage_error(tmp_path: Path, content: str) -> None:
         load({}, {}, tmp_path / "agent.toml")
 
 
+@pytest.mark.parametrize("address", ["host:0", "two words:7000", "h:7\u0663"])
+def test_what_others_could_not_dial_is_not_advertised(address: str) -> None:
+    with pytest.raises(UsageError, match="advertise"):
+        load({"advertise": address}, {})
+    assert load({"advertise": "[fd00::1]:7421"}, {}).advertise == "[fd00::1]:7421"
+
+
 def test_an_error_names_the_layer_it_is_in() -> None:
     with pytest.raises(UsageError, match="JUPITER_BIND: 'here' is not HOST:PORT"):
         load({}, {"JUPITER_BIND": "here"})

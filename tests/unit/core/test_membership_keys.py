@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from membership_rig import Peer, Rig
+from test_membership_relay import box, cluster
 
 from jupiter_agent.core.effects import Ban, Learn
 from jupiter_agent.core.events import JoinRequested
@@ -46,6 +47,14 @@ def test_a_record_that_no_transport_can_use_is_an_offence_of_who_signed_it() -> 
         rig.receive(one, News([bad.sign(address="nonsense", incarnation=1 + number)], []))
     assert [ban.peer for ban in rig.of(Ban)] == [bad.id]
     assert rig.machine.members()[bad.id].record.address == "bad:7000"
+
+
+def test_who_passes_on_what_it_cannot_read_is_not_struck_for_it() -> None:
+    rig, (relay, evil) = cluster(2)
+    for number in range(conduct.STRIKES):
+        made_up = Peer(f"made{number}", address="nonsense")
+        rig.receive(relay, box(evil, rig, News([made_up.record], []), number + 1))
+    assert [ban.peer for ban in rig.of(Ban)] == [evil.id]
 
 
 def test_remembered_members_that_no_transport_can_use_are_dropped() -> None:
@@ -115,3 +124,16 @@ def test_the_key_of_a_member_that_was_forgotten_is_free() -> None:
     again = Peer("again", curve_key=old.record.curve_key)
     rig.receive(one, News([again.record], []))
     assert rig.state(again) == "alive"
+
+
+def test_who_asks_to_join_with_ever_other_keys_holds_but_its_own_and_the_last() -> None:
+    rig, one = Rig(), Peer("one")
+    rig.meet(one)
+    for number in range(50):
+        request = Join(one.sign(boot=2, incarnation=number, curve_key=f"{number:040d}"))
+        rig.event(JoinRequested("join:1", request))
+    rig.clear()
+    rig.event(JoinRequested("join:2", Join(Peer("new", curve_key=f"{7:040d}").record)))
+    assert not rig.sent(Refused, "join:2")
+    rig.event(JoinRequested("join:3", Join(Peer("thief", curve_key=one.record.curve_key).record)))
+    assert rig.sent(Refused, "join:3")

@@ -41,6 +41,19 @@ def test_strangers_that_left_or_died_fill_no_more_than_the_room_for_tombstones()
     assert [member.present for member in rig.machine.members().values()].count(False) == 3
 
 
+def test_of_one_that_left_and_found_no_room_older_words_count_no_more() -> None:
+    rig, one = Rig(settings=FEW), Peer("one")
+    rig.meet(one)
+    rig.receive(one, News([Peer(f"gone{n}").sign(left=True) for n in range(4)], []))
+    late = Peer("late")
+    spoke, left = late.sign(incarnation=0), late.sign(incarnation=1, left=True)
+    rig.receive(one, News([left], []))
+    rig.receive(one, News([spoke], []))
+    assert late.id not in rig.machine.members()
+    rig.receive(one, News([late.sign(incarnation=2)], []))
+    assert rig.state(late) == "alive", "it came back"
+
+
 def test_with_as_many_tombstones_as_there_is_room_for_nobody_else_is_asked_for_theirs_nor_told_ours() -> None:
     rig, one = Rig(settings=FEW), Peer("one")
     rig.meet(one)

@@ -106,6 +106,17 @@ def test_a_stronger_source_takes_a_seed_over_and_a_weaker_changes_nothing():
     assert seeds.next((), {"forged"}) is not None
 
 
+@pytest.mark.parametrize("named", [("remembered", "dns"), ("dns", "remembered")])
+def test_a_seed_that_was_configured_once_stays_so_whoever_names_it_besides(named):
+    seeds = seed_set()
+    for source in named:
+        seeds.add(Hint("h:1", source), 0.0)
+    [seed] = seeds._seeds.values()
+    assert (seed.found_by, seed.configured) == ("remembered", True)
+    seeds.add(Hint("h:2", "remembered"), 0.0)
+    assert not seeds._seeds["h:2"].configured
+
+
 def test_rounds_begin_every_second_for_ten_seconds_and_every_nine_later():
     seeds, now, begun = seed_set(), 0.0, []
     while now < 100.0:

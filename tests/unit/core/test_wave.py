@@ -11,7 +11,7 @@ from jupiter_agent.core.job import Job
 from jupiter_agent.core.jobs import Jobs
 from jupiter_agent.core.messages.jobs import Award, Awarded, Parcel, Register, RegisterDigest, Registers
 from jupiter_agent.core.runqueue import RunQueue
-from jupiter_agent.core.spreading import AWARD_AGAIN_S
+from jupiter_agent.core.spreading import AWARD_AGAIN_S, COLLECT_S, EACH_S
 from jupiter_agent.core.transfer import Transfers
 from jupiter_agent.core.wave import GRACE_S, PARENTS_WAIT_S, STRANGER_S, Wave
 
@@ -371,3 +371,17 @@ def test_an_award_without_a_members_signature_is_refused():
     with pytest.raises(Exception, match="not signed"):
         jobs.on_message("home1", Award(signed(make_job(CHAIN).spec), VERSION, []), 0.0)
     assert jobs.local == {}
+
+
+def test_the_first_hub_collects_longer_for_many_until_the_job_is_mapped():
+    edges = {f"e{n}": [] for n in range(20)}
+    around = Around("n0", ("home1", *(f"n{n}" for n in range(20))))
+    job = make_job(edges)
+    machine = Wave(job, around, 0.0)
+    job.merge([reg(f"e{n}", f"n{n}") for n in range(18)])
+    machine.on_registers("home1", [], [job.registers["e17"]], 10.0)
+    participants = len(job.participants())
+    assert machine._news_at == 10.0 + COLLECT_S + EACH_S * participants
+    last = [reg(f"e{n}", f"n{n}") for n in (18, 19)]
+    machine.on_registers("home1", last, job.merge(last), 10.01)
+    assert machine._news_at == 10.01 + COLLECT_S
