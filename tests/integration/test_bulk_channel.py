@@ -173,11 +173,16 @@ async def test_what_is_no_address_is_unreachable(tmp_path):
         assert taker.ended() == ["unreachable"]
 
 
+def _breaks() -> None:
+    raise ZeroDivisionError("what nobody foresaw")
+
+
 @in_loop
 async def test_a_thread_that_broke_sends_everybody_to_the_other_way(tmp_path):
     async with two(tmp_path) as (source, taker, _):
         sha256 = source.put(MB)
-        taker.channel.take(Wanted(sha256, MB, "n1", "127.0.0.1:1", "no key"))
+        taker.channel._take_orders = _breaks
+        taker.channel.take(Wanted(sha256, MB, "n1", "127.0.0.1:1", source.pair.public))
         await until(taker.ended)
         assert taker.channel.port == 0
         taker.take(source, sha256, MB)

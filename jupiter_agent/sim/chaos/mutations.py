@@ -340,7 +340,7 @@ MUTATIONS: list[Mutation] = [
     Mutation("carried-key", "a duplicate has the same stamp and the same carried stamps", _short_key),
     Mutation("refire", "a task runs once per value of the stamps its outputs carry", _fire_once),
     Mutation("all-sets", "every agreeing set is offered, not that of the newest only", _fire_every_set_whole),
-    Mutation("new-boot", "what a receiver's earlier life had is sent again", _boots_ignored, (50, 63)),
+    Mutation("new-boot", "what a receiver's earlier life had is sent again", _boots_ignored, (104, 156, 178, 256)),
     Mutation("new-host", "what an earlier host had is sent to the new one", _never_to_new_hosts, (0, 2)),
     Mutation("moves-whole", "a move sends every unfinished input again", _moves_leave_the_rest, (2,)),
     Mutation("kept", "outputs are kept until their item is finished", _freed_when_received, (0, 2)),
