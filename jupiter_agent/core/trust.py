@@ -132,8 +132,10 @@ def value_bytes(value: Value) -> bytes:
     return _VALUE + _encode((value.owner, value.key, value.boot, value.version, value.data))
 
 
+@functools.lru_cache(maxsize=1024)
 def is_curve_key(text: str) -> bool:
-    """Whether it is the Z85 of 32 bytes: eight groups of five digits, each less than 2**32."""
+    """Whether it is the Z85 of 32 bytes: eight groups of five digits, each less than 2**32. Members' records come again
+    and again, so what was found is kept."""
     if not _Z85.match(text):
         return False
     groups = (text[at : at + 5] for at in range(0, 40, 5))
