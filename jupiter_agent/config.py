@@ -73,11 +73,13 @@ def _optional_address(value: Any) -> str:
 
 def _advertised(value: Any) -> str:
     """As others take it in a record."""
-    from jupiter_agent.core.trust import is_address
+    address = _optional_address(value)
+    if address:
+        from jupiter_agent.core.trust import is_address  # not at every start
 
-    if value and not is_address(_optional_address(value)):
-        raise ValueError(f"{value!r} is no address that others can dial")
-    return str(value or "")
+        if not is_address(address):
+            raise ValueError(f"{value!r} is no address that others can dial")
+    return address
 
 
 def _name(value: Any) -> str:

@@ -25,11 +25,10 @@ from typing import Any
 from msgspec import Struct
 
 from jupiter_agent.bench.cluster import JUPITER, BenchCluster
-from jupiter_agent.core.submit_args import mapper_name
+from jupiter_agent.core.submit_args import REMAPS, mapper_name
 from jupiter_agent.errors import JupiterError, UsageError
 
 NODES = 8
-REMAPS = ("active", "lazy", "off")
 _ERROR = re.compile(r"^(?:`.*` ended with \d+: )?error: (.*)$", re.MULTILINE)
 """What a command says on stderr before its hint"""
 UP_S, RUN_S = 180.0, 600.0

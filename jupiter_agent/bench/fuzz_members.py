@@ -152,6 +152,11 @@ def parted() -> list[bytes]:
 # --- reports of sample runs, files of this node --------------------------------------------------------------------
 
 
+def in_memory() -> tempfile.TemporaryDirectory[str]:
+    """A folder for files that are written a million times, where there is such a place."""
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+
+
 class Kept:
     """Files of a state folder, and rows of the profile store, with any bytes in them."""
 
@@ -160,7 +165,7 @@ class Kept:
 
     def __call__(self, data: bytes) -> None:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+            self._folder = in_memory()
         path, kind = Path(self._folder.name) / "file", data[:1]
         path.write_bytes(data[1:])
         if not data[1:]:

@@ -23,7 +23,7 @@ import msgspec
 
 from jupiter_agent.adapters import answers, beacon, bundle, journal, mdns, processes
 from jupiter_agent.bench.fuzz_apps import NAMES, SEPARATOR, apps
-from jupiter_agent.bench.fuzz_members import MEMBERS
+from jupiter_agent.bench.fuzz_members import MEMBERS, in_memory
 from jupiter_agent.bench.fuzz_tokens import TOKEN_READERS, token, tokens
 from jupiter_agent.core import (
     app_edges,
@@ -225,7 +225,7 @@ class _Log:
 
     def __call__(self, data: bytes) -> None:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+            self._folder = in_memory()
         content = data[1:]
         if data[:1] >= bytes([TRUE]):
             content = journal._header(1, 0) + b"".join(_record(part) for part in data[1:].split(b"|"))

@@ -9,7 +9,7 @@ import msgspec
 
 from jupiter_agent.adapters.bundle import check_folder
 from jupiter_agent.cli.ctl.planning import RATES, TIMES
-from jupiter_agent.core.submit_args import mapper_name
+from jupiter_agent.core.submit_args import REMAPS, mapper_name
 from jupiter_agent.errors import UsageError
 from jupiter_agent.netlab import topology as netlab
 from jupiter_agent.sim.rehearsal import LAN_DELAY_S, LAN_RATE, WORDS, Fault, Link, Plan, TaskModel, changed
@@ -75,8 +75,8 @@ def to_plan(scenario: Scenario, folder: Path) -> Plan:
     wrong = sorted({*scenario.nodes, *([scenario.submit.at] if scenario.submit.at else [])} - set(names))
     if wrong:
         raise UsageError(f"the topology has no node '{wrong[0]}'", f"nodes: {', '.join(names)}")
-    if scenario.submit.remap not in ("active", "lazy", "off"):
-        raise UsageError(f"remap: '{scenario.submit.remap}'", "one of: active, lazy, off")
+    if scenario.submit.remap not in REMAPS:
+        raise UsageError(f"remap: '{scenario.submit.remap}'", f"one of: {', '.join(REMAPS)}")
     models = {name: TaskModel(run.seconds, run.bytes, run.noise) for name, run in scenario.tasks.items()}
     submit = {"remap": scenario.submit.remap, "replicas": scenario.submit.replicas}
     return Plan(

@@ -38,8 +38,8 @@ class Home(Remembered):
     def __init__(self, job: Job, execution: Execution, around: Surroundings, transfers: Transfers) -> None:
         super().__init__(job, execution, around, transfers)
         self.over_at: float | None = None
-        self.refused: JupiterError | None = None
-        """why no mapper could place the job"""
+        self.refused: tuple[int, str] | None = None
+        """(exit code, why) no mapper could place the job"""
         self.reports: dict[tuple[str, int], TaskReport] = {}
         """the last report of each node in each of its boots"""
         self.telling = Telling(job, execution, around)
@@ -193,9 +193,10 @@ class Home(Remembered):
 
     def refuse(self, error: JupiterError, now: float) -> list[Effect]:
         """No mapper can place the job: its items have failed, and their inputs are kept for `retry`."""
-        self.refused = error
+        why = f"{error.message}; {error.hint}"
+        self.refused = (error.exit_code, why)
         kind = UNPLACEABLE if error.exit_code == EXIT_UNPLACEABLE else "mapper"
-        why, me, waiting = "; ".join([error.message, error.hint]), self._around.me, list(self.items.open())
+        me, waiting = self._around.me, list(self.items.open())
         letters = [ItemFailed(self.job.id, item.name, "", me, 0, kind, why) for item in reversed(waiting)]
         effects = [effect for letter in letters for effect in self.on_failed(letter, now)]
         return effects + (self.close(now) if waiting else self._end("failed", now))

@@ -48,7 +48,7 @@ def needs_of(task: TaskSpec) -> Needs:
 def candidates(task: TaskSpec, around: Surroundings, nodes: list[str]) -> list[str]:
     """Those of `nodes` that may run it. A softly pinned task may run anywhere while its node is not among them."""
     if task.node:
-        pinned = [node for node in nodes if task.node in (node, around.name(node))]
+        pinned = _pinned(task, around, nodes)
         if pinned or _is_pinned(task):
             nodes = pinned
     needs = needs_of(task)
@@ -76,7 +76,7 @@ def waits_for(task: TaskSpec, around: Surroundings) -> str:
     here = around.alive()
     if not _is_pinned(task):
         return f"waits for a node: {summary(task, around, here) or 'none is here'}"
-    pinned = [node for node in here if task.node in (node, around.name(node))]
+    pinned = _pinned(task, around, here)
     lacks = f": {summary(task, around, pinned)}" if pinned else ""
     return f"waits for node '{task.node}', to which it is pinned{lacks}"
 
@@ -91,9 +91,14 @@ def summary(task: TaskSpec, around: Surroundings, nodes: list[str]) -> str:
     return "; ".join([*words, *([f"and {len(same) - MOST_REASONS} more"] if len(same) > MOST_REASONS else [])])
 
 
-def each(reasons: list[tuple[str, str]]) -> str:
+def per_node(reasons: list[tuple[str, str]]) -> str:
     """A reason for each node that has one, in a line."""
     return "; ".join(f"{name}: {why}" for name, why in reasons if why)
+
+
+def _pinned(task: TaskSpec, around: Surroundings, nodes: list[str]) -> list[str]:
+    """Those of `nodes` that `node:` of the task names, by id or name."""
+    return [node for node in nodes if task.node in (node, around.name(node))]
 
 
 def _is_pinned(task: TaskSpec) -> bool:

@@ -10,7 +10,7 @@ from jupiter_agent.core.events import Solved
 from jupiter_agent.core.forecast import Forecast
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import clipped
-from jupiter_agent.core.needs import each, reasons
+from jupiter_agent.core.needs import per_node, reasons
 from jupiter_agent.core.placement import Placement
 from jupiter_agent.core.what_if import Network, WhatIf
 from jupiter_agent.errors import EXIT_FAILED, EXIT_UNPLACEABLE, JupiterError, UsageError
@@ -49,7 +49,7 @@ class Planning(Placement):
             found = reasons(task, self._around, here)
             if all(why for _, why in found):  # otherwise the mapper has its own
                 what = f"not placeable: no node may run task '{task.name}'"
-                return JupiterError(what, each(found) or "no node is here", EXIT_UNPLACEABLE)
+                return JupiterError(what, per_node(found) or "no node is here", EXIT_UNPLACEABLE)
         error, why = clipped(event.error), clipped("; ".join(event.reasons))
         if event.reasons:
             return JupiterError(f"not placeable: {error}", why, EXIT_UNPLACEABLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,8 @@ from schedulers import rules
 
 LIVE_WAVE = ("wave-auction", "wave-greedy", "wave-random")
 DEFAULT_MAPPER = "wave-auction"
+Remap = Literal["active", "lazy", "off"]
+REMAPS: tuple[str, ...] = get_args(Remap)
 
 
 class SubmitArgs(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ class SubmitArgs(msgspec.Struct, frozen=True):
     """hosts that the app wishes must be here"""
     retry: list[str] = []
     """items of an earlier job that are tried again"""
-    remap: Literal["active", "lazy", "off"] = "off"
+    remap: Remap = "off"
     input_at: dict[str, str] = {}
     """entry task or named source ('' for all) -> the node where its inputs will be put"""
     input_bytes: Size = 0

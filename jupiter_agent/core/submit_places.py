@@ -7,7 +7,7 @@ import msgspec
 from jupiter_agent.core.app import AppSpec
 from jupiter_agent.core.ids import HOME
 from jupiter_agent.core.messages.jobs import SINK
-from jupiter_agent.core.needs import NOTHING, candidates, each, needs_of
+from jupiter_agent.core.needs import NOTHING, candidates, needs_of, per_node
 from jupiter_agent.core.needs import reasons as reasons_against
 from jupiter_agent.core.submit_args import SubmitArgs, entries_of
 from jupiter_agent.core.surroundings import Surroundings
@@ -49,7 +49,7 @@ def _check_needs(around: Surroundings, app: AppSpec, mapping: dict[str, str]) ->
         placed = msgspec.structs.replace(task, node=mapping.get(task.name, task.node))
         if task.contract == SINK or (needs_of(task) is NOTHING and able) or candidates(placed, around, able):
             continue
-        hint = each(reasons_against(placed, around, around.alive()))
+        hint = per_node(reasons_against(placed, around, around.alive()))
         raise JupiterError(f"not placeable: no node can run task '{task.name}'", hint, EXIT_UNPLACEABLE)
 
 

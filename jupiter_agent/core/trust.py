@@ -28,8 +28,8 @@ from jupiter_agent.errors import OffenceError, PeerError
 
 ROLES = ("admin", "submit", "worker", "observer")
 
-_Z85 = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}\Z")
 _Z85_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_Z85 = re.compile(f"[{re.escape(_Z85_DIGITS)}]{{40}}\\Z")
 _HOST = re.compile(r"[^\s\x00-\x1f\x7f\[\]:]+\Z|\[[0-9a-fA-F:.]+(%[0-9A-Za-z_.-]+)?\]\Z")
 
 _RECORD = b"jupiter record 1\0"

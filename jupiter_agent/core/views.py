@@ -119,7 +119,7 @@ def job_detail(local: Local, name: NameOf) -> Row:
 def _verdict(home: Home, errors: list[dict[str, Any]]) -> Row:
     """What a job that no mapper could place ends with, and why."""
     if home.refused is not None:
-        return {"exit_code": home.refused.exit_code, "reason": f"{home.refused.message}; {home.refused.hint}"}
+        return dict(zip(("exit_code", "reason"), home.refused, strict=True))
     unplaceable = next((error for error in errors if error.get("kind") == UNPLACEABLE), None)
     return {"exit_code": EXIT_UNPLACEABLE, "reason": unplaceable["error"]} if unplaceable else {}
 

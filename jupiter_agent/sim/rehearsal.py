@@ -269,7 +269,7 @@ class Rehearsal(Grid):
         code = EXIT_OK if home.job.over == "completed" else EXIT_FAILED
         return {
             "state": home.job.over if ended else "unfinished",
-            "exit_code": home.refused.exit_code if home.refused else code,
+            "exit_code": home.refused[0] if home.refused else code,
             "makespan_s": took, "mapping_s": home.mapping_s,
             "items_in": len(states), "items_done": states.count("done"), "items_failed": states.count("failed"),
             "throughput_hz": states.count("done") / took if took > 0 else None,

@@ -91,15 +91,15 @@ class SeedSet:
         of it."""
         seed = self._seeds.get(hint.address)
         rank = SOURCES.index(hint.found_by)
+        configured = hint.found_by in CONFIGURED
         if seed is not None:
-            seed.configured = seed.configured or hint.found_by in CONFIGURED
+            seed.configured = seed.configured or configured
         if seed is not None and SOURCES.index(seed.found_by) < rank:
             return False
         if (seed is None or seed.found_by != hint.found_by) and not self._make_room(hint.found_by):
             return False
         if seed is None:
-            seed = self._seeds[hint.address] = Seed(hint.address, hint.found_by)
-        seed.configured = seed.configured or hint.found_by in CONFIGURED
+            seed = self._seeds[hint.address] = Seed(hint.address, hint.found_by, configured=configured)
         seed.found_by, seed.node = hint.found_by, hint.node
         seed.until = now + LASTS_S.get(hint.found_by, inf)
         return True
